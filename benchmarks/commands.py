@@ -1,0 +1,172 @@
+"""The command line: `python -m benchmarks throughput|latency`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import click
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import latency, throughput
+from benchmarks.brokers import broker
+from benchmarks.contenders import CONTENDERS, ECHOES, FRAUD_BARE, Contender, Echo
+from benchmarks.processes import exit_on_sigterm
+from connectors.contract import ConnectorError
+
+RATES = (1_000, 5_000, 20_000)
+QUICK_BUDGET_S = 42.0  # under the promised 50 s, with room for the stop of the last contender and the broker
+
+Named = TypeVar("Named", Contender, Echo)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def bench() -> None:
+    """Compare Headrace with what you would use instead: same work, same broker, same run.
+
+    Each event is a small JSON transaction: decode it, make two features, run a 16-64-64-1 network on ONNX Runtime,
+    encode the prediction, produce it. Every contender is one process. Without --bootstrap a Kafka is started for the
+    run on this machine and stopped after it. Compare numbers of one run only: the machine changes between runs, and the
+    broker shares its cores.
+
+    \b
+    Examples:
+      python -m benchmarks throughput --quick
+      python -m benchmarks throughput --contenders aiokafka,librdkafka --rounds 7
+      python -m benchmarks latency --json | tail -1
+    """
+
+
+def _names(text: str | None, known: Sequence[Named], default: Sequence[Named]) -> tuple[Named, ...]:
+    if text is None:
+        return tuple(default)
+    by_name = {contender.name: contender for contender in known}
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    if not asked or (unknown := [name for name in asked if name not in by_name]):
+        wrong = ", ".join(unknown) if asked else "nothing"
+        raise click.BadParameter(f"expected names out of {', '.join(by_name)}; got {wrong}", param_hint="--contenders")
+    return tuple(by_name[name] for name in asked)
+
+
+def _finish(drawn: Table, answer: object, failures: Sequence[str], as_json: bool) -> None:
+    Console(stderr=as_json).print(drawn)
+    for failure in failures:
+        click.echo(f"failed: {failure}", err=True)
+    if as_json:
+        click.echo(json.dumps(answer))
+    if failures:
+        sys.exit(1)
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except ConnectorError as error:
+        raise click.ClickException(str(error)) from error
+    except KafkaException as error:
+        raise click.ClickException(f"talking to the broker: {error.args[0].str()}; nothing was measured") from error
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+_bootstrap = click.option(
+    "--bootstrap", metavar="HOST:PORT", help="Use this broker, on this machine, instead of starting one."
+)
+_contenders = click.option("--contenders", "names", metavar="A,B", help="Only these, in this order.")
+_rounds = click.option("--rounds", type=click.IntRange(1), help="How often each contender runs.")
+_quick = click.option("--quick", is_flag=True, help="Everything once, small, in under 50 s: a look, not a measurement.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="The last line on stdout is the answer as one JSON object."
+)
+
+
+@bench.command("throughput")
+@_bootstrap
+@_contenders
+@_rounds
+@_quick
+@_json
+def throughput_command(
+    bootstrap: str | None, names: str | None, rounds: int | None, quick: bool, as_json: bool
+) -> None:
+    """Events per second, and CPU per event, of each contender.
+
+    Topics of four partitions are filled beforehand, one for each number of events: slow contenders are given fewer. In
+    each round every contender in turn reads its topic from the start, in a new consumer group, and writes to a new one.
+    Its clock runs from the first record it receives until the broker has acknowledged all its outputs, which are then
+    counted: a contender that lost or repeated one has failed.
+
+    \b
+    events/s        median over rounds
+    CPU µs/event    of the contender's process, all its threads; the broker's is not in it
+    / librdkafka    events/s by librdkafka's in the same round, median over rounds
+
+    --json: contender -> events per second. Exit code 1 if any run failed; the others are still reported.
+    """
+    began_s = time.monotonic()
+    plan = throughput.Plan(
+        contenders=_names(names, CONTENDERS + FRAUD_BARE, CONTENDERS),
+        rounds=rounds or (3 if quick else 5),
+        quick=quick,
+        budget_s=QUICK_BUDGET_S if quick else float("inf"),
+        began_s=began_s,
+    )
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
+        outcome = throughput.run(plan, address, _say)
+    _finish(throughput.table(outcome.rows()), outcome.by_name(), outcome.failures, as_json)
+
+
+@bench.command("latency")
+@_bootstrap
+@_contenders
+@_rounds
+@_quick
+@_json
+@click.option(
+    "--rates", default=",".join(map(str, RATES)), show_default=True, help="Events per second, comma-separated."
+)
+def latency_command(
+    bootstrap: str | None, names: str | None, rounds: int | None, quick: bool, as_json: bool, rates: str
+) -> None:
+    """Milliseconds from producer to subscriber of each contender, at fixed rates.
+
+    An open loop: one process sends events on a fixed schedule, whether or not earlier ones have come back; another
+    reads the predictions. An event's latency runs from the moment it was due, so a stall weighs on every event that was
+    due meanwhile. Sender and reader are the same for all contenders, and their own millisecond is in every number.
+
+    "sent late" is the sender's own p99 lateness. A row marked * was measured with a sender that fell behind its
+    schedule (more than 5 ms): the machine was too busy for a verdict.
+
+    --json: rate -> contender -> p50_ms, p99_ms, max_ms, achieved_per_s, lost, sent_late_p99_ms, behind.
+    """
+    plan = latency.Plan(
+        echoes=_names(names, ECHOES, ECHOES),
+        rates=_parse_rates(rates),
+        rounds=rounds or (1 if quick else 3),
+        warm_up_s=1.0 if quick else 2.0,
+        measured_s=2.0 if quick else 10.0,
+    )
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
+        outcome = latency.run(plan, address, _say)
+    _finish(latency.table(outcome.combined()), outcome.by_rate(), outcome.failures, as_json)
+
+
+def _parse_rates(text: str) -> tuple[int, ...]:
+    try:
+        rates = tuple(int(rate) for rate in text.split(","))
+    except ValueError:
+        rates = ()
+    if not rates or min(rates) < 1:
+        raise click.BadParameter(
+            f"expected whole numbers above zero, comma-separated, got {text!r}", param_hint="--rates"
+        )
+    return rates

@@ -1,0 +1,95 @@
+"""Topics of one benchmark run: made anew, filled, counted, deleted."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from types import TracebackType
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+PARTITIONS = 4
+REQUEST_TIMEOUT_S = 15.0
+_POLL_EVERY = 4_096  # records between two looks at the delivery reports while filling
+
+
+class Topics:
+    """The topics that one benchmark run makes on a broker; leaving the context deletes them.
+
+    All names share a prefix of the run's own, so that a user's cluster is left as it was. Not thread-safe.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self._prefix = f"headrace-bench-{secrets.token_hex(3)}"
+        self._admin = AdminClient({"bootstrap.servers": bootstrap})
+        self._offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{self._prefix}.offsets"})
+        self._made: list[str] = []
+
+    def __enter__(self) -> Topics:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._offsets.close()
+        if self._made:
+            for outcome in self._admin.delete_topics(self._made, request_timeout=REQUEST_TIMEOUT_S).values():
+                outcome.exception()  # what is left behind is a named throw-away topic: no reason to hide the results
+
+    def create(self, name: str) -> str:
+        """Create a topic with four partitions and return its full name.
+
+        Raises:
+            KafkaException: the broker is not there or refuses.
+        """
+        topic = f"{self._prefix}.{name}"
+        new = NewTopic(topic, PARTITIONS, 1)
+        self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[topic].result()
+        self._made.append(topic)
+        return topic
+
+    def fill(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
+        """Produce (key, value) pairs, partitioned by key, and return how many once the broker has all of them.
+
+        Raises:
+            KafkaException: a record was not delivered.
+        """
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 1_000_000,
+                "on_delivery": _raise_undelivered,
+                "delivery.report.only.error": True,
+            }
+        )
+        count = 0
+        for key, value in records:
+            producer.produce(topic, value, key=key)
+            count += 1
+            if count % _POLL_EVERY == 0:
+                producer.poll(0)
+                while len(producer) > 500_000:  # well below the queue's limit, where produce would raise
+                    producer.poll(0.01)
+        producer.flush()
+        return count
+
+    def size(self, topic: str) -> int:
+        """Return the number of records that were ever written to a topic, by its end offsets."""
+        return sum(self.ends(topic).values())
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Return partition -> end offset."""
+        return {
+            partition: self._offsets.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S)[
+                1
+            ]
+            for partition in range(PARTITIONS)
+        }
+
+
+def _raise_undelivered(error: KafkaError | None, _message: Message) -> None:
+    if error is not None:
+        raise KafkaException(error)

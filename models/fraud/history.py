@@ -1,0 +1,345 @@
+"""The recent transactions of every card of one partition, and exact windows over them."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Sequence
+from operator import add
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engine import ModelError
+from models.fraud import blocks as store
+from models.fraud.blocks import DAY_MS, WINDOWS_MS, Int64
+
+__all__ = ["WINDOWS_MS", "CardHistory", "HistoryCorrupt", "warm_up"]
+
+AMOUNT_LIMIT = 1e10  # 900 of these still add up exactly
+TIME_LIMIT_MS = 1 << 60
+SUFFIX = 9  # bytes behind the card in a record's key: a zero and the offset
+ENTRY_BYTES = 24
+GROWTH = 8  # slabs grow by an eighth
+SMALLEST_SLAB = 1024
+
+
+class HistoryCorrupt(ModelError, ValueError):  # noqa: N818 - reads as a sentence; its roots say that it is an error
+    """A changelog record cannot be what `CardHistory.changes` wrote."""
+
+
+class CardHistory:
+    """The keyed state of one partition: per card exact counts, sums and means over 1, 7 and 30 days of event time.
+
+    What an event sees is a function of the events with smaller offsets alone, however they were batched, and whether they came
+    once, again, or out of a restored changelog:
+
+    - A window is (t - W, t] of the event's own time t, over the card's events up to its offset, itself included. Amounts are held
+      as whole millionths, so sums do not depend on the order.
+    - The watermark is the 16th largest event time so far, so up to 15 absurd times in the future move nothing. Events older than
+      the watermark less 30 days less `lateness_ms` count for nothing: one that arrives that late sees only itself and is not kept,
+      and a card that holds nothing younger is dropped. Up to `lateness_ms` behind the watermark, every window is exact.
+    - An event whose offset has been applied to its card is a redelivery: it changes nothing, gets the windows that it got the first
+      time, and its block is reported by `changes` again. This holds for events up to `redelivery` offsets back; what only older
+      ones could need is freed.
+
+    Not thread-safe: one call at a time, from any thread. The compiled parts release the GIL.
+
+    Args:
+        lateness_ms: how far behind the watermark, in ms, windows are still exact; more costs memory in proportion to 30 days.
+        redelivery: how many offsets back an event may be delivered again.
+    """
+
+    def __init__(self, lateness_ms: int = DAY_MS, redelivery: int = 65_536) -> None:
+        if lateness_ms < 0 or redelivery < 0:
+            raise ValueError(f"lateness_ms and redelivery must not be negative, got {lateness_ms} and {redelivery}")
+        self._span = WINDOWS_MS[-1] + lateness_ms
+        self._redelivery = redelivery
+        self._index = _Cards()
+        self._dropped: list[int] = []  # rows whose names the next report still needs
+        self._cards = np.zeros((0, store.CARD_WORDS), np.int64)
+        self._blocks = np.zeros((0, store.BLOCK_WORDS), np.int64)
+        self._marks = np.zeros(0, np.uint8)
+        self._touched = np.zeros(0, np.int32)
+        self._free = np.zeros(0, np.int32)
+        self._scalars = np.zeros(5, np.int64)
+        self._scalars[store.POSITION] = store.NONE
+        self._top = np.full(store.WITNESSES, store.NEVER, np.int64)
+        self._top_is_stale = False
+        self._rewound = False
+        self._floor = store.NEVER
+        self._watermarks: deque[tuple[int, int]] = deque()  # (offset, watermark) on the way to becoming the floor
+
+    def __len__(self) -> int:
+        """Cards held."""
+        return len(self._index)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes: slabs with their spare room, the dictionary of cards and their keys."""
+        slabs = (self._cards, self._blocks, self._marks, self._touched, self._free)
+        return sum(slab.nbytes for slab in slabs) + self._index.nbytes
+
+    def update(
+        self, keys: Sequence[bytes], event_time_ms: Int64, amount: NDArray[np.float64], offsets: Int64
+    ) -> NDArray[np.float64]:
+        """Apply events in the order given, and return each one's windows.
+
+        Args:
+            keys: n card keys, any bytes.
+            event_time_ms: int64 [n], ms since the epoch.
+            amount: float64 [n], finite; kept to the millionth.
+            offsets: int64 [n], of one input partition, ascending but for redeliveries.
+
+        Returns:
+            float64 [n, 9]: count, sum and mean over 1 day, over 7, over 30.
+
+        Raises:
+            ValueError, TypeError: an argument is not of that form. Nothing has been applied then.
+        """
+        _check(keys, event_time_ms, amount, offsets)
+        windows = np.empty((len(keys), 9), np.float64)
+        if not len(keys):
+            return windows
+        card_of = self._index.rows(keys)
+        self._reserve(len(keys))
+        micro = np.rint(amount * store.MICRO).astype(np.int64)
+        turns = np.flatnonzero(offsets[1:] <= offsets[:-1]) + 1
+        for start, end in zip([0, *turns], [*turns, len(keys)], strict=True):
+            run = slice(start, end)
+            self._apply(card_of[run], event_time_ms[run], micro[run], offsets[run], windows[run])
+        self._expire(2 * len(keys) + 64)
+        return windows
+
+    def changes(self) -> tuple[list[bytes], list[bytes | None]]:
+        """Report what changed since the last call, as records for a compacted changelog.
+
+        A record is one block of a card's entries: its key the card, a zero byte and the offset of its first entry (8 bytes, big
+        endian); its value the entries (event time in ms, amount in millionths, offset; 8 bytes each, little endian), or `None` for
+        a block that is gone. A block comes once, an older one of a card before a newer, so any prefix of the log restores to a
+        state that redelivery completes. To be called regularly, also by who keeps no changelog: only then is memory used again.
+        """
+        touched = self._touched[: self._scalars[store.TOUCHED]]
+        if self._rewound:
+            touched[:] = touched[np.argsort(self._blocks[touched, store.ENTRIES + 2], kind="stable")]
+            self._rewound = False
+        owners, firsts, ends, entries = store.drain(self._blocks, self._marks, self._touched, self._free, self._scalars)
+        suffixes = np.zeros((len(firsts), SUFFIX), np.uint8)
+        suffixes[:, 1:] = firsts.astype(">i8").view(np.uint8).reshape(-1, 8)
+        names = map(self._index.names.__getitem__, owners.tolist())
+        keys = list(map(add, names, suffixes.view(f"V{SUFFIX}").ravel().tolist()))
+        content = entries.astype("<i8", copy=False).tobytes()
+        stops = (8 * ends).tolist()
+        values = [content[start:stop] or None for start, stop in zip([0, *stops], stops, strict=False)]
+        self._index.recycle(self._dropped)
+        self._dropped = []
+        return keys, values
+
+    def merge(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Restore from records that `changes` wrote, in log order; records may be stale, repeated, or compacted away.
+
+        Raises:
+            HistoryCorrupt: a record is none of ours. Nothing of this call has been applied then.
+        """
+        if len(keys) != len(values):
+            raise ValueError(f"restoring card history: {len(keys)} keys do not match {len(values)} values")
+        if not len(keys):
+            return
+        firsts, ends, entries = _decode(keys, values)
+        card_of = self._index.rows([key[:-SUFFIX] for key in keys])
+        self._reserve(len(keys))
+        empty = store.restore(
+            card_of, firsts, ends, entries,
+            self._cards, self._blocks, self._marks, self._touched, self._free, self._scalars,
+        )  # fmt: skip
+        self._drop(empty)
+        self._top_is_stale = True
+
+    def snapshot(self) -> dict[bytes, list[tuple[int, int, int]]]:
+        """All that counts, as card -> [(offset, event_time_ms, amount in millionths)] by offset; slow, for comparisons."""
+        if self._top_is_stale:
+            self._rewind(store.VACANT)
+        watermark = int(self._top[0])
+        horizon = watermark - self._span if watermark != store.NEVER else store.NEVER
+        held: dict[bytes, list[tuple[int, int, int]]] = {}
+        for key, card in self._index.items():
+            entries: list[tuple[int, int, int]] = []
+            block = self._cards[card, store.TAIL]
+            while block != store.NONE:
+                row = self._blocks[block, store.ENTRIES : store.ENTRIES + 3 * self._blocks[block, store.COUNT]]
+                entries += [(o, t, a) for t, a, o in row.reshape(-1, 3)[::-1].tolist() if t > horizon]
+                block = self._blocks[block, store.PREV]
+            if entries:
+                held[key] = entries[::-1]
+        return held
+
+    def _apply(self, card_of: Int64, times: Int64, micro: Int64, offsets: Int64, windows: NDArray[np.float64]) -> None:
+        if self._top_is_stale or offsets[0] <= self._scalars[store.POSITION]:
+            self._rewind(int(offsets[0]))
+        store.apply(
+            card_of, times, micro, offsets, self._span, self._floor,
+            self._cards, self._blocks, self._marks, self._touched, self._free, self._scalars, self._top, windows,
+        )  # fmt: skip
+
+    def _rewind(self, offset: int) -> None:
+        """Set the watermark back to what it was before `offset`: redelivered events must see the one that they saw first."""
+        store.witnesses_before(offset, self._blocks, self._scalars, self._top)
+        self._scalars[store.POSITION] = min(offset - 1, int(self._scalars[store.POSITION]))
+        self._top_is_stale = False
+        self._rewound = True
+        self._watermarks.clear()
+
+    def _expire(self, steps: int) -> None:
+        """Move the floor up to the watermark of `redelivery` offsets ago, and drop some of the cards that lie below it."""
+        position, watermark = int(self._scalars[store.POSITION]), int(self._top[0])
+        marks = self._watermarks
+        if watermark != store.NEVER and (not marks or position >= marks[-1][0] + self._redelivery // 16):
+            marks.append((position, watermark))
+        while marks and marks[0][0] <= position - self._redelivery:
+            self._floor = max(self._floor, marks.popleft()[1] - self._span)
+        gone = store.sweep(
+            steps, self._index.rows_used, self._floor,
+            self._cards, self._blocks, self._marks, self._touched, self._scalars,
+        )  # fmt: skip
+        self._drop(gone)
+
+    def _drop(self, cards: Int64) -> None:
+        rows = cards.tolist()
+        self._index.forget(rows)
+        self._dropped += rows
+
+    def _reserve(self, events: int) -> None:
+        """Make room for as many new blocks, and for the cards that have got a row."""
+        rows = len(self._cards)
+        if self._index.rows_used > rows:
+            self._cards.resize((_grown(rows, self._index.rows_used), store.CARD_WORDS), refcheck=False)
+            self._cards[rows:, store.NEWEST] = store.VACANT
+        needed = int(self._scalars[store.USED]) + max(0, events - int(self._scalars[store.FREE]))
+        if needed > len(self._blocks):
+            size = _grown(len(self._blocks), needed)
+            self._blocks.resize((size, store.BLOCK_WORDS), refcheck=False)  # moves pages, where the C library can
+            for slab in (self._marks, self._touched, self._free):
+                slab.resize(size, refcheck=False)
+
+
+class _Cards(dict[bytes, int]):
+    """Card key -> row; an unknown key gets a row when it is looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[bytes] = []  # row -> key, also of rows just dropped
+        self._vacant: list[int] = []
+        self._added: list[bytes] = []
+        self._key_bytes = 0
+
+    def __missing__(self, key: bytes) -> int:
+        if not isinstance(key, bytes):
+            raise TypeError(f"a card key must be bytes, got {key!r}")
+        if self._vacant:
+            row = self._vacant.pop()
+            self.names[row] = key
+        else:
+            row = len(self.names)
+            self.names.append(key)
+        self[key] = row
+        self._added.append(key)
+        self._key_bytes += sys.getsizeof(key)
+        return row
+
+    @property
+    def rows_used(self) -> int:
+        return len(self.names)
+
+    @property
+    def nbytes(self) -> int:
+        return sys.getsizeof(self) + sys.getsizeof(self.names) + self._key_bytes + 32 * len(self)
+
+    def rows(self, keys: Sequence[bytes]) -> Int64:
+        """Rows of `keys`; on an error none of the new ones stays."""
+        self._added = []
+        try:
+            return np.fromiter(map(self.__getitem__, keys), np.int64, len(keys))
+        except TypeError:
+            added = [self[key] for key in self._added]
+            self.forget(added)
+            self.recycle(added)
+            raise
+
+    def forget(self, rows: list[int]) -> None:
+        for row in rows:
+            self._key_bytes -= sys.getsizeof(self.names[row])
+            del self[self.names[row]]
+
+    def recycle(self, rows: list[int]) -> None:
+        for row in rows:
+            self.names[row] = b""
+        self._vacant += rows
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache on disk, so that the first batch need not wait."""
+    history = CardHistory()
+    one = np.zeros(1, np.int64)
+    history.update([b""], one, np.zeros(1), one)
+    history.update([b""], one, np.zeros(1), one)
+    CardHistory().merge(*history.changes())
+
+
+def _grown(size: int, needed: int) -> int:
+    return max(needed, size + size // GROWTH, SMALLEST_SLAB)
+
+
+def _check(keys: Sequence[bytes], times: Int64, amount: NDArray[np.float64], offsets: Int64) -> None:
+    columns: list[tuple[str, NDArray[Any], Any]] = [
+        ("event_time_ms", times, np.int64), ("amount", amount, np.float64), ("offsets", offsets, np.int64)
+    ]  # fmt: skip
+    for name, column, dtype in columns:
+        if column.dtype != dtype or column.shape != (len(keys),):
+            raise ValueError(
+                f"updating card history: expected {name} as {dtype.__name__} [{len(keys)}], "
+                f"got {column.dtype} {list(column.shape)}"
+            )
+    if not len(keys):
+        return
+    if not np.abs(amount).max() <= AMOUNT_LIMIT:
+        raise ValueError(f"updating card history: amounts must be finite and within ±{AMOUNT_LIMIT:g}, got {amount!r}")
+    if times.min() < -TIME_LIMIT_MS or times.max() > TIME_LIMIT_MS:
+        raise ValueError(f"updating card history: event times must be within ±{TIME_LIMIT_MS} ms, got {times!r}")
+    if offsets.min() < 0:
+        raise ValueError(f"updating card history: offsets must not be negative, got {offsets!r}")
+
+
+def _decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Int64, Int64, Int64]:
+    """First offset [n] of each record, where its entries end [n] in the third, in words, and all entries; or raise."""
+    for key in keys:
+        if type(key) is not bytes or len(key) < SUFFIX:
+            raise HistoryCorrupt(_refusal(key, "expected card, zero byte, offset as its key"))
+    suffixes = np.frombuffer(b"".join([key[-SUFFIX:] for key in keys]), np.uint8).reshape(-1, SUFFIX)
+    firsts = suffixes[:, 1:].copy().view(">i8").ravel().astype(np.int64)
+    _refuse(keys, (suffixes[:, 0] != 0) | (firsts < 0), "expected card, zero byte, offset as its key")
+    contents = [b"" if value is None else value for value in values]
+    sizes = np.fromiter(map(len, contents), np.int64, len(contents))
+    odd = (sizes % ENTRY_BYTES != 0) | (sizes > ENTRY_BYTES * store.CAPACITY)
+    odd[[i for i in np.flatnonzero(sizes == 0).tolist() if values[i] is not None]] = True
+    _refuse(keys, odd, f"expected 1 to {store.CAPACITY} entries of {ENTRY_BYTES} bytes as its value")
+    entries = np.frombuffer(b"".join(contents), "<i8").astype(np.int64)
+    ends = np.cumsum(sizes) // 8
+    filled = np.flatnonzero(sizes)
+    starts = (ends - sizes // 8)[filled] // 3
+    times, offsets = entries[0::3], entries[2::3]
+    falls = np.diff(offsets, prepend=-1) <= 0
+    falls[starts] = offsets[starts] != firsts[filled]
+    falls |= (times > TIME_LIMIT_MS) | (times < -TIME_LIMIT_MS)
+    odd[filled] = np.add.reduceat(falls, starts) > 0 if len(filled) else False
+    _refuse(keys, odd, "expected entries with ascending offsets from that of its key on")
+    return firsts, ends, entries
+
+
+def _refuse(keys: Sequence[bytes], odd: NDArray[np.bool_], why: str) -> None:
+    if odd.any():
+        raise HistoryCorrupt(_refusal(keys[int(odd.argmax())], why))
+
+
+def _refusal(key: object, why: str) -> str:
+    return f"restoring card history: record with key {key!r}: {why}; nothing of its batch was restored"

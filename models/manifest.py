@@ -1,0 +1,116 @@
+"""manifest.toml: what a model is, how it was made, and how good it is."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from models.engine import ModelCorrupt, TensorSpec
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+FREE_AXIS = -1  # TOML has no null; -1 is also what Triton writes for a free axis
+
+
+class TensorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor as the manifest writes it: `shape = [-1, 13]`, -1 for the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def spec(self) -> TensorSpec:
+        return TensorSpec(self.name, self.dtype, tuple(None if axis == FREE_AXIS else axis for axis in self.shape))
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> TensorEntry:
+        return cls(spec.name, spec.dtype, tuple(FREE_AXIS if axis is None else axis for axis in spec.shape))
+
+    @classmethod
+    def batch(cls, name: str, tensor: NDArray[Any]) -> TensorEntry:
+        """The entry of which `tensor` is one batch: its first axis is free."""
+        return cls(name, tensor.dtype.name, (FREE_AXIS, *tensor.shape[1:]))
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the golden batch may be off: |got - expected| <= atol + rtol * |expected|."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-5
+
+
+class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the weights come from: the command, the data, the seed."""
+
+    how: str
+    on: str
+    seed: int
+    date: datetime.date | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything known about one version of a model.
+
+    `thresholds`, `baseline` and `quality` are free tables of numbers: which keys they hold is the model's own business.
+    `sha256` is that of model.onnx, in lower-case hexadecimal.
+    """
+
+    name: str
+    version: int
+    description: str
+    licence: str
+    sha256: str
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
+    trained: Trained
+    labels: tuple[str, ...] = ()
+    thresholds: dict[str, float] = {}
+    baseline: dict[str, float] = {}
+    quality: dict[str, float] = {}
+    golden: Tolerance = Tolerance()
+
+
+def decode(text: bytes, source: object) -> Manifest:
+    """Decode and check one manifest; `source` names it in errors.
+
+    Raises: ModelCorrupt.
+    """
+    try:
+        manifest = msgspec.toml.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelCorrupt(f"decoding manifest {source}: {error}; the model is not served") from error
+    for complaint in _complaints(manifest):
+        raise ModelCorrupt(f"checking manifest {source}: {complaint}; the model is not served")
+    return manifest
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest as TOML; needs tomli-w, which msgspec writes TOML with."""
+    return msgspec.toml.encode(manifest)
+
+
+def _complaints(manifest: Manifest) -> list[str]:
+    found = []
+    if not NAME.fullmatch(manifest.name):
+        found.append(f"expected `name` of lower-case letters, digits, _ and -, got {manifest.name!r}")
+    if manifest.version < 1:
+        found.append(f"expected `version` of 1 or more, got {manifest.version}")
+    if not SHA256.fullmatch(manifest.sha256):
+        found.append(f"expected `sha256` of 64 hexadecimal digits, got {manifest.sha256!r}")
+    if not manifest.inputs or not manifest.outputs:
+        found.append("expected at least one entry in `inputs` and in `outputs`")
+    if any(axis < FREE_AXIS for entry in (*manifest.inputs, *manifest.outputs) for axis in entry.shape):
+        found.append("expected axes of `shape` of -1 (free) or more")
+    for table in ("thresholds", "baseline", "quality"):
+        values: dict[str, float] = getattr(manifest, table)
+        found += [
+            f"expected a finite `{table}.{key}`, got {value}"
+            for key, value in values.items()
+            if not math.isfinite(value)
+        ]
+    return found

@@ -1,0 +1,67 @@
+"""The one faust.App: its settings, and the agent that hands record batches to the runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from streams.recovery import Restore, state_manager
+from streams.runner import Runner
+from streams.settings import Settings
+from streams.transport import Scheduler, Transport
+
+# Record batches between Faust's fetcher and the runner; the runner's own queue is counted in records.
+BUFFERED_BATCHES = 16
+MAX_POLL_INTERVAL_S = 24 * 3600.0
+
+
+class App(faust.App):
+    """Faust's application without its folders: state lives in a changelog, not on disk."""
+
+    def _create_directories(self) -> None:
+        """Nothing to create."""
+
+
+def create_app(settings: Settings, group: str, input_topic: str, runner: Runner, restore: Restore) -> App:
+    """An application of one agent over one topic. Start and stop it like any Faust service.
+
+    Args:
+        group: the consumer group.
+        restore: called with the partition numbers of each assignment before they flow.
+    """
+    app = App(
+        group,
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap_servers.split(",")],
+        TableManager=state_manager(restore),
+        ConsumerScheduler=Scheduler,
+        datadir=Path(),
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        stream_buffer_maxsize=BUFFERED_BATCHES,
+        stream_wait_empty=True,
+        broker_commit_interval=settings.worker.commit_interval_s,
+        broker_request_timeout=max(settings.kafka.request_timeout_s, settings.worker.session_timeout_s),
+        broker_session_timeout=settings.worker.session_timeout_s,
+        broker_heartbeat_interval=settings.worker.session_timeout_s / 3,
+        # The fetcher polls while a slow model computes, but waits while the queue is full: that must not cost the
+        # membership. A stalled partition is the watchdog's business.
+        broker_max_poll_interval=MAX_POLL_INTERVAL_S,
+        consumer_auto_offset_reset="earliest",
+    )
+    transport = Transport(app.conf.broker_consumer, app)
+    transport.settings, transport.flow = settings, runner
+    app.transport = app.producer_transport = transport
+    topic = app.topic(
+        input_topic, key_type=bytes, key_serializer="raw", value_type=bytes, value_serializer="raw", internal=False
+    )
+
+    @app.agent(topic, name=f"{group}.agent")
+    async def deliver(stream: Any) -> None:
+        # noack: Faust's iterator would acknowledge what it skips after a rebalance, and what a task is still computing.
+        async for event in stream.noack().events():
+            await runner.offer(event.message, app.consumer)
+
+    return app

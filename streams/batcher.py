@@ -1,0 +1,95 @@
+"""Dynamic batching across partitions, with Triton's semantics on Kafka offsets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from streams.clock import Clock, SystemClock
+from streams.settings import Batch
+
+
+class Sized(Protocol):
+    """Something that counts as so many records."""
+
+    def __len__(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=Sized)
+
+
+class Batcher(Generic[Item]):
+    """Collects record batches and hands out micro-batches, in order of arrival.
+
+    An idle engine (a waiting `take`) gets what is there. With `max_queue_delay_s` above zero, a micro-batch that is not
+    full waits until its *oldest* record batch has waited that long. `put` waits while `max_queue_size` records queue:
+    that is the backpressure which pauses the partitions. Items are never split; the fetcher cuts them to
+    `max_batch_size`. All calls belong to one event loop.
+    """
+
+    def __init__(self, settings: Batch, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._queue: deque[tuple[float, Item]] = deque()
+        self._records = 0
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def records(self) -> int:
+        """Records that wait."""
+        return self._records
+
+    async def put(self, item: Item) -> None:
+        """Queue a record batch; waits while the queue is full (a lone batch always fits)."""
+        while self._queue and self._records + len(item) > self._settings.max_queue_size:
+            self._room.clear()
+            await self._room.wait()
+        self._queue.append((self._clock.monotonic(), item))
+        self._records += len(item)
+        self._changed.set()
+
+    async def take(self) -> list[Item]:
+        """The next micro-batch: at least one item, at most `max_batch_size` records unless one item is longer."""
+        while True:
+            await self._wait_for_change(None)
+            if not self._queue:
+                continue
+            delay = self._settings.max_queue_delay_s
+            while delay and self._queue and self._records < self._settings.max_batch_size:
+                left = self._queue[0][0] + delay - self._clock.monotonic()
+                if left <= 0 or not await self._wait_for_change(left):
+                    break
+            if self._queue:
+                return self._cut()
+
+    async def _wait_for_change(self, timeout_s: float | None) -> bool:
+        if timeout_s is None and self._queue:
+            return True
+        self._changed.clear()
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    def _cut(self) -> list[Item]:
+        items: list[Item] = []
+        size = 0
+        while self._queue and (not items or size + len(self._queue[0][1]) <= self._settings.max_batch_size):
+            _, item = self._queue.popleft()
+            items.append(item)
+            size += len(item)
+        self._records -= size
+        self._room.set()
+        return items
+
+    def clear(self) -> list[Item]:
+        """Drop everything that waits, and return it."""
+        dropped = [item for _, item in self._queue]
+        self._queue.clear()
+        self._records = 0
+        self._room.set()
+        return dropped

@@ -1,0 +1,71 @@
+"""`headrace worker`: one worker process of a pipeline."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from streams import settings
+from streams.pipelines import PIPELINES
+
+# Faust names its services' loggers after the modules of their subclasses.
+NOISY = ("faust", "mode", "aiokafka", "asyncio", "streams.app", "streams.transport", "streams.recovery")
+
+
+@click.command()
+@click.argument("pipeline", type=click.Choice(list(PIPELINES)))
+@click.option("--group", help="Consumer group; workers of one group share the partitions.  [headrace-<pipeline>]")
+@click.option(
+    "--slot", help="A name that is stable over restarts, one per worker: a restart then keeps its partitions."
+)
+@click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
+@click.option("--max-batch-size", type=int, help="Most records in one inference call.  [2048]")
+@click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def worker(
+    pipeline: str,
+    group: str | None,
+    slot: str | None,
+    http_port: int | None,
+    max_batch_size: int | None,
+    max_queue_delay: float | None,
+    log_level: str,
+) -> None:
+    """Run a worker of PIPELINE until Ctrl-C or SIGTERM.
+
+    Start more of them, here or on other machines, to share the input topic's partitions. A worker ends with exit
+    code 0 after a signal, and non-zero when going on would be wrong; what is uncommitted then is read again.
+
+    \b
+    Example:
+      headrace worker fraud
+      headrace worker fraud --slot 1 --http-port 8081
+    """
+    from streams.worker import run_worker  # numba and ONNX Runtime load here, not for `--help`
+
+    configure_logging(log_level)
+    overrides: dict[str, dict[str, Any]] = {
+        "worker": {"group": group, "slot": slot, "http_port": http_port},
+        "batch": {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},
+    }
+    run_worker(settings.load(overrides=overrides), pipeline)
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error; the libraries below only from warnings on."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+        form = "%(message)s"
+    else:
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level.upper(), format=form, handlers=[handler])
+    if level != "debug":
+        for name in NOISY:
+            logging.getLogger(name).setLevel(logging.WARNING)

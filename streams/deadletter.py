@@ -1,0 +1,123 @@
+"""Dead letters: the record that failed, byte for byte, and why; and the limit on how many there may be."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from streams.clock import rfc3339
+from streams.errors import DeadLetterLimit, PoisonEvent
+from streams.records import Header, Outgoing, RecordBatch
+from streams.settings import DeadLetter
+
+SUFFIX = ".dead-letter"
+PREFIX = "error."
+
+
+def dead_letters(
+    batch: RecordBatch, poison: Mapping[int, PoisonEvent], *, pipeline: str, model: str, now_s: float
+) -> Outgoing:
+    """Records for the dead-letter topic: key, value and headers as they came, with `error.*` headers behind them.
+
+    A record that comes from a dead-letter topic again keeps its `error.first-failed-at` and counts its attempts up.
+
+    Args:
+        batch: where the records stand.
+        poison: row in the batch -> why it failed.
+        now_s: processing time, seconds since the epoch.
+    """
+    rows = sorted(poison)
+    headers = [[*batch.headers[row], *_headers(batch, row, poison[row], pipeline, model, now_s)] for row in rows]
+    return Outgoing(batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers)
+
+
+def _headers(batch: RecordBatch, row: int, error: PoisonEvent, pipeline: str, model: str, now_s: float) -> list[Header]:
+    earlier = {name: value for name, value in batch.headers[row] if name.startswith(PREFIX)}
+    fields = {
+        "stage": error.stage,
+        "type": error.kind,
+        "message": error.message,
+        "topic": batch.topic,
+        "partition": str(batch.partition),
+        "offset": str(batch.offsets[row]),
+        "pipeline": pipeline,
+        "model": model,
+        "attempts": str(_attempts(earlier.get(PREFIX + "attempts")) + 1),
+        "first-failed-at": (earlier.get(PREFIX + "first-failed-at") or rfc3339(now_s).encode()).decode(
+            errors="replace"
+        ),
+    }
+    return [(PREFIX + name, value.encode()) for name, value in fields.items()]
+
+
+def _attempts(header: bytes | None) -> int:
+    return int(header) if header is not None and header.isdigit() and len(header) < 10 else 0
+
+
+class DeadLetterGuard:
+    """Stops a pipeline whose dead letters are no longer exceptions. Counted per partition.
+
+    The share is looked at over the last `share_window` records, once that many were seen.
+    """
+
+    def __init__(self, settings: DeadLetter) -> None:
+        self._settings = settings
+        self._recent: dict[int, deque[tuple[int, int]]] = {}
+        self._sums: dict[int, list[int]] = {}
+        self._in_a_row: dict[int, int] = {}
+
+    def check(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> None:
+        """Count a batch in, before anything of it is produced.
+
+        Raises:
+            DeadLetterLimit: too many in a row, or too large a share; the message says what to look at.
+        """
+        in_a_row = self._count_in_a_row(batch, poison)
+        limit = self._settings
+        if in_a_row >= limit.max_consecutive:
+            raise DeadLetterLimit(
+                f"{in_a_row} poison events in a row at {_place(batch)}, the limit is dead_letter.max_consecutive = "
+                f"{limit.max_consecutive}; {_example(batch, poison)}; the pipeline stops, this batch stays uncommitted"
+            )
+        records, bad = self._count_share(batch.partition, len(batch), len(poison))
+        if records >= limit.share_window and bad / records > limit.max_share:
+            raise DeadLetterLimit(
+                f"{bad} of the last {records} records at {_place(batch)} are poison, the limit is "
+                f"dead_letter.max_share = {limit.max_share}; {_example(batch, poison)}; the pipeline stops, "
+                "this batch stays uncommitted"
+            )
+
+    def _count_in_a_row(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> int:
+        longest = run = self._in_a_row.get(batch.partition, 0)
+        if poison:
+            for row in range(len(batch)):
+                run = run + 1 if row in poison else 0
+                longest = max(longest, run)
+        else:
+            longest = run = 0
+        self._in_a_row[batch.partition] = run
+        return longest if poison else 0
+
+    def _count_share(self, partition: int, records: int, bad: int) -> tuple[int, int]:
+        recent = self._recent.setdefault(partition, deque())
+        sums = self._sums.setdefault(partition, [0, 0])
+        recent.append((records, bad))
+        sums[0] += records
+        sums[1] += bad
+        while sums[0] - recent[0][0] >= self._settings.share_window:
+            old_records, old_bad = recent.popleft()
+            sums[0] -= old_records
+            sums[1] -= old_bad
+        return sums[0], sums[1]
+
+
+def _place(batch: RecordBatch) -> str:
+    return f"{batch.topic}[{batch.partition}]@{batch.offsets[0]}..{batch.offsets[-1]}"
+
+
+def _example(batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> str:
+    row = min(poison, default=None)
+    if row is None:
+        return "none in the last batch"
+    error = poison[row]
+    return f"for example @{batch.offsets[row]} at {error.stage}: {error.message}"

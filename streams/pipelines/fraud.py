@@ -1,0 +1,210 @@
+"""Transactions in, fraud flags out: exact history per card, a small network, reasons for what is flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models import repository
+from models.engine import Engine
+from models.fraud.explain import reasons
+from models.fraud.features import FEATURES, features
+from models.fraud.history import CardHistory
+from streams.clock import Clock, SystemClock
+from streams.errors import PoisonEvent
+from streams.pipeline import Decoded, Rows
+from streams.records import RecordBatch
+from streams.schemas import FraudFlag, Reason, Transaction
+from streams.settings import Fraud
+
+EARLIEST_MS = 0  # 1970: payments by card are younger
+SCORE_DIGITS = 6
+
+
+@dataclass(slots=True)
+class Transactions:
+    """Decoded transactions, columnar; `keys` are the card ids as bytes."""
+
+    events: list[Transaction]
+    keys: list[bytes]
+    amount: NDArray[np.float64]
+    event_time_ms: NDArray[np.int64]
+    offset: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def take(self, rows: Rows) -> Self:
+        picked = rows.tolist()
+        return type(self)(
+            [self.events[row] for row in picked],
+            [self.keys[row] for row in picked],
+            self.amount[rows],
+            self.event_time_ms[rows],
+            self.offset[rows],
+        )
+
+
+class FraudPipeline:
+    """The fraud domain, as `streams.pipeline.Pipeline` asks for it.
+
+    Poison is: a value over the size limit, bytes that are not the schema's JSON, a negative or non-finite amount, a key
+    that is not the card id (its state would be on another partition), an event time before 1970 or further ahead of
+    the clock than `max_future_s`.
+    """
+
+    name = "fraud"
+
+    def __init__(self, settings: Fraud, clock: Clock | None = None) -> None:
+        root = repository.ZOO if settings.models is None else Path(settings.models)
+        loaded = repository.load(root, settings.model, settings.version)
+        self._loaded = loaded
+        self._engine: Engine = repository.open_engine(loaded, settings.engine)
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self.input_topic = settings.input
+        self.output_topic = settings.output
+        self.model = loaded.reference
+        self.engine = self._engine.name
+        thresholds = loaded.manifest.thresholds
+        self._flag, self._decline = thresholds["flag"], thresholds["decline"]
+        self._baseline = np.array([loaded.manifest.baseline[name] for name in FEATURES], np.float32)
+        self._decode = msgspec.json.Decoder(Transaction).decode
+        self._encode = msgspec.json.Encoder().encode
+
+    def new_store(self) -> CardHistory:
+        return CardHistory()
+
+    def decode(self, batch: RecordBatch) -> Decoded[Transactions]:
+        poison: dict[int, PoisonEvent] = {}
+        values: Sequence[bytes | None] = batch.values
+        limit = self._settings.max_value_bytes
+        try:
+            oversized = max(map(len, values)) > limit  # type: ignore[arg-type]
+            events = [] if oversized else list(map(self._decode, values))  # type: ignore[arg-type]
+            rows = np.arange(len(values))
+        except (TypeError, msgspec.MsgspecError, UnicodeDecodeError):
+            oversized = True
+        if oversized:
+            events, rows = self._decode_each(values, poison)
+        keys = [event.card_id.encode() for event in events]
+        times = _milliseconds([event.event_time for event in events])
+        columns = Transactions(
+            events,
+            keys,
+            np.array([event.amount for event in events], np.float64),
+            times,
+            np.array(batch.offsets, np.int64)[rows],
+        )
+        return self._validate(batch, Decoded(columns, rows, poison))
+
+    def _decode_each(
+        self, values: Sequence[bytes | None], poison: dict[int, PoisonEvent]
+    ) -> tuple[list[Transaction], Rows]:
+        events: list[Transaction] = []
+        rows: list[int] = []
+        limit = self._settings.max_value_bytes
+        for row, value in enumerate(values):
+            try:
+                if value is None:
+                    poison[row] = PoisonEvent("decode", "expected a transaction, got a tombstone", "Tombstone")
+                elif len(value) > limit:
+                    poison[row] = PoisonEvent(
+                        "decode", f"expected at most {limit} bytes, got {len(value)}", "ValueTooLarge"
+                    )
+                else:
+                    events.append(self._decode(value))
+                    rows.append(row)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                poison[row] = PoisonEvent("decode", _lower(str(error)), type(error).__name__)
+        return events, np.array(rows, np.intp)
+
+    def _validate(self, batch: RecordBatch, decoded: Decoded[Transactions]) -> Decoded[Transactions]:
+        columns, rows = decoded.columns, decoded.rows
+        latest = int((self._clock.time() + self._settings.max_future_s) * 1000)
+        times = columns.event_time_ms
+        absurd = (times < EARLIEST_MS) | (times > latest)
+        record_keys = batch.keys if len(rows) == len(batch) else [batch.keys[row] for row in rows.tolist()]
+        if not absurd.any() and record_keys == columns.keys:
+            return decoded
+        good = []
+        for place, row in enumerate(rows.tolist()):
+            if absurd[place]:
+                decoded.poison[row] = PoisonEvent(
+                    "decode",
+                    f"expected event_time between 1970 and {self._settings.max_future_s:g} s ahead of the clock, "
+                    f"got {columns.events[place].event_time!s}",
+                    "EventTimeAbsurd",
+                )
+            elif record_keys[place] != columns.keys[place]:
+                decoded.poison[row] = PoisonEvent(
+                    "decode",
+                    f"expected the record's key to be its card_id {columns.keys[place]!r}, got {record_keys[place]!r}",
+                    "KeyMismatch",
+                )
+            else:
+                good.append(place)
+        kept = np.array(good, np.intp)
+        return Decoded(columns.take(kept), rows[kept], decoded.poison)
+
+    def features(self, columns: Transactions, store: CardHistory) -> NDArray[np.float32]:
+        windows = store.update(columns.keys, columns.event_time_ms, columns.amount, columns.offset)
+        return features(columns.amount, columns.event_time_ms, windows)
+
+    def infer(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._engine.infer({"features": features})["score"]
+
+    def encode(
+        self, columns: Transactions, features: NDArray[np.float32], predictions: NDArray[np.float32]
+    ) -> list[bytes]:
+        model, encode = self.model, self._encode
+        times = np.datetime_as_string(columns.event_time_ms.view("M8[ms]"), unit="ms").tolist()
+        scores = np.round(predictions.astype(np.float64), SCORE_DIGITS).tolist()
+        flags = [
+            FraudFlag(event.transaction_id, event.card_id, f"{time}Z", score, False, "approve", model)
+            for event, time, score in zip(columns.events, times, scores, strict=True)
+        ]
+        self._explain(flags, features, predictions)
+        return [encode(flag) for flag in flags]
+
+    def _explain(self, flags: list[FraudFlag], features: NDArray[np.float32], predictions: NDArray[np.float32]) -> None:
+        flagged = np.flatnonzero(predictions >= self._flag)
+        if not len(flagged):
+            return
+        explained = reasons(self.infer, features[flagged], predictions[flagged], self._baseline)
+        for row, found in zip(flagged.tolist(), explained, strict=True):
+            flag = flags[row]
+            flag.flagged = True
+            flag.decision = "decline" if predictions[row] >= self._decline else "review"
+            flag.reasons = [Reason(name, round(value, 4), round(share, 4)) for name, value, share in found]
+
+    def check_model(self) -> None:
+        self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+
+def _milliseconds(times: list[datetime | int]) -> NDArray[np.int64]:
+    try:
+        return np.array(times, np.int64)
+    except (TypeError, OverflowError):
+        return np.array([_clip(time) for time in times], np.int64)
+
+
+def _clip(time: datetime | int) -> int:
+    """Milliseconds since the epoch; numbers beyond int64 become its bounds, which are absurd anyway."""
+    milliseconds = round(time.timestamp() * 1000) if isinstance(time, datetime) else time
+    return max(min(milliseconds, 2**63 - 1), -(2**63))
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,64 @@
+"""The safe point for a restore: state is read back before its partitions flow, and heartbeats go on meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
+from faust.types.tuples import TP
+
+Restore = Callable[[list[int]], Awaitable[None]]
+
+
+class StateRecovery(Recovery):
+    """Restores where Faust would resume the streams of a new assignment.
+
+    There the partitions are paused, the flow is stopped, and Faust is outside the join callback, so a long restore
+    cannot exceed the session or the rebalance timeout. `on_partitions_assigned` is not safe: recovery may resume
+    the streams while its handlers still run.
+    """
+
+    # Between revoked and assigned the generation is still the old one, and Faust would resume revoked partitions.
+    _revoked = False
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        self._revoked = True
+        super().on_partitions_revoked(revoked)
+
+    async def on_rebalance(self, *args: Any, **kwargs: Any) -> None:
+        self._revoked = False
+        await super().on_rebalance(*args, **kwargs)
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        partitions = sorted({tp.partition for tp in self.app.consumer.assignment()})
+        # _wait cancels the restore, and raises, when another rebalance begins; what was read so far stays.
+        await self._wait(self.tables.restore(partitions))
+        if not self._revoked:
+            await super()._resume_streams(generation_id)
+
+
+def state_manager(restore: Restore) -> type[TableManager]:
+    """A table manager class for `faust.App(TableManager=…)` that keeps no tables and calls `restore`.
+
+    Args:
+        restore: takes the partition numbers of an assignment; returns once their state is complete.
+    """
+
+    class StateManager(TableManager):
+        async def restore(self, partitions: list[int]) -> None:
+            await restore(partitions)
+
+        @property
+        def recovery(self) -> Recovery:
+            if self._recovery is None:
+                self._recovery = StateRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+            return self._recovery
+
+        async def on_start(self) -> None:
+            # Faust sleeps for a second first; there are no tables to wait for.
+            await self._update_channels()
+            await self.recovery.start()
+
+    return StateManager

@@ -1,0 +1,186 @@
+"""The pump of a worker: takes micro-batches, has them computed in a thread, emits in order, acknowledges when written.
+
+Fetching, computing and producing overlap. The event loop never computes, so heartbeats and health checks go on
+whatever the model does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streams.batcher import Batcher
+from streams.clock import Clock, SystemClock
+from streams.emitter import Acknowledgement, Emitter, settle
+from streams.pipeline import Processed, Processor
+from streams.records import Outbox, RecordBatch
+from streams.settings import Settings
+from streams.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+
+class Acknowledger(Protocol):
+    """The part of the consumer that the runner needs."""
+
+    def is_alive(self, message: Any) -> bool:
+        """Whether the message's partition is still ours, unsought since its delivery."""
+
+    def ack(self, message: Any) -> bool:
+        """Everything that the message became is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A record batch with the message that it came in."""
+
+    batch: RecordBatch
+    message: Any
+    delivered_at: float
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    deliveries: Sequence[Delivery]
+    processed: Processed
+
+
+_Sent = tuple[Delivery, Outbox, list[Acknowledgement]]
+
+
+class Runner:
+    """Drives a processor from deliveries to acknowledgements; implements `transport.Flow`.
+
+    Delivery is at least once: a batch is acknowledged after the broker has acknowledged every write that it became. A
+    batch whose partition was revoked meanwhile is neither produced nor acknowledged. Belongs to one event loop.
+
+    Args:
+        processor: the pipeline.
+        compute: an executor of one thread, so that state changes happen in order.
+    """
+
+    def __init__(
+        self,
+        processor: Processor[Any],
+        compute: Executor,
+        settings: Settings,
+        telemetry: Telemetry,
+        clock: Clock | None = None,
+    ) -> None:
+        self._processor = processor
+        self._compute = compute
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock or SystemClock()
+        self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock)
+        self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
+        self._slots = asyncio.Semaphore(settings.worker.in_flight)
+        self._busy: Counter[int] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._failed = False
+
+    async def offer(self, message: Any, consumer: Acknowledger) -> None:
+        """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
+        if not self._draining and consumer.is_alive(message):
+            await self._batcher.put(Delivery(message.value, message, self._clock.monotonic()))
+            self._telemetry.queued(self._batcher.records)
+
+    async def run(self, consumer: Acknowledger, emitter: Emitter) -> None:
+        """Until cancelled, or until something makes going on wrong.
+
+        Raises:
+            ExceptionGroup: of PipelineStopped, ProduceError or what else a stage could not handle.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._compute_all(consumer))
+                tasks.create_task(self._emit_all(consumer, emitter, tasks))
+        finally:
+            self._failed = True
+
+    async def _compute_all(self, consumer: Acknowledger) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._slots.acquire()
+            taken = await self._batcher.take()
+            deliveries = [each for each in taken if not self._draining and consumer.is_alive(each.message)]
+            if not deliveries:
+                self._slots.release()
+                continue
+            self._begin(deliveries)
+            started = self._clock.monotonic()
+            self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
+            processed = await loop.run_in_executor(
+                self._compute, self._processor.process, [each.batch for each in deliveries]
+            )
+            self._telemetry.processed(processed)
+            await self._computed.put(_Job(deliveries, processed))
+
+    async def _emit_all(self, consumer: Acknowledger, emitter: Emitter, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            job = await self._computed.get()
+            started = self._clock.monotonic()
+            sent: list[_Sent] = []
+            for delivery, outbox in zip(job.deliveries, job.processed.outboxes, strict=True):
+                if consumer.is_alive(delivery.message):
+                    sent.append((delivery, outbox, await emitter.send(outbox)))
+                else:
+                    self._telemetry.add("headrace_records_discarded_total", len(delivery))
+            tasks.create_task(self._settle(job, sent, consumer, started))
+
+    async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, started: float) -> None:
+        state = self._processor.state
+        for delivery, outbox, acknowledgements in sent:
+            partition = delivery.batch.partition
+            for topic, offset, count in await settle(partition, acknowledgements):
+                if state is not None and topic == state.topic:
+                    state.wrote(partition, offset, count)
+            consumer.ack(delivery.message)
+            self._telemetry.acknowledged(delivery.batch, outbox, self._clock.time())
+        self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "produce")
+        self._end(job.deliveries)
+        self._slots.release()
+
+    def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        self._busy.update(each.batch.partition for each in deliveries)
+        self._idle.clear()
+
+    def _end(self, deliveries: Sequence[Delivery]) -> None:
+        self._busy.subtract(each.batch.partition for each in deliveries)
+        self._busy = +self._busy
+        if not self._busy:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Drop what waits and let what is computed or produced finish, for at most `drain_timeout_s`."""
+        self._draining = True
+        self._batcher.clear()
+        if self._failed:
+            return
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._settings.worker.drain_timeout_s)
+        except TimeoutError:
+            logger.warning(
+                "draining partitions %s took longer than worker.drain_timeout_s = %g; their batches in flight are "
+                "discarded uncommitted and read again",
+                sorted(self._busy),
+                self._settings.worker.drain_timeout_s,
+            )
+
+    def revoked(self, partitions: frozenset[int]) -> None:
+        """After a drain: stores of partitions that are still busy hold changes that will never be written."""
+        state = self._processor.state
+        for partition in partitions & self._busy.keys():
+            if state is not None:
+                state.discard(partition)
+        self._draining = False

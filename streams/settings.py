@@ -1,0 +1,250 @@
+"""Every setting, where it comes from and what it means.
+
+Sources, the later one wins: the defaults here, `headrace.toml` in the current directory (or the file that
+`HEADRACE_CONFIG` names), the environment (`HEADRACE_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from streams.errors import SettingsError
+
+PREFIX = "HEADRACE_"
+CONFIG_VARIABLE = "HEADRACE_CONFIG"
+DEFAULT_FILE = Path("headrace.toml")
+
+
+class Secret(str):
+    """A text that never shows in a log, an error or a repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to reach the cluster; TLS and SASL go to the client as they are."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: Secret | None = None
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_key_password: Secret | None = None
+    ssl_check_hostname: bool = True
+    request_timeout_s: float = 15.0
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments that every aiokafka client takes.
+
+        Raises:
+            SettingsError: a certificate or key file cannot be read, or SASL lacks its user or password.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": int(self.request_timeout_s * 1000),
+        }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        if self.security_protocol.startswith("SASL_"):
+            if self.sasl_mechanism != "GSSAPI" and (self.sasl_username is None or self.sasl_password is None):
+                raise SettingsError(
+                    f"kafka.security_protocol is {self.security_protocol!r}: "
+                    "set kafka.sasl_username and kafka.sasl_password as well"
+                )
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = None if self.sasl_password is None else str(self.sasl_password)
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile)
+            context.check_hostname = self.ssl_check_hostname
+            if self.ssl_certfile is not None:
+                password = None if self.ssl_key_password is None else str(self.ssl_key_password)
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(
+                f"loading the TLS files of kafka.ssl_* (ca {self.ssl_cafile!r}, certificate {self.ssl_certfile!r}, "
+                f"key {self.ssl_keyfile!r}): {error}"
+            ) from None
+        return context
+
+
+class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One worker process of a pipeline."""
+
+    group: str | None = None  # consumer group; default: headrace-<pipeline>
+    slot: str | None = None  # a stable name per worker makes a restart keep its partitions (static membership)
+    session_timeout_s: float = 8.0  # a killed worker's partitions move after this; its own restart waits no longer
+    drain_timeout_s: float = 5.0  # how long a rebalance waits for batches in flight before it discards them
+    commit_interval_s: float = 0.3
+    in_flight: int = 8  # micro-batches that may wait for acknowledgement while the next are computed
+    stall_timeout_s: float = 45.0  # readiness turns 503 after this without progress; the process exits after twice it
+    broker_timeout_s: float = 45.0  # a broker that is away for longer ends the worker with a non-zero exit
+    fetch_max_bytes: int = 1 << 20  # per partition and fetch; with max_queue_size it bounds the memory
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Dynamic batching, with Triton's meanings."""
+
+    max_batch_size: int = 2048
+    max_queue_delay_s: float = 0.0
+    max_queue_size: int = 16384
+
+
+class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a pipeline stops instead of draining its topic into the dead-letter topic; counted per partition."""
+
+    max_share: float = 0.5
+    share_window: int = 1000
+    max_consecutive: int = 200
+
+
+class Fraud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The fraud pipeline."""
+
+    input: str = "transactions"
+    output: str = "fraud.flags"
+    model: str = "fraud"
+    version: int | None = None
+    models: str | None = None  # a folder of models; default: the bundled ones
+    engine: str = "auto"
+    max_value_bytes: int = 16384
+    max_future_s: float = 86400.0  # an event_time further ahead of the clock than this is absurd
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it; each section is a table in `headrace.toml`."""
+
+    kafka: Kafka = Kafka()
+    worker: Worker = Worker()
+    batch: Batch = Batch()
+    dead_letter: DeadLetter = DeadLetter()
+    fraud: Fraud = Fraud()
+
+
+_POSITIVE = (
+    "kafka.request_timeout_s",
+    "worker.session_timeout_s",
+    "worker.drain_timeout_s",
+    "worker.commit_interval_s",
+    "worker.in_flight",
+    "worker.stall_timeout_s",
+    "worker.broker_timeout_s",
+    "worker.fetch_max_bytes",
+    "batch.max_batch_size",
+    "batch.max_queue_size",
+    "dead_letter.share_window",
+    "dead_letter.max_consecutive",
+    "fraud.max_value_bytes",
+    "fraud.max_future_s",
+)
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Settings:
+    """Read the settings from file, environment and `overrides` (what a command line said), in that order.
+
+    Raises:
+        SettingsError: naming the key, and the file or variable that it came from.
+    """
+    environ = os.environ if environ is None else environ
+    path = file or Path(environ.get(CONFIG_VARIABLE, DEFAULT_FILE))
+    tree, origins = _from_file(path, required=file is not None or CONFIG_VARIABLE in environ)
+    for name, text in sorted(environ.items()):
+        if name.startswith(PREFIX) and "__" in name:
+            section, key = name.removeprefix(PREFIX).lower().split("__", 1)
+            tree.setdefault(section, {})[key] = text
+            origins[f"{section}.{key}"] = name
+    for section, values in (overrides or {}).items():
+        for key, value in values.items():
+            if value is not None:
+                tree.setdefault(section, {})[key] = value
+                origins[f"{section}.{key}"] = "the command line"
+    return _convert(tree, origins)
+
+
+def _from_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    if not path.exists():
+        if required:
+            raise SettingsError(f"settings file {str(path)!r} does not exist")
+        return {}, {}
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
+    for section, values in tree.items():
+        if not isinstance(values, dict):
+            raise SettingsError(f"{section!r} in {path} must be a table like [kafka], got {values!r}")
+    return tree, {f"{section}.{key}": str(path) for section, values in tree.items() for key in values}
+
+
+def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
+    known = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    sections: dict[str, Any] = {}
+    for section, values in tree.items():
+        if section not in known:
+            source = next((o for k, o in origins.items() if k.startswith(section + ".")), "the settings")
+            raise SettingsError(f"unknown section {section!r} in {source}; there are {', '.join(sorted(known))}")
+        names = {field.name for field in msgspec.structs.fields(known[section])}
+        for key, value in values.items():
+            origin = origins.get(f"{section}.{key}", "the settings")
+            if key not in names:
+                raise SettingsError(
+                    f"unknown setting {section}.{key} in {origin}; there are {', '.join(sorted(names))}"
+                )
+            try:
+                msgspec.convert({key: value}, known[section], strict=False, dec_hook=_secret)
+            except msgspec.ValidationError as error:
+                message = str(error).split(" - at ")[0]
+                raise SettingsError(f"{section}.{key} from {origin}: {message}") from None
+        sections[section] = msgspec.convert(values, known[section], strict=False, dec_hook=_secret)
+    return _check(Settings(**sections), origins)
+
+
+def _check(settings: Settings, origins: dict[str, str]) -> Settings:
+    for name in _POSITIVE:
+        section, key = name.split(".")
+        value = getattr(getattr(settings, section), key)
+        if not value > 0:
+            raise SettingsError(f"{name} from {origins.get(name, 'the settings')} must be above zero, got {value!r}")
+    if not 0 <= settings.batch.max_queue_delay_s <= 60:
+        raise SettingsError(
+            f"batch.max_queue_delay_s must lie between 0 and 60 seconds, got {settings.batch.max_queue_delay_s!r}"
+        )
+    if not 0 < settings.dead_letter.max_share <= 1:
+        raise SettingsError(f"dead_letter.max_share must lie in (0, 1], got {settings.dead_letter.max_share!r}")
+    if settings.batch.max_queue_size < settings.batch.max_batch_size:
+        raise SettingsError(
+            f"batch.max_queue_size ({settings.batch.max_queue_size}) must not be below "
+            f"batch.max_batch_size ({settings.batch.max_batch_size})"
+        )
+    return settings
+
+
+def _secret(kind: type, value: Any) -> Any:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise msgspec.ValidationError("expected `str`")

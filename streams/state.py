@@ -1,0 +1,166 @@
+"""Keyed state behind a compacted changelog topic, restored before its partition flows.
+
+A pipeline's state is one `Store` a partition. Every change is written to the changelog under the same partition number,
+together with the outputs of the batch that made it, and the input is committed after both. Values carry the input
+offsets that they contain, so a store skips what it has applied already: a repeated batch, a stale copy or a record
+in another order does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.errors import StateError
+from streams.fetching import fetch_record_batches
+from streams.settings import Kafka
+
+RESTORE_FETCH_BYTES = 4 << 20
+RESTORE_BATCH_RECORDS = 10_000
+RESTORE_POLL_MS = 500
+
+
+class Store(Protocol):
+    """The state of one partition. Used by one thread at a time."""
+
+    def merge(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
+        """Apply changelog records; a join: the later input offset wins, whatever the order and repetition."""
+
+    def changes(self) -> tuple[list[bytes], list[bytes | None]]:
+        """Changelog records for everything touched since the last call; a value of None is a tombstone."""
+
+    def __len__(self) -> int:
+        """Keys held."""
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far a store knows its changelog. Own writes count only while they are contiguous with what is known."""
+
+    offset: int = 0
+    acknowledged: dict[int, int] = field(default_factory=dict)
+
+    def wrote(self, base_offset: int, count: int) -> None:
+        # A zombie's late write lands behind another owner's records, which it has not seen: jumping there loses them.
+        self.acknowledged[base_offset] = count
+        while self.offset in self.acknowledged:
+            self.offset += self.acknowledged.pop(self.offset)
+        if len(self.acknowledged) > 1:
+            self.acknowledged = {base: n for base, n in self.acknowledged.items() if base > self.offset}
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did."""
+
+    partitions: tuple[int, ...]
+    records: int
+    seconds: float
+
+
+class KeyedState:
+    """The stores of the partitions that this worker has, or had and may get back.
+
+    A revoked partition's store stays with its position in the changelog, so that getting it back reads the tail only;
+    `discard` drops one that is ahead of its changelog.
+    """
+
+    def __init__(self, topic: str, new_store: Callable[[], Any]) -> None:
+        self.topic = topic
+        self._new_store = new_store
+        self._stores: dict[int, Any] = {}
+        self._positions: dict[int, _Position] = {}
+
+    def store(self, partition: int) -> Any:
+        """The store of a partition; an empty one where nothing was restored."""
+        store = self._stores.get(partition)
+        if store is None:
+            store = self._stores[partition] = self._new_store()
+        return store
+
+    def stores(self) -> dict[int, Any]:
+        """Partition -> store, of all that are held."""
+        return dict(self._stores)
+
+    def discard(self, partition: int) -> None:
+        """Forget a partition: its store has changes that were never written, so it must be read back whole."""
+        self._stores.pop(partition, None)
+        self._positions.pop(partition, None)
+
+    def wrote(self, partition: int, base_offset: int, count: int) -> None:
+        """`count` changelog records of ours were acknowledged at `base_offset`."""
+        position = self._positions.get(partition)
+        if position is not None:
+            position.wrote(base_offset, count)
+
+    async def restore(self, partitions: Sequence[int], kafka: Kafka) -> RestoreReport:
+        """Read the changelog of `partitions` to its end, from where it is known. May be cancelled and called again.
+
+        Raises:
+            StateError: the changelog is missing, unreadable, or a record in it is corrupt.
+        """
+        started, records = time.monotonic(), 0
+        consumer = AIOKafkaConsumer(
+            **kafka.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
+            fetch_max_wait_ms=100,
+        )
+        try:
+            await consumer.start()
+            fetch_record_batches(consumer, RESTORE_BATCH_RECORDS)
+            records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions])
+        except KafkaError as error:
+            raise StateError(f"restoring {self.topic}{list(partitions)}: {error!r}; the worker stops") from error
+        finally:
+            await consumer.stop()
+        return RestoreReport(tuple(partitions), records, time.monotonic() - started)
+
+    async def _read(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> int:
+        if not tps:
+            return 0
+        consumer.assign(tps)
+        begin, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        for tp in tps:
+            known = self._positions.get(tp.partition)
+            if known is None or known.offset < begin[tp]:
+                # The part that was compacted away meanwhile may hold tombstones that we never saw.
+                self.discard(tp.partition)
+            self.store(tp.partition)
+            position = self._positions.setdefault(tp.partition, _Position(begin[tp]))
+            position.acknowledged.clear()
+            consumer.seek(tp, position.offset)
+        wanted = {tp for tp in tps if self._positions[tp.partition].offset < end[tp]}
+        records = 0
+        while wanted:
+            for tp, batches in (await consumer.getmany(*wanted, timeout_ms=RESTORE_POLL_MS)).items():
+                for batch in batches:
+                    self._merge(tp, batch)
+                    records += len(batch)
+                    await asyncio.sleep(0)  # health checks are answered between two merges
+            for tp in list(wanted):
+                # The position, not the last record seen: a log may end in a transaction marker.
+                reached = await consumer.position(tp)
+                if reached >= end[tp]:
+                    self._positions[tp.partition].offset = reached
+                    wanted.discard(tp)
+        return records
+
+    def _merge(self, tp: TopicPartition, batch: Any) -> None:
+        try:
+            self.store(tp.partition).merge(batch.keys, batch.values)
+        except ValueError as error:
+            raise StateError(
+                f"restoring {tp.topic}[{tp.partition}]@{batch.offsets[0]}..{batch.offsets[-1]}: {error}; "
+                "the worker stops and nothing was changed"
+            ) from error
+        self._positions[tp.partition].offset = batch.next_offset

@@ -1,0 +1,140 @@
+"""Every metric of a worker, in one table, and the object that feeds them: once a batch, never once a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from streams.pipeline import Processed
+from streams.records import Outbox, RecordBatch
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table; every metric also carries the label `pipeline`."""
+
+    kind: Literal["counter", "gauge", "seconds", "records"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Mapping[str, Metric] = {
+    "headrace_records_in_total": Metric(
+        "counter", "Input records done with: equals out plus dead-lettered, whatever was read twice on the way."
+    ),
+    "headrace_records_out_total": Metric("counter", "Predictions acknowledged by the broker."),
+    "headrace_records_dead_lettered_total": Metric(
+        "counter", "Input records sent to the dead-letter topic.", ("stage", "error_type")
+    ),
+    "headrace_records_discarded_total": Metric(
+        "counter", "Records computed but not produced because their partition was revoked; they are read again."
+    ),
+    "headrace_stage_seconds": Metric("seconds", "Time a micro-batch spends in a stage.", ("stage",)),
+    "headrace_end_to_end_seconds": Metric(
+        "seconds", "From the input record's timestamp to the broker's acknowledgement; the oldest record of a batch."
+    ),
+    "headrace_batch_records": Metric("records", "Records in a micro-batch."),
+    "headrace_queue_records": Metric("gauge", "Records that wait for the engine."),
+    "headrace_lag_records": Metric("gauge", "Records between the low-water mark and the log end.", ("partition",)),
+    "headrace_lag_seconds": Metric(
+        "gauge", "Age of the last processed record while there are records behind it.", ("partition",)
+    ),
+    "headrace_rebalances_total": Metric("counter", "Assignments received."),
+    "headrace_assigned_partitions": Metric("gauge", "Partitions assigned now."),
+    "headrace_restored_records_total": Metric("counter", "Changelog records read back."),
+    "headrace_restore_seconds": Metric("seconds", "Time of a restore."),
+    "headrace_state_keys": Metric("gauge", "Keys held in state."),
+    "headrace_state_bytes": Metric("gauge", "Memory held by state."),
+    "headrace_ready": Metric("gauge", "1 while the worker is ready, else 0."),
+    "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
+}
+
+
+class Telemetry:
+    """Feeds the metrics of one pipeline from the event loop.
+
+    Args:
+        pipeline: the label that every metric carries.
+    """
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, pipeline: str) -> None:
+        self._registry = CollectorRegistry()
+        self._pipeline = pipeline
+        self._metrics: dict[str, Any] = {}
+        self._children: dict[tuple[str, ...], Any] = {}
+        for name, metric in METRICS.items():
+            labels = ("pipeline", *metric.labels)
+            if metric.kind == "counter":
+                self._metrics[name] = Counter(name, metric.help, labels, registry=self._registry)
+            elif metric.kind == "gauge":
+                self._metrics[name] = Gauge(name, metric.help, labels, registry=self._registry)
+            else:
+                buckets = SECONDS if metric.kind == "seconds" else RECORDS
+                self._metrics[name] = Histogram(name, metric.help, labels, buckets=buckets, registry=self._registry)
+            if not metric.labels:
+                self._child(name)
+
+    def _child(self, name: str, *labels: str) -> Any:
+        key = (name, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._metrics[name].labels(self._pipeline, *labels)
+        return child
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        self._child(name, *labels).set(value)
+
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Count a counter up."""
+        self._child(name, *labels).inc(amount)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Put a value into a histogram."""
+        self._child(name, *labels).observe(value)
+
+    def forget(self, name: str, *labels: str) -> None:
+        """Drop a labelled gauge, e.g. of a partition that moved away."""
+        if self._children.pop((name, *labels), None) is not None:
+            self._metrics[name].remove(self._pipeline, *labels)
+
+    def model(self, reference: str, engine: str) -> None:
+        """Name the model and the engine that serve."""
+        name, _, version = reference.partition("/")
+        self.set("headrace_model_info", 1, name, version, engine)
+
+    def queued(self, records: int) -> None:
+        """The queue's length has changed."""
+        self.set("headrace_queue_records", records)
+
+    def taken(self, now: float, delivered_at: Sequence[float], queued: int) -> None:
+        """A micro-batch leaves the queue; all times monotonic."""
+        self.observe("headrace_stage_seconds", now - min(delivered_at), "queue")
+        self.set("headrace_queue_records", queued)
+
+    def processed(self, processed: Processed) -> None:
+        """A micro-batch was computed."""
+        self.observe("headrace_batch_records", processed.records)
+        for stage, seconds in processed.stage_seconds.items():
+            self.observe("headrace_stage_seconds", seconds, stage)
+
+    def acknowledged(self, batch: RecordBatch, outbox: Outbox, now: float) -> None:
+        """The broker has every write of this batch; `now` in seconds since the epoch."""
+        self.add("headrace_records_in_total", len(batch))
+        self.add("headrace_records_out_total", outbox.outputs)
+        for (stage, kind), count in outbox.poison.items():
+            self.add("headrace_records_dead_lettered_total", count, stage, kind)
+        self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
+
+    def expose(self) -> bytes:
+        """The page that Prometheus scrapes."""
+        return generate_latest(self._registry)

@@ -1,0 +1,133 @@
+"""Which topics a pipeline needs, how they are created, and whether what is there fits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+
+from streams.deadletter import SUFFIX
+from streams.errors import BrokerUnavailable, TopicError
+from streams.settings import Kafka
+
+# A zombie's late write must not win over its successor's by compaction before a restore could tell them apart.
+MIN_COMPACTION_LAG_MS = 60 * 60 * 1000
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(MIN_COMPACTION_LAG_MS),
+}
+DEFAULT_PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as a pipeline wants it."""
+
+    name: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def changelog_topic(group: str) -> str:
+    """The changelog of a consumer group's state."""
+    return f"{group}.changelog"
+
+
+def pipeline_topics(input_topic: str, output_topic: str, group: str, *, state: bool) -> list[Topic]:
+    """Input first, then everything that must have as many partitions as the input."""
+    topics = [Topic(input_topic), Topic(output_topic), Topic(input_topic + SUFFIX)]
+    if state:
+        topics.append(Topic(changelog_topic(group), CHANGELOG))
+    return topics
+
+
+class Admin:
+    """A short-lived connection for looking at topics and creating them.
+
+    Raises (all methods and entering):
+        BrokerUnavailable: nobody answers at the bootstrap servers, or they refuse us.
+    """
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._client = AIOKafkaAdminClient(**kafka.client_options())
+
+    async def __aenter__(self) -> Admin:
+        try:
+            await asyncio.wait_for(self._client.start(), self._kafka.request_timeout_s)
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._client.close()
+            raise unavailable(self._kafka, error) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def partitions(self) -> dict[str, int]:
+        """Topic name -> number of partitions."""
+        try:
+            return {each["topic"]: len(each["partitions"]) for each in await self._client.describe_topics()}
+        except KafkaError as error:
+            raise unavailable(self._kafka, error) from error
+
+    async def create(self, topic: Topic, partitions: int) -> None:
+        """Create a topic; one that is there already, perhaps since a moment ago, is left as it is.
+
+        Raises:
+            TopicError: the broker refuses it.
+        """
+        new = NewTopic(topic.name, partitions, 1, topic_configs=dict(topic.config))
+        new.replication_factor = -1  # the broker's default.replication.factor, which the constructor does not allow
+        try:
+            response = await self._client.create_topics([new])
+        except KafkaError as error:
+            raise TopicError(f"creating topic {topic.name!r}: {error!r}") from error
+        for name, code, *rest in response.topic_errors:
+            if code not in (0, 36):
+                raise TopicError(f"creating topic {name!r}: {rest[0] if rest else for_code(code).__name__}")
+
+
+def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
+    """What to say when no broker answers."""
+    cause = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    hint = (
+        "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
+        if isinstance(error, (KafkaConnectionError, TimeoutError, OSError))
+        else "check the kafka.* settings"
+    )
+    return BrokerUnavailable(f"connecting to Kafka at {kafka.bootstrap_servers!r}: {cause}; {hint}")
+
+
+async def prepare(kafka: Kafka, topics: list[Topic]) -> int:
+    """Make sure that a pipeline's topics fit together before it starts; creates those that only it writes.
+
+    Args:
+        topics: the input first; it must exist, with the partitions that all others must have.
+
+    Returns:
+        The number of partitions.
+
+    Raises:
+        TopicError: the input is missing, or partition counts differ.
+    """
+    source, *others = topics
+    async with Admin(kafka) as admin:
+        there = await admin.partitions()
+        if source.name not in there:
+            raise TopicError(
+                f"input topic {source.name!r} does not exist at {kafka.bootstrap_servers}; create it with "
+                f"`headrace topics create {source.name}`, or set the pipeline's `input`"
+            )
+        wanted = there[source.name]
+        for topic in others:
+            if topic.name not in there:
+                await admin.create(topic, wanted)
+            elif there[topic.name] != wanted:
+                raise TopicError(
+                    f"topic {topic.name!r} has {there[topic.name]} partitions, but its input {source.name!r} has "
+                    f"{wanted}; they must be equal, since a record's outputs go to the number that it came from: "
+                    f"create {topic.name!r} anew with {wanted}, or choose another name for it in the settings"
+                )
+    return wanted

@@ -1,0 +1,201 @@
+"""Faust's Kafka transport, made to hand record batches to agents and to commit a contiguous low-water mark.
+
+Everything hangs on Faust's own extension points: the consumer's scheduler decides what one message is, the consumer
+decides what an acknowledgement and a committable offset are, the consumer thread builds the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
+from faust.types.tuples import TP, ConsumerMessage
+
+from streams.fetching import fetch_record_batches
+from streams.offsets import Flight, LowWaterMarks
+from streams.records import RecordBatch
+from streams.settings import Settings
+
+MAX_BATCHES_PER_POLL = 16
+FETCH_MAX_WAIT_MS = 250
+HEARTBEATS_PER_SESSION = 3
+PRODUCE_BATCH_BYTES = 512 << 10
+PRODUCE_REQUEST_BYTES = 8 << 20
+
+
+class Flow(Protocol):
+    """What the transport tells the worker about its partitions."""
+
+    async def drain(self) -> None:
+        """Drop what waits, let what is being computed finish, within a bound."""
+
+    def revoked(self, partitions: frozenset[int]) -> None:
+        """These partitions are somebody else's now: results still on their way must not be produced any more."""
+
+
+class Scheduler(DefaultSchedulingStrategy):
+    """Yields record batches, in turn over the partitions."""
+
+    def iterate(self, records: Mapping[TP, list[RecordBatch]]) -> Iterator[tuple[TP, RecordBatch]]:
+        pending = {tp: iter(batches) for tp, batches in records.items()}
+        while pending:
+            for tp, batches in list(pending.items()):
+                batch = next(batches, None)
+                if batch is None:
+                    del pending[tp]
+                else:
+                    yield tp, batch
+
+
+class BatchMessage(ConsumerMessage):
+    """A Faust message whose value is a record batch."""
+
+    flight: Flight
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer with its own account of what is done.
+
+    Faust takes offsets inside a record batch for gaps, and its committable offset can pass a message that is still
+    in flight (its issue 606), so every method that keeps that account is replaced.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.marks = LowWaterMarks()
+        self._deliver_to_agent = self.callback
+        self.callback = self._deliver
+
+    @property
+    def _flow(self) -> Flow:
+        flow: Flow = self.transport.flow
+        return flow
+
+    async def _deliver(self, message: BatchMessage) -> None:
+        # A flight begins here and not in _to_message, whose message may still be dropped.
+        message.flight = self.marks.begin(message.tp, message.offset + 1)
+        await self._deliver_to_agent(message)
+
+    def _to_message(self, tp: TP, batch: RecordBatch) -> BatchMessage:
+        return BatchMessage(
+            batch.topic,
+            batch.partition,
+            batch.offsets[-1],
+            batch.timestamps_ms[-1] / 1000,
+            0,
+            (),
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def is_alive(self, message: BatchMessage) -> bool:
+        """False once the message's partition was revoked, or sought back, after its delivery."""
+        return self.marks.is_alive(message.tp, message.flight)
+
+    def ack(self, message: BatchMessage) -> bool:
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        self.marks.finish(message.tp, message.flight)
+        return True
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: the low-water mark knows no gaps."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.marks.committable(tp)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
+        return [tp for tp in self.marks.partitions() if topics is None or tp in topics or tp.topic in topics]
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        self.marks.reset()  # everything is delivered again from the committed offset
+
+    async def wait_empty(self) -> None:
+        """Bounded, unlike Faust's: a batch that never finishes must not hold a rebalance for ever."""
+        await self._flow.drain()
+        self._unacked_messages.clear()
+        await self.commit_and_end_transactions()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await super().on_partitions_revoked(revoked)  # stops the flow, drains, commits
+        self.marks.reset(revoked)
+        self._flow.revoked(frozenset(tp.partition for tp in revoked))
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread with the group's client: heartbeats go on there whatever the worker computes."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
+
+    def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
+        worker, conf = transport.settings.worker, self.app.conf
+        return AIOKafkaConsumer(
+            **transport.settings.kafka.client_options(),
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            # A worker that restarts under the same slot gets its partitions back without a rebalance.
+            group_instance_id=None if worker.slot is None else f"{conf.id}-{worker.slot}",
+            # Sticky: a rebalance moves as few partitions, and so as little state, as it can.
+            partition_assignment_strategy=[StickyPartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_records=MAX_BATCHES_PER_POLL,
+            max_partition_fetch_bytes=worker.fetch_max_bytes,
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            session_timeout_ms=int(worker.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(worker.session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
+            # Others wait this long for a member that drains: above the drain, below anybody's patience.
+            rebalance_timeout_ms=int((worker.drain_timeout_s + worker.session_timeout_s) * 1000),
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            isolation_level="read_committed",
+        )
+
+
+class Producer(driver.Producer):
+    """Faust's producer around an idempotent client: a retry neither repeats nor reorders a write."""
+
+    def _settings_default(self) -> Mapping[str, Any]:
+        settings: Settings = self.transport.settings
+        return {
+            **settings.kafka.client_options(),
+            # Also how long a batch may wait for its acknowledgement: a broker that is away for less costs nothing.
+            "request_timeout_ms": int(settings.worker.broker_timeout_s * 1000),
+            "client_id": self.client_id,
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 0,
+            "max_batch_size": PRODUCE_BATCH_BYTES,
+            "max_request_size": PRODUCE_REQUEST_BYTES,
+        }
+
+    def _settings_auth(self) -> Mapping[str, Any]:
+        return {}
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {}
+
+
+class Transport(driver.Transport):
+    """Ties the classes above together; carries the settings and the worker's flow to them."""
+
+    Consumer = Consumer
+    Producer = Producer
+    settings: Settings
+    flow: Flow

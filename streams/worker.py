@@ -1,0 +1,214 @@
+"""One worker process of one pipeline: builds the parts, runs them, and says why it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import uvloop
+from aiokafka import TopicPartition
+
+from streams import topics
+from streams.app import App, create_app
+from streams.clock import Clock, SystemClock
+from streams.deadletter import DeadLetterGuard
+from streams.emitter import Emitter
+from streams.errors import HeadraceError
+from streams.health import Health, HealthServer
+from streams.pipeline import Processor
+from streams.pipelines import PIPELINES
+from streams.runner import Runner
+from streams.settings import Settings
+from streams.state import KeyedState
+from streams.telemetry import Telemetry
+from streams.watchdog import PartitionView, Watchdog
+
+logger = logging.getLogger(__name__)
+
+# The compute thread hands the GIL over this often: with CPython's 5 ms the event loop would wait that long for a turn.
+SWITCH_INTERVAL_S = 0.0005
+LOOK_INTERVAL_S = 1.0
+STOP_TIMEOUT_S = 20.0
+
+
+class Worker:
+    """Runs one pipeline until a signal, an error or `stop`.
+
+    Args:
+        settings: all of them.
+        pipeline: a name in `streams.pipelines.PIPELINES`, or a pipeline itself.
+    """
+
+    def __init__(self, settings: Settings, pipeline: Any, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.pipeline = PIPELINES[pipeline](settings) if isinstance(pipeline, str) else pipeline
+        self.group = settings.worker.group or f"headrace-{self.pipeline.name}"
+        self.clock = clock or SystemClock()
+        self.health = Health()
+        self.telemetry = Telemetry(self.pipeline.name)
+        self.telemetry.model(self.pipeline.model, self.pipeline.engine)
+        self.health.details = {"pipeline": self.pipeline.name, "model": self.pipeline.model}
+        self.health.details["engine"] = self.pipeline.engine
+        stateful = self.pipeline.new_store() is not None
+        self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix=f"{self.pipeline.name}-compute")
+        processor = Processor(self.pipeline, self.state, DeadLetterGuard(settings.dead_letter), self.clock)
+        self.runner = Runner(processor, self._compute, settings, self.telemetry, self.clock)
+        self.app: App | None = None
+        self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
+        self._stop = asyncio.Event()
+
+    @property
+    def http_port(self) -> int:
+        """Where `/metrics` and `/health` are served, once started."""
+        return self._server.port
+
+    def stop(self) -> None:
+        """Ask for an orderly end: finish what is in flight, commit, leave the group."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Returns after an orderly end.
+
+        Raises:
+            HeadraceError: what made going on impossible.
+        """
+        wanted = topics.pipeline_topics(
+            self.pipeline.input_topic, self.pipeline.output_topic, self.group, state=self.state is not None
+        )
+        partitions = await topics.prepare(self.settings.kafka, wanted)
+        await self._server.start()
+        try:
+            self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, self._restore)
+            logger.info(
+                "worker %s: group %s, %s (%d partitions) -> %s, model %s on %s, metrics and health on http://%s:%d",
+                self.pipeline.name,
+                self.group,
+                self.pipeline.input_topic,
+                partitions,
+                self.pipeline.output_topic,
+                self.pipeline.model,
+                self.pipeline.engine,
+                self.settings.worker.http_host,
+                self.http_port,
+            )
+            await self._run_app(self.app)
+        finally:
+            await self._server.stop()
+            self._compute.shutdown(wait=False, cancel_futures=True)
+            close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
+            if close is not None:
+                close()
+
+    async def _run_app(self, app: App) -> None:
+        failure: BaseException | None = None
+        pump: asyncio.Task[None] | None = None
+        try:
+            await app.start()
+            producer = (await app.maybe_start_producer())._producer
+            pump = asyncio.create_task(self.runner.run(app.consumer, Emitter(producer)))
+            watch = asyncio.create_task(self._watch(app))
+            stop = asyncio.create_task(self._stop.wait())
+            done, _ = await asyncio.wait({pump, watch, stop}, return_when=asyncio.FIRST_COMPLETED)
+            watch.cancel()
+            stop.cancel()
+            failure = next((_cause(task.exception()) for task in done if task is not stop and task.exception()), None)
+            if failure is not None:
+                self.health.set("stopped", str(failure))
+                logger.error("worker %s stops: %s", self.pipeline.name, failure)
+        finally:
+            try:
+                await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
+            except TimeoutError:
+                logger.warning(
+                    "the orderly end took longer than %g s; what is uncommitted is read again", STOP_TIMEOUT_S
+                )
+            if pump is not None:
+                pump.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _restore(self, partitions: list[int]) -> None:
+        self.telemetry.add("headrace_rebalances_total", 1)
+        self.telemetry.set("headrace_assigned_partitions", len(partitions))
+        if self.state is not None and partitions:
+            self.health.set("restoring", f"reading {self.state.topic}{partitions}")
+            report = await self.state.restore(partitions, self.settings.kafka)
+            self.telemetry.add("headrace_restored_records_total", report.records)
+            self.telemetry.observe("headrace_restore_seconds", report.seconds)
+            logger.info(
+                "restored %s%s: %d records in %.2f s", self.state.topic, partitions, report.records, report.seconds
+            )
+        self.health.set("running", f"{len(partitions)} partitions assigned")
+
+    async def _watch(self, app: App) -> None:
+        """Once a second: lag, state size, stalls, and whether Faust itself has crashed."""
+        timeout_s = self.settings.worker.stall_timeout_s
+        watchdog = Watchdog(timeout_s)
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            if app.crashed or app.should_stop:
+                raise HeadraceError(f"the Kafka consumer of group {self.group} failed: {app.crash_reason!r}")
+            views = self._views(app)
+            if app.rebalancing or self.health.phase in ("starting", "restoring"):
+                watchdog.reset()
+                continue
+            stalled = watchdog.look(views, self.clock.monotonic())
+            if stalled:
+                worst = max(stalled, key=lambda partition: stalled[partition])
+                reason = f"{self.pipeline.input_topic}[{worst}] makes no progress since {stalled[worst]:.0f} s"
+                self.health.set("stalled", reason)
+                if stalled[worst] >= 2 * timeout_s:
+                    raise HeadraceError(f"{reason}; the worker ends so that its supervisor starts another")
+            elif self.health.phase == "stalled":
+                self.health.set("running", f"{len(views)} partitions assigned")
+            self._gauges(views)
+
+    def _views(self, app: App) -> dict[int, PartitionView]:
+        consumer = app.consumer
+        views: dict[int, PartitionView] = {}
+        for tp in consumer.assignment():
+            done = consumer.marks.committable(tp)
+            end = consumer.highwater(TopicPartition(tp.topic, tp.partition))
+            views[tp.partition] = PartitionView(done, end, consumer.marks.in_flight(tp))
+        return views
+
+    def _gauges(self, views: dict[int, PartitionView]) -> None:
+        self.telemetry.set("headrace_ready", float(self.health.ready))
+        for partition, view in views.items():
+            if view.end is not None and view.done is not None:
+                self.telemetry.set("headrace_lag_records", max(0, view.end - view.done), str(partition))
+        if self.state is not None:
+            stores = self.state.stores().values()
+            self.telemetry.set("headrace_state_keys", sum(map(len, stores)))
+            self.telemetry.set("headrace_state_bytes", sum(store.nbytes for store in stores))
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """The first real error in a task group's exception."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def run_worker(settings: Settings, pipeline: Any) -> None:
+    """Run a worker in this process until SIGTERM or SIGINT.
+
+    Raises:
+        HeadraceError, ModelError: with a sentence for the operator; the process should exit non-zero.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    uvloop.run(_run(settings, pipeline))
+
+
+async def _run(settings: Settings, pipeline: Any) -> None:
+    worker = Worker(settings, pipeline)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()

@@ -1,0 +1,62 @@
+"""Small ONNX networks, made by hand, whose outputs a test can work out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from models import repository
+from models.golden import GoldenBatch
+from models.manifest import Manifest, TensorEntry, Trained
+from models.repository import Model
+
+WEIGHTS = np.array([1, 2, 3, 4], dtype=np.float32)
+
+
+def scaling() -> onnx.ModelProto:
+    """x float32 [n, 4] -> y = x * WEIGHTS."""
+    return _proto([helper.make_node("Mul", ["x", "w"], ["y"])], [numpy_helper.from_array(WEIGHTS, "w")], ["n", 4])
+
+
+def folding() -> onnx.ModelProto:
+    """x float32 [n, 4] -> y [2, 4]: fails while it runs for every n but 2."""
+    shape = numpy_helper.from_array(np.array([2, 4], dtype=np.int64), "shape")
+    return _proto([helper.make_node("Reshape", ["x", "shape"], ["y"])], [shape], [2, 4])
+
+
+def manifest(version: int = 1, **changes: object) -> Manifest:
+    fields: dict[str, object] = {
+        "name": "scaling",
+        "version": version,
+        "description": "Multiplies by 1 to 4.",
+        "licence": "Apache-2.0",
+        "sha256": "0" * 64,
+        "inputs": (TensorEntry("x", "float32", (-1, 4)),),
+        "outputs": (TensorEntry("y", "float32", (-1, 4)),),
+        "trained": Trained("by hand", "nothing", 0),
+        "thresholds": {"flag": 0.5},
+    }
+    return Manifest(**(fields | changes))  # type: ignore[arg-type]
+
+
+def golden(rows: int = 3) -> GoldenBatch:
+    batch = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
+    return GoldenBatch({"x": batch}, {"y": batch * WEIGHTS})
+
+
+def save(root: Path, version: int = 1, **changes: object) -> Model:
+    return repository.save(root, scaling().SerializeToString(), manifest(version, **changes), golden())
+
+
+def _proto(nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], out: list[int | str]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "by-hand",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from models.engine import EngineUnavailable, InferenceFailed, ModelCorrupt, ModelIncompatible, TensorSpec
+from models.engines.onnx import OnnxEngine
+from tests.models import networks
+
+
+@pytest.fixture
+def engine() -> OnnxEngine:
+    engine = OnnxEngine()
+    engine.load_bytes(networks.scaling().SerializeToString(), "scaling/1")
+    return engine
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 513])
+def test_any_batch_size_is_served(engine: OnnxEngine, rows: int) -> None:
+    batch = np.random.default_rng(rows).random((rows, 4), dtype=np.float32)
+    outputs = engine.infer({"x": batch})
+    assert list(outputs) == ["y"]
+    np.testing.assert_array_equal(outputs["y"], batch * networks.WEIGHTS)
+
+
+def test_rows_that_are_not_contiguous_are_served(engine: OnnxEngine) -> None:
+    batch = np.arange(48, dtype=np.float32).reshape(6, 8)[::2, ::2]
+    np.testing.assert_array_equal(engine.infer({"x": batch})["y"], batch * networks.WEIGHTS)
+
+
+def test_the_specs_are_the_networks_own(engine: OnnxEngine) -> None:
+    assert engine.inputs == (TensorSpec("x", "float32", (None, 4)),)
+    assert engine.outputs == (TensorSpec("y", "float32", (None, 4)),)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "complaint"),
+    [
+        ({}, r"inputs of scaling/1: expected `x: float32 \[n, 4\]`, got no tensors"),
+        ({"z": np.zeros((2, 4), np.float32)}, r"expected `x: float32 \[n, 4\]`, got only \['z'\]"),
+        ({"x": np.zeros((2, 4))}, r"expected `x: float32 \[n, 4\]`, got float64 \[2, 4\]"),
+        ({"x": np.zeros((2, 5), np.float32)}, r"got float32 \[2, 5\]"),
+        ({"x": np.zeros(4, np.float32)}, r"got float32 \[4\]"),
+        ({"x": np.zeros((2, 4), np.float32), "extra": np.zeros(1)}, r"expected only \['x'\], got \['extra'\] as well"),
+    ],
+)
+def test_tensors_that_are_not_as_declared_are_refused(
+    engine: OnnxEngine, tensors: dict[str, np.ndarray], complaint: str
+) -> None:
+    with pytest.raises(ModelIncompatible, match=complaint):
+        engine.infer(tensors)
+
+
+def test_a_runtime_failure_names_model_and_shapes(capfd: pytest.CaptureFixture[str]) -> None:
+    engine = OnnxEngine()
+    engine.load_bytes(networks.folding().SerializeToString(), "folding/3")
+    assert engine.infer({"x": np.zeros((2, 4), np.float32)})["y"].shape == (2, 4)
+    with pytest.raises(InferenceFailed, match=r"inferring with folding/3 on onnx-cpu: .* x: float32 \[3, 4\]"):
+        engine.infer({"x": np.zeros((3, 4), np.float32)})
+    assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].sum() == 8  # and it goes on serving
+    assert capfd.readouterr() == ("", "")
+
+
+def test_bytes_that_are_no_network_are_corrupt() -> None:
+    with pytest.raises(ModelCorrupt, match="loading nonsense/1 into onnx-cpu: ONNX Runtime"):
+        OnnxEngine().load_bytes(b"nonsense", "nonsense/1")
+
+
+def test_an_engine_that_is_not_loaded_says_so(engine: OnnxEngine) -> None:
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineUnavailable, match="inferring with scaling/1: the engine is not loaded"):
+        engine.infer({"x": np.zeros((1, 4), np.float32)})
+    with pytest.raises(EngineUnavailable, match="the engine is not loaded"):
+        OnnxEngine().infer({})
+
+
+def test_any_thread_may_call(engine: OnnxEngine) -> None:
+    batch = np.ones((64, 4), np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(
+            pool.map(lambda factor: engine.infer({"x": batch * factor})["y"], np.arange(32, dtype=np.float32))
+        )
+    for factor, result in enumerate(results):
+        np.testing.assert_array_equal(result, batch * factor * networks.WEIGHTS)
+
+
+def test_nothing_heavy_is_imported_before_load() -> None:
+    code = (
+        "import sys, models.repository, models.fraud.explain, models.fraud.evaluate, streams.cli.models;"
+        "print(sorted({'onnxruntime', 'torch', 'onnx', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
