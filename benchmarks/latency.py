@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaException
+from rich import box
 from rich.table import Table
 
 from benchmarks.contenders import Echo
@@ -67,6 +68,9 @@ def table(combined: Mapping[int, Mapping[str, Latencies]]) -> Table:
     """Draw the results for a terminal."""
     drawn = Table(
         title="Latency from scheduled send to subscriber, ms: medians over rounds",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
         caption="* the sender fell behind its schedule: no verdict",
     )
     drawn.add_column("events/s", justify="right")
@@ -133,7 +137,7 @@ def _echoing(echo: Echo, topics: Topics, source: str, sink: str, model: Path) ->
     """Keep a contender running inside the block, which begins when it has answered events of all partitions."""
     options = ("--bootstrap", topics.bootstrap, "--input", source, "--output", sink, "--model", str(model))
     topics.fill(source, (transaction(index, AMOUNT, b"0") for index in range(PINGS)))
-    with started(echo.name, (*echo.command, *options)) as child:
+    with started(echo.name, (*echo.command, *options), scratch=model.parent) as child:
         limit_s = time.monotonic() + START_LIMIT_S
         while topics.size(sink) < PINGS:
             if not child.running:

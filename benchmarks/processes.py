@@ -28,12 +28,15 @@ class Child:
     Ctrl-C on the terminal does not reach it: the parent stops it, in its own `finally`.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, piped_input: bool = False) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, piped_input: bool = False, scratch: Path | None = None
+    ) -> None:
         self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop(); a pipe could fill up
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
+            env=None if scratch is None else {**os.environ, "TMPDIR": str(scratch)},
             stdin=subprocess.PIPE if piped_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -100,9 +103,18 @@ class Child:
 
 
 @contextlib.contextmanager
-def started(name: str, arguments: Sequence[str], *, piped_input: bool = False) -> Iterator[Child]:
-    """Start a child and stop it at the end of the block, however that ends."""
-    child = Child(name, arguments, piped_input=piped_input)
+def started(
+    name: str, arguments: Sequence[str], *, piped_input: bool = False, scratch: Path | None = None
+) -> Iterator[Child]:
+    """Start a child and stop it at the end of the block, however that ends.
+
+    Args:
+        name: in errors.
+        arguments: of the Python interpreter.
+        piped_input: whether `ask` will be used.
+        scratch: where its temporary files go, so that whoever kills it can delete them.
+    """
+    child = Child(name, arguments, piped_input=piped_input, scratch=scratch)
     try:
         yield child
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaException
+from rich import box
 from rich.table import Table
 
 from benchmarks.contenders import REFERENCE, Contender
@@ -106,15 +107,20 @@ def summarise(measurements: Mapping[str, Sequence[Measurement | None]], referenc
 
 def table(rows: Sequence[Row]) -> Table:
     """Draw the rows for a terminal of 80 columns."""
-    drawn = Table(title="Throughput: medians over rounds, one process each")
-    drawn.add_column("contender")
-    for heading in ("events/s", "lowest - highest", "CPU µs/event", f"/ {REFERENCE}", "rounds"):
-        drawn.add_column(heading, justify="right")
+    drawn = Table(
+        title="Throughput: medians over rounds, one process each",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    drawn.add_column("contender", no_wrap=True)
+    for heading in ("events/s", "range", "CPU µs/event", f"/ {REFERENCE}", "rounds"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(
             row.name,
             f"{row.events_per_s:,.0f}",
-            f"{row.lowest:,.0f} - {row.highest:,.0f}",
+            f"{row.lowest:,.0f}-{row.highest:,.0f}",
             f"{row.cpu_us:.1f}",
             "" if row.ratio is None else f"{row.ratio:.2f}",
             str(row.rounds),
@@ -135,7 +141,8 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
     """
     outcome = Outcome({contender.name: [] for contender in plan.contenders}, [])
     with contextlib.ExitStack() as stack:
-        model = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-"))) / "model.onnx"
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-")))
+        model = scratch / "model.onnx"
         write_network(model)
         topics = stack.enter_context(Topics(bootstrap))
         sources = _fill(plan, topics, said)
@@ -174,7 +181,7 @@ def _run_one(plan: Plan, contender: Contender, topics: Topics, source: str, mode
     events = plan.events(contender)
     sink = topics.create(f"{contender.name}.{number}") if contender.kafka else "none"
     options = ("--bootstrap", topics.bootstrap, "--input", source, "--output", sink, "--count", str(events))
-    with started(contender.name, (*contender.command, *options, "--model", str(model))) as child:
+    with started(contender.name, (*contender.command, *options, "--model", str(model)), scratch=model.parent) as child:
         output = child.finish(plan.run_limit_s)
         lines = output.strip().splitlines()
         if not lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable
 from types import TracebackType
 
@@ -11,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 4
 REQUEST_TIMEOUT_S = 15.0
+_QUIET = {"log_level": 0}  # a broker that is gone raises here; librdkafka would also write about it, again and again
 _POLL_EVERY = 4_096  # records between two looks at the delivery reports while filling
 
 
@@ -23,8 +25,8 @@ class Topics:
     def __init__(self, bootstrap: str) -> None:
         self.bootstrap = bootstrap
         self._prefix = f"headrace-bench-{secrets.token_hex(3)}"
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
-        self._offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{self._prefix}.offsets"})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+        self._offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{self._prefix}.offsets", **_QUIET})
         self._made: list[str] = []
 
     def __enter__(self) -> Topics:
@@ -48,7 +50,21 @@ class Topics:
         new = NewTopic(topic, PARTITIONS, 1)
         self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[topic].result()
         self._made.append(topic)
+        self._await_leaders(topic)
         return topic
+
+    def _await_leaders(self, topic: str) -> None:
+        """Wait out the moment in which a new topic is known, but its partitions answer that they have no leader."""
+        limit_s = time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            try:
+                self.ends(topic)
+            except KafkaException:
+                if time.monotonic() > limit_s:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def fill(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
         """Produce (key, value) pairs, partitioned by key, and return how many once the broker has all of them.
@@ -63,6 +79,7 @@ class Topics:
                 "queue.buffering.max.messages": 1_000_000,
                 "on_delivery": _raise_undelivered,
                 "delivery.report.only.error": True,
+                **_QUIET,
             }
         )
         count = 0

@@ -151,6 +151,9 @@ class BrokerHome:
                 raise self.corrupt(f"{str(path)!r} says {key} = {found.get(key)!r}, expected {expected!r}")
         if not found.get("cluster.id"):
             raise self.corrupt(f"{str(path)!r} names no cluster.id")
+        # Kafka would start without its metadata, and forget every topic whose records are still there.
+        if any(self.data.glob("*-[0-9]*")) and not (self.data / "__cluster_metadata-0").is_dir():
+            raise self.corrupt("it holds topics, but the cluster metadata `__cluster_metadata-0` is missing")
         return True
 
     def corrupt(self, why: str) -> DataCorruptError:

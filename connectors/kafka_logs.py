@@ -17,6 +17,7 @@ _NOISE = re.compile(r"^(?:\s|$|WARNING: |Caused by: |\[[^\]]*\] (?:INFO|WARN|DEB
 
 _PORT = re.compile(r"Address already in use|BindException")
 _LOCKED = re.compile(r"Failed to acquire lock on file")
+_NO_DAMAGE = re.compile(r"No space left|Permission denied|Too many open files|Read-only file system|OutOfMemoryError")
 _DATA = re.compile(
     r"meta\.properties|InconsistentClusterId|InconsistentBrokerMetadata|CorruptRecordException|KafkaStorageException"
     r"|CorruptSnapshot|Corrupt(?:ed)? (?:index|file|record)|metadata\.version|cluster\.?[iI]d"
@@ -38,9 +39,13 @@ def death(home: BrokerHome, doing: str, exit_code: int | None) -> BrokerError:
         return HomeBusyError(
             f"another Kafka already uses the data folder {str(home.data)!r}; stop that one, or use another --home"
         )
-    if _DATA.search(everything):
+    if not _NO_DAMAGE.search(everything) and (_DATA.search(everything) or _names(home.data, everything)):
         return home.corrupt(f"{text} (see {str(log)!r})")
     return BrokerDiedError(f"the embedded broker ended while {doing} (exit code {exit_code}): {text}; see {str(log)!r}")
+
+
+def _names(data: Path, text: str) -> bool:
+    return str(data) in text or str(data.resolve()) in text
 
 
 def _tail(path: Path) -> list[str]:

@@ -251,10 +251,16 @@ class Processor(Generic[C]):
         if len(values) < len(offsets):
             rows = work.rows.tolist()
             offsets, keys = [offsets[row] for row in rows], [keys[row] for row in rows]
-        place = f"{batch.topic}/{batch.partition}/"
-        common = (("model", pipeline.model.encode()), ("engine", pipeline.engine.encode()))
-        headers = [[("id", f"{place}{offset}".encode()), *common] for offset in offsets]
-        outbox.add(Outgoing(pipeline.output_topic, keys, values, headers))
+        outbox.add(
+            Outgoing(
+                pipeline.output_topic,
+                keys,
+                values,
+                common_headers=[("model", pipeline.model.encode()), ("engine", pipeline.engine.encode())],
+                id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
+                id_offsets=offsets,
+            )
+        )
         if self.state is not None:
             changed, changes = self.state.store(batch.partition).changes()
             outbox.add(Outgoing(self.state.topic, changed, changes))

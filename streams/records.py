@@ -36,15 +36,30 @@ class RecordBatch:
 
 @dataclass(slots=True)
 class Outgoing:
-    """Records for one topic; they go to the partition number that their input came from."""
+    """Records for one topic; they go to the partition number that their input came from.
+
+    Args:
+        headers: each record's own headers; without them every record has `common_headers`, and where `id_offsets` is
+            given, an `id` header behind them that reads `id_prefix` and its offset in decimals.
+    """
 
     topic: str
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     headers: Sequence[Headers] | None = None
+    common_headers: Headers = field(default_factory=list)
+    id_prefix: bytes = b""
+    id_offsets: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def headers_of(self, row: int) -> Headers:
+        """One record's headers, as a reader of the topic will see them."""
+        if self.headers is not None:
+            return self.headers[row]
+        ids: Headers = [("id", self.id_prefix + str(self.id_offsets[row]).encode())] if self.id_offsets else []
+        return [*self.common_headers, *ids]
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
-from streams.emitter import Acknowledgement, Emitter, settle
-from streams.pipeline import Processed, Processor
-from streams.records import Outbox, RecordBatch
+from streams.emitter import Acknowledgement, Emitter, Letters, settle
+from streams.pipeline import Processor
+from streams.records import RecordBatch
 from streams.settings import Settings
 from streams.telemetry import Telemetry
 
@@ -50,10 +50,10 @@ class Delivery:
 @dataclass(frozen=True, slots=True)
 class _Job:
     deliveries: Sequence[Delivery]
-    processed: Processed
+    letters: Sequence[Letters]
 
 
-_Sent = tuple[Delivery, Outbox, list[Acknowledgement]]
+_Sent = tuple[Delivery, Letters, list[Acknowledgement]]
 
 
 class Runner:
@@ -120,33 +120,39 @@ class Runner:
             self._begin(deliveries)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
-            processed = await loop.run_in_executor(
-                self._compute, self._processor.process, [each.batch for each in deliveries]
-            )
-            self._telemetry.processed(processed)
-            await self._computed.put(_Job(deliveries, processed))
+            letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in deliveries])
+            await self._computed.put(_Job(deliveries, letters))
+
+    def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:
+        """In the compute thread: from records to what goes over the wire."""
+        processed = self._processor.process(batches)
+        self._telemetry.processed(processed)
+        started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
+        letters = [Letters(outbox, timestamp_ms) for outbox in processed.outboxes]
+        self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "pack")
+        return letters
 
     async def _emit_all(self, consumer: Acknowledger, emitter: Emitter, tasks: asyncio.TaskGroup) -> None:
         while True:
             job = await self._computed.get()
             started = self._clock.monotonic()
             sent: list[_Sent] = []
-            for delivery, outbox in zip(job.deliveries, job.processed.outboxes, strict=True):
+            for delivery, letters in zip(job.deliveries, job.letters, strict=True):
                 if consumer.is_alive(delivery.message):
-                    sent.append((delivery, outbox, await emitter.send(outbox)))
+                    sent.append((delivery, letters, await emitter.send(letters)))
                 else:
                     self._telemetry.add("headrace_records_discarded_total", len(delivery))
             tasks.create_task(self._settle(job, sent, consumer, started))
 
     async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, started: float) -> None:
         state = self._processor.state
-        for delivery, outbox, acknowledgements in sent:
+        for delivery, letters, acknowledgements in sent:
             partition = delivery.batch.partition
             for topic, offset, count in await settle(partition, acknowledgements):
                 if state is not None and topic == state.topic:
                     state.wrote(partition, offset, count)
             consumer.ack(delivery.message)
-            self._telemetry.acknowledged(delivery.batch, outbox, self._clock.time())
+            self._telemetry.acknowledged(delivery.batch, letters.outputs, letters.poison, self._clock.time())
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "produce")
         self._end(job.deliveries)
         self._slots.release()

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from streams.pipeline import Processed
-from streams.records import Outbox, RecordBatch
+from streams.records import RecordBatch
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -58,7 +58,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 class Telemetry:
-    """Feeds the metrics of one pipeline from the event loop.
+    """Feeds the metrics of one pipeline. prometheus-client locks, so any thread may.
 
     Args:
         pipeline: the label that every metric carries.
@@ -127,11 +127,11 @@ class Telemetry:
         for stage, seconds in processed.stage_seconds.items():
             self.observe("headrace_stage_seconds", seconds, stage)
 
-    def acknowledged(self, batch: RecordBatch, outbox: Outbox, now: float) -> None:
+    def acknowledged(self, batch: RecordBatch, outputs: int, poison: Mapping[tuple[str, str], int], now: float) -> None:
         """The broker has every write of this batch; `now` in seconds since the epoch."""
         self.add("headrace_records_in_total", len(batch))
-        self.add("headrace_records_out_total", outbox.outputs)
-        for (stage, kind), count in outbox.poison.items():
+        self.add("headrace_records_out_total", outputs)
+        for (stage, kind), count in poison.items():
             self.add("headrace_records_dead_lettered_total", count, stage, kind)
         self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
 

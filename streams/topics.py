@@ -19,7 +19,8 @@ CHANGELOG = {
     "cleanup.policy": "compact",
     "min.compaction.lag.ms": str(MIN_COMPACTION_LAG_MS),
 }
-DEFAULT_PARTITIONS = 4
+# A dead letter is the input record and its error headers: it must fit where the input did.
+DEAD_LETTER = {"max.message.bytes": str(4 << 20)}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def changelog_topic(group: str) -> str:
 
 def pipeline_topics(input_topic: str, output_topic: str, group: str, *, state: bool) -> list[Topic]:
     """Input first, then everything that must have as many partitions as the input."""
-    topics = [Topic(input_topic), Topic(output_topic), Topic(input_topic + SUFFIX)]
+    topics = [Topic(input_topic), Topic(output_topic), Topic(input_topic + SUFFIX, DEAD_LETTER)]
     if state:
         topics.append(Topic(changelog_topic(group), CHANGELOG))
     return topics

@@ -1,4 +1,4 @@
-"""Fixtures for every test: one embedded broker a session, private ones where a test stops its own, topics of one's own."""
+"""Fixtures for every test: one embedded broker a session, private ones where a test stops its own, unique topics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MakeTopics(Protocol):
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """The session's broker. Tests share it: take topics from `make_topics`, groups of unique names, and never stop it."""
+    """The session's broker. Tests share it: topics come from `make_topics`; nobody stops it."""
     home = tmp_path_factory.mktemp("kafka")
     with Broker(BrokerSettings(home=home, port=free_port(), jars=JARS, owned=True)) as broker:
         yield Kafka(broker)
@@ -70,7 +70,7 @@ def private_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 
 @pytest.fixture
 def make_topics(request: pytest.FixtureRequest) -> MakeTopics:
-    """Create topics: `make_topics("transactions", "fraud.flags", partitions=4)`, on the session's broker or a given one."""
+    """Create topics on the session's broker or a given one: `make_topics("transactions", "flags", partitions=4)`."""
 
     def make(
         *names: str, partitions: int = 1, config: Mapping[str, str] | None = None, kafka: Broker | None = None

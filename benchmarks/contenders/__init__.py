@@ -62,10 +62,10 @@ class Echo:
 REFERENCE = "librdkafka"
 
 CONTENDERS = (
-    Contender("faust", "one event at a time, topic.send", events=15_000, quick_events=4_000),
-    Contender("quix", "StreamingDataFrame, per event", events=80_000, quick_events=20_000),
-    Contender("aiokafka", "getmany(512), send per event", events=300_000, quick_events=80_000),
-    Contender("bytewax", "KafkaSource(512), flat_map_batch, KafkaSink", events=300_000, quick_events=80_000),
+    Contender("faust", "one event at a time, topic.send", events=15_000, quick_events=3_000),
+    Contender("quix", "StreamingDataFrame, per event", events=80_000, quick_events=15_000),
+    Contender("aiokafka", "getmany(512), send per event", events=300_000, quick_events=60_000),
+    Contender("bytewax", "KafkaSource(512), flat_map_batch, KafkaSink", events=300_000, quick_events=60_000),
     Contender("librdkafka", "consume(512), produce per event", events=300_000, quick_events=150_000),
 )
 

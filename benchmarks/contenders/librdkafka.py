@@ -50,7 +50,7 @@ def main() -> None:
     scorer, meter = Scorer(options.model), Meter()
     consumer, producer = _clients(options)
     consumer.subscribe([options.input])
-    done, committed_s = 0, time.monotonic()
+    done, committed, committed_s = 0, 0, time.monotonic()
     while done < options.count:
         messages = consumer.consume(POLL_RECORDS, 0.5)
         if not messages:
@@ -64,10 +64,11 @@ def main() -> None:
         if time.monotonic() - committed_s > COMMIT_INTERVAL_S:
             producer.flush()
             consumer.commit(asynchronous=False)
-            committed_s = time.monotonic()
+            committed, committed_s = done, time.monotonic()
     producer.flush()
     measurement = meter.end(done)
-    consumer.commit(asynchronous=False)
+    if committed < done:  # with nothing new to commit, it raises
+        consumer.commit(asynchronous=False)
     consumer.close()
     report(measurement)
 

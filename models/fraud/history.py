@@ -58,14 +58,15 @@ class CardHistory:
         self._redelivery = redelivery
         self._index = _Cards()
         self._dropped: list[int] = []  # rows whose names the next report still needs
-        self._cards = np.zeros((0, store.CARD_WORDS), np.int64)
-        self._blocks = np.zeros((0, store.BLOCK_WORDS), np.int64)
-        self._marks = np.zeros(0, np.uint8)
-        self._touched = np.zeros(0, np.int32)
-        self._free = np.zeros(0, np.int32)
-        self._scalars = np.zeros(5, np.int64)
-        self._scalars[store.POSITION] = store.NONE
-        self._top = np.full(store.WITNESSES, store.NEVER, np.int64)
+        self._slabs = store.Slabs(
+            cards=np.zeros((0, store.CARD_WORDS), np.int64),
+            blocks=np.zeros((0, store.BLOCK_WORDS), np.int64),
+            marks=np.zeros(0, np.uint8),
+            touched=np.zeros(0, np.int32),
+            free=np.zeros(0, np.int32),
+            scalars=np.array([store.NONE, 0, 0, 0, 0], np.int64),
+            top=np.full(store.WITNESSES, store.NEVER, np.int64),
+        )
         self._top_is_stale = False
         self._rewound = False
         self._floor = store.NEVER
@@ -78,8 +79,7 @@ class CardHistory:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes: slabs with their spare room, the dictionary of cards and their keys."""
-        slabs = (self._cards, self._blocks, self._marks, self._touched, self._free)
-        return sum(slab.nbytes for slab in slabs) + self._index.nbytes
+        return sum(slab.nbytes for slab in self._slabs) + self._index.nbytes
 
     def update(
         self, keys: Sequence[bytes], event_time_ms: Int64, amount: NDArray[np.float64], offsets: Int64
@@ -120,11 +120,12 @@ class CardHistory:
         a block that is gone. A block comes once, an older one of a card before a newer, so any prefix of the log restores to a
         state that redelivery completes. To be called regularly, also by who keeps no changelog: only then is memory used again.
         """
-        touched = self._touched[: self._scalars[store.TOUCHED]]
+        slabs = self._slabs
         if self._rewound:
-            touched[:] = touched[np.argsort(self._blocks[touched, store.ENTRIES + 2], kind="stable")]
+            touched = slabs.touched[: slabs.scalars[store.TOUCHED]]
+            touched[:] = touched[np.argsort(slabs.blocks[touched, store.ENTRIES + 2], kind="stable")]
             self._rewound = False
-        owners, firsts, ends, entries = store.drain(self._blocks, self._marks, self._touched, self._free, self._scalars)
+        owners, firsts, ends, entries = store.drain(slabs)
         suffixes = np.zeros((len(firsts), SUFFIX), np.uint8)
         suffixes[:, 1:] = firsts.astype(">i8").view(np.uint8).reshape(-1, 8)
         names = map(self._index.names.__getitem__, owners.tolist())
@@ -149,10 +150,7 @@ class CardHistory:
         firsts, ends, entries = _decode(keys, values)
         card_of = self._index.rows([key[:-SUFFIX] for key in keys])
         self._reserve(len(keys))
-        empty = store.restore(
-            card_of, firsts, ends, entries,
-            self._cards, self._blocks, self._marks, self._touched, self._free, self._scalars,
-        )  # fmt: skip
+        empty = store.restore(self._slabs, card_of, firsts, ends, entries)
         self._drop(empty)
         self._top_is_stale = True
 
@@ -160,48 +158,42 @@ class CardHistory:
         """All that counts, as card -> [(offset, event_time_ms, amount in millionths)] by offset; slow, for comparisons."""
         if self._top_is_stale:
             self._rewind(store.VACANT)
-        watermark = int(self._top[0])
+        watermark = int(self._slabs.top[0])
         horizon = watermark - self._span if watermark != store.NEVER else store.NEVER
         held: dict[bytes, list[tuple[int, int, int]]] = {}
         for key, card in self._index.items():
             entries: list[tuple[int, int, int]] = []
-            block = self._cards[card, store.TAIL]
+            block = self._slabs.cards[card, store.TAIL]
             while block != store.NONE:
-                row = self._blocks[block, store.ENTRIES : store.ENTRIES + 3 * self._blocks[block, store.COUNT]]
+                row = self._slabs.blocks[block, store.ENTRIES : store.ENTRIES + 3 * self._slabs.blocks[block, store.COUNT]]
                 entries += [(o, t, a) for t, a, o in row.reshape(-1, 3)[::-1].tolist() if t > horizon]
-                block = self._blocks[block, store.PREV]
+                block = self._slabs.blocks[block, store.PREV]
             if entries:
                 held[key] = entries[::-1]
         return held
 
     def _apply(self, card_of: Int64, times: Int64, micro: Int64, offsets: Int64, windows: NDArray[np.float64]) -> None:
-        if self._top_is_stale or offsets[0] <= self._scalars[store.POSITION]:
+        if self._top_is_stale or offsets[0] <= self._slabs.scalars[store.POSITION]:
             self._rewind(int(offsets[0]))
-        store.apply(
-            card_of, times, micro, offsets, self._span, self._floor,
-            self._cards, self._blocks, self._marks, self._touched, self._free, self._scalars, self._top, windows,
-        )  # fmt: skip
+        store.apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, windows)
 
     def _rewind(self, offset: int) -> None:
         """Set the watermark back to what it was before `offset`: redelivered events must see the one that they saw first."""
-        store.witnesses_before(offset, self._blocks, self._scalars, self._top)
-        self._scalars[store.POSITION] = min(offset - 1, int(self._scalars[store.POSITION]))
+        store.witness_again(self._slabs, offset)
+        self._slabs.scalars[store.POSITION] = min(offset - 1, int(self._slabs.scalars[store.POSITION]))
         self._top_is_stale = False
         self._rewound = True
         self._watermarks.clear()
 
     def _expire(self, steps: int) -> None:
         """Move the floor up to the watermark of `redelivery` offsets ago, and drop some of the cards that lie below it."""
-        position, watermark = int(self._scalars[store.POSITION]), int(self._top[0])
+        position, watermark = int(self._slabs.scalars[store.POSITION]), int(self._slabs.top[0])
         marks = self._watermarks
         if watermark != store.NEVER and (not marks or position >= marks[-1][0] + self._redelivery // 16):
             marks.append((position, watermark))
         while marks and marks[0][0] <= position - self._redelivery:
             self._floor = max(self._floor, marks.popleft()[1] - self._span)
-        gone = store.sweep(
-            steps, self._index.rows_used, self._floor,
-            self._cards, self._blocks, self._marks, self._touched, self._scalars,
-        )  # fmt: skip
+        gone = store.sweep(self._slabs, steps, self._index.rows_used, self._floor)
         self._drop(gone)
 
     def _drop(self, cards: Int64) -> None:
@@ -211,15 +203,15 @@ class CardHistory:
 
     def _reserve(self, events: int) -> None:
         """Make room for as many new blocks, and for the cards that have got a row."""
-        rows = len(self._cards)
+        slabs, rows = self._slabs, len(self._slabs.cards)
         if self._index.rows_used > rows:
-            self._cards.resize((_grown(rows, self._index.rows_used), store.CARD_WORDS), refcheck=False)
-            self._cards[rows:, store.NEWEST] = store.VACANT
-        needed = int(self._scalars[store.USED]) + max(0, events - int(self._scalars[store.FREE]))
-        if needed > len(self._blocks):
-            size = _grown(len(self._blocks), needed)
-            self._blocks.resize((size, store.BLOCK_WORDS), refcheck=False)  # moves pages, where the C library can
-            for slab in (self._marks, self._touched, self._free):
+            slabs.cards.resize((_grown(rows, self._index.rows_used), store.CARD_WORDS), refcheck=False)
+            slabs.cards[rows:, store.NEWEST] = store.VACANT
+        needed = int(slabs.scalars[store.USED]) + max(0, events - int(slabs.scalars[store.FREE]))
+        if needed > len(slabs.blocks):
+            size = _grown(len(slabs.blocks), needed)
+            slabs.blocks.resize((size, store.BLOCK_WORDS), refcheck=False)  # moves pages, where the C library can
+            for slab in (slabs.marks, slabs.touched, slabs.free):
                 slab.resize(size, refcheck=False)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.fraud.features import FEATURES
 
-HIDDEN = (64, 32)
+HIDDEN = (64, 64, 32)
 OPSET, IR_VERSION = 18, 8  # what ONNX Runtime has read since 1.14
 
 

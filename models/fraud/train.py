@@ -42,7 +42,7 @@ class TrainingSettings:
     """
 
     seed: int = 0
-    epochs: int = 20
+    epochs: int = 30
     batch_rows: int = 2048
     learning_rate: float = 3e-3
     validation_share: float = 0.15
@@ -82,7 +82,7 @@ def train(
     """Fit the network to labelled transactions and export it.
 
     Training, validation and test rows are split by time, never at random: a random split would let the network see a
-    stolen card's other transactions. The same rows and settings give the same bytes on the same machine and torch version.
+    stolen card's other transactions. The same rows and settings give the same bytes on one machine and torch version.
 
     Args:
         features: float32 [n, 13], FEATURES, in the order of event time.

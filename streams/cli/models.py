@@ -100,7 +100,7 @@ def train() -> None:
 @click.option("--days", type=click.IntRange(min=2), default=120, show_default=True, help="Days to simulate")
 @click.option("--customers", type=click.IntRange(min=10), default=5000, show_default=True, help="Cards to simulate")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the events and the weights")
-@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Passes over the events")
+@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True, help="Passes over the events")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=ZOO, help="Model repository  [default: the bundled one]"
 )
