@@ -141,7 +141,7 @@ def latency_command(
 
     An open loop: one process sends events on a fixed schedule, whether or not earlier ones have come back; another
     reads the predictions. An event's latency runs from the moment it was due, so a stall weighs on every event that was
-    due meanwhile. Sender and reader are the same for all contenders, and their own millisecond is in every number.
+    due meanwhile. Sender and reader are the same for all contenders; what they take is printed first.
 
     "sent late" is the sender's own p99 lateness. A row marked * was measured with a sender that fell behind its
     schedule (more than 5 ms): the machine was too busy for a verdict.

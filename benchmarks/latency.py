@@ -111,6 +111,7 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
         topics = stack.enter_context(Topics(bootstrap))
         sender = stack.enter_context(_probe("send", bootstrap))
         reader = stack.enter_context(_probe("read", bootstrap))
+        _warm_broker(plan, topics, sender, reader, said)
         for number in range(plan.rounds):
             for echo in plan.echoes if number % 2 == 0 else reversed(plan.echoes):
                 label = f"round {number + 1} of {plan.rounds}, {echo.name}"
@@ -126,6 +127,14 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
                     outcome.failures.append(f"{label}: {error}")
                     said(f"{label}: failed")
     return outcome
+
+
+def _warm_broker(plan: Plan, topics: Topics, sender: Child, reader: Child, said: Callable[[str], None]) -> None:
+    """Send straight to the reader: a broker's first seconds are slow, and would all be the first contender's."""
+    topic, rate = topics.create("direct"), max(plan.rates)
+    brief = dataclasses.replace(plan, warm_up_s=1.0, measured_s=2.0)
+    floor = _measure(brief, rate, topics, topic, topic, sender, reader)
+    said(f"without a contender, {rate:,}/s: p50 {floor.p50_ms:.1f} ms, p99 {floor.p99_ms:.1f} ms")
 
 
 def _probe(role: str, bootstrap: str) -> contextlib.AbstractContextManager[Child]:
@@ -145,7 +154,12 @@ def _echoing(echo: Echo, topics: Topics, source: str, sink: str, model: Path) ->
             if time.monotonic() > limit_s:
                 raise child.failure(f"had not answered {PINGS} events after {START_LIMIT_S:.0f} s")
             time.sleep(0.1)
-        yield
+        try:
+            yield
+        except (ChildError, TimeoutError):
+            if not child.running:
+                raise child.failure("ended while it was measured") from None
+            raise
 
 
 def _measure(plan: Plan, rate: int, topics: Topics, source: str, sink: str, sender: Child, reader: Child) -> Latencies:
@@ -159,7 +173,10 @@ def _measure(plan: Plan, rate: int, topics: Topics, source: str, sink: str, send
     reader.ask(json.dumps(dataclasses.asdict(asked)))
     sender.ask(json.dumps(dataclasses.asdict(SendRequest(source, start_ns, rate, count))))
     lateness = Lateness(**json.loads(sender.answer()))
-    latencies = Latencies(**json.loads(reader.answer()))
+    answer = json.loads(reader.answer())
+    if "error" in answer:
+        raise ChildError(f"{answer['error']} in {sink} at {rate:,} events/s")
+    latencies = Latencies(**answer)
     return dataclasses.replace(latencies, sent_late_p99_ms=lateness.p99_ms, behind=lateness.behind(rate))
 
 

@@ -1,7 +1,8 @@
 """The two processes around a latency contender: `python -m benchmarks.probe send|read BOOTSTRAP`.
 
-Each reads one JSON request a line from stdin, answers with one JSON line, and ends when stdin does. They share a clock
-with each other and the harness: CLOCK_MONOTONIC, which is one for all processes of a machine and is never set.
+Each reads one JSON request a line from stdin, answers with one JSON line (its result, or `error`), and ends when stdin
+does. They share a clock with each other and the harness: CLOCK_MONOTONIC, which is one for all processes of a machine
+and is never set.
 
 An event's scheduled send time, in nanoseconds of that clock, is its transaction_id: every contender copies that to its
 output.
@@ -149,14 +150,16 @@ def main() -> None:
     gc.disable()  # a collection in here would look like a stall of the contender; a run makes no cycles
     for line in sys.stdin:
         fields = json.loads(line)
-        answer: Lateness | Latencies | None = None
-        if producer is not None:
-            answer = send(producer, SendRequest(**fields))
-        elif consumer is not None:
-            answer = read(consumer, ReadRequest(**fields))
-        if answer is not None:
-            sys.stdout.write(json.dumps(asdict(answer)) + "\n")
-            sys.stdout.flush()
+        answer: dict[str, object] = {}
+        try:
+            if producer is not None:
+                answer = asdict(send(producer, SendRequest(**fields)))
+            elif consumer is not None:
+                answer = asdict(read(consumer, ReadRequest(**fields)))
+        except ValueError as error:
+            answer = {"error": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

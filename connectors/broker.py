@@ -109,6 +109,7 @@ class Broker:
             if running := self._home.running():
                 self._join(running)
                 return
+            self._let_go()  # of a broker that has ended since, by itself or by another process
             self._check_port()
             jars = kafka_runtime.classpath((self.settings.jars or self._home.root / "jars").absolute(), tell)
             kafka = KafkaJava(self._home, kafka_runtime.java(), jars, self.settings.heap)

@@ -1,7 +1,8 @@
 """Kafka record batches written in bulk: one compiled pass over columns, in place of one call a record.
 
-aiokafka's builder costs a Python call, a header list and a metadata object a record. Here the keys and values of a whole
-batch go into the wire format at once, outside the GIL; `EncodedBatch` then stands where `send_batch` expects a builder.
+aiokafka's builder costs a Python call, a header list and a metadata object a record. Here the keys and values of a
+whole batch go into the wire format at once, outside the GIL; `EncodedBatch` then stands where `send_batch` expects a
+builder.
 
 References:
     Apache Kafka documentation, "Message Format": record batch, magic 2.
@@ -17,7 +18,7 @@ from aiokafka.record.util import calc_crc32c
 from numba import njit
 from numpy.typing import NDArray
 
-from streams.records import Headers, Outgoing
+from streams.records import NO_HEADERS, Headers, Outgoing
 
 # base offset, batch length, leader epoch, magic, crc | attributes, last offset delta, base timestamp,
 # largest timestamp, producer id, producer epoch, base sequence, record count
@@ -107,6 +108,13 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
         )
         yield EncodedBatch(bytearray(buffer[:size]), stop - start, timestamp_ms)
         start = stop
+
+
+def warm_up() -> None:
+    """Compile the kernels, or load them from the cache, so that the first batch does not wait for it."""
+    for headers in (None, [NO_HEADERS]):
+        for _ in encode(Outgoing("", [b""], [b""], headers, id_offsets=[0]), 0, 1024):
+            pass
 
 
 def _column(cells: Sequence[bytes | None]) -> tuple[Bytes, Ends]:

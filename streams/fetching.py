@@ -41,6 +41,8 @@ class _FetchedResults(OrderedDict[Any, Any]):
 
 
 class _BatchedRecords(PartitionRecords):
+    next_fetch_offset: int
+
     @classmethod
     def of(cls, records: PartitionRecords, max_records: int) -> _BatchedRecords:
         self = cls.__new__(cls)
@@ -76,7 +78,7 @@ class _BatchedRecords(PartitionRecords):
         )
 
     def _blocks(self) -> Iterator[tuple[list[Any], int]]:
-        """The rows of each block that a reader may see, and the offset after it (blocks may be skipped or compacted)."""
+        """The rows of each block that a reader may see, and the offset after it."""
         first_wanted = self.next_fetch_offset
         while self._records.has_next():
             block = self._records.next_batch()

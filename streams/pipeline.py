@@ -64,6 +64,9 @@ class Pipeline(Protocol[C]):
     model: str
     engine: str
 
+    def warm_up(self) -> None:
+        """Compile and load what the first batch would otherwise wait for."""
+
     def new_store(self) -> Any:
         """An empty `Store` for one partition, or None for a pipeline without state."""
 

@@ -90,6 +90,10 @@ class Telemetry:
             child = self._children[key] = self._metrics[name].labels(self._pipeline, *labels)
         return child
 
+    def value(self, name: str, *labels: str) -> float:
+        """What a counter or a gauge stands at."""
+        return float(self._child(name, *labels)._value.get())
+
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
         self._child(name, *labels).set(value)

@@ -7,7 +7,7 @@ decides what an acknowledgement and a committable offset are, the consumer threa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -67,7 +67,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks = LowWaterMarks()
-        self._deliver_to_agent = self.callback
+        self._deliver_to_agent: Any = self.callback
         self.callback = self._deliver
 
     @property
@@ -116,7 +116,11 @@ class Consumer(driver.Consumer):
         return self.marks.committable(tp)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
-        return [tp for tp in self.marks.partitions() if topics is None or tp in topics or tp.topic in topics]
+        return [
+            tp
+            for tp in cast(Iterable[TP], self.marks.partitions())
+            if topics is None or tp in topics or tp.topic in topics
+        ]
 
     async def perform_seek(self) -> None:
         await super().perform_seek()

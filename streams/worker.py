@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 from aiokafka import TopicPartition
 
-from streams import topics
+from streams import encoding, topics
 from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard
@@ -84,6 +84,8 @@ class Worker:
         partitions = await topics.prepare(self.settings.kafka, wanted)
         await self._server.start()
         try:
+            self.health.set("starting", "loading and compiling")
+            await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
             self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, self._restore)
             logger.info(
                 "worker %s: group %s, %s (%d partitions) -> %s, model %s on %s, metrics and health on http://%s:%d",
@@ -104,6 +106,10 @@ class Worker:
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
                 close()
+
+    def _warm_up(self) -> None:
+        encoding.warm_up()
+        self.pipeline.warm_up()
 
     async def _run_app(self, app: App) -> None:
         failure: BaseException | None = None

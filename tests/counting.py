@@ -83,6 +83,9 @@ class CountingPipeline:
         self.input_topic, self.output_topic = input_topic, output_topic
         self.model_broken = False
 
+    def warm_up(self) -> None:
+        pass
+
     def new_store(self) -> CountStore:
         return CountStore()
 

@@ -38,11 +38,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
     for name in SOURCES:
         path = ROOT / name
         if path.is_dir():
-            shutil.copytree(path, source / name)
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
     for package in PACKAGES:
-        (source / package / "__pycache__").mkdir(exist_ok=True)
+        (source / package / "__pycache__").mkdir()
         (source / package / "__pycache__" / "left.cpython-311.pyc").write_bytes(b"left over")
     (source / "data").mkdir()
     (source / "data" / "events.jsonl").write_text("{}\n", encoding="utf-8")

@@ -62,25 +62,17 @@ class Echo:
 REFERENCE = "librdkafka"
 
 CONTENDERS = (
+    Contender("headrace", "the product around the same work", events=600_000, quick_events=200_000),
     Contender("faust", "one event at a time, topic.send", events=15_000, quick_events=3_000),
     Contender("quix", "StreamingDataFrame, per event", events=80_000, quick_events=15_000),
     Contender("aiokafka", "getmany(512), send per event", events=300_000, quick_events=60_000),
     Contender("bytewax", "KafkaSource(512), flat_map_batch, KafkaSink", events=300_000, quick_events=60_000),
-    Contender("librdkafka", "consume(512), produce per event", events=300_000, quick_events=150_000),
+    Contender("librdkafka", "consume(512), produce per event", events=600_000, quick_events=200_000),
+    Contender("headrace_fraud", "the fraud pipeline: state, changelog, commits", events=600_000, quick_events=200_000),
+    Contender("fraud_bare", "its arithmetic in memory, without Kafka", 600_000, 200_000, kafka=False),
 )
 
-# What the fraud pipeline computes, without Kafka around it: the ceiling for the product's own fraud numbers.
-FRAUD_BARE = tuple(
-    Contender(
-        f"fraud_bare_{size}",
-        f"the fraud pipeline's arithmetic in memory, slices of {size}",
-        events=300_000,
-        quick_events=80_000,
-        module="benchmarks.contenders.fraud_bare",
-        arguments=("--slice", str(size)),
-        kafka=False,
-    )
-    for size in (512, 2_048)
+ECHOES = (
+    Echo("headrace", "the product around the same work", "benchmarks.contenders.headrace_echo"),
+    Echo("aiokafka", "getmany(512), send per event, linger 0", "benchmarks.contenders.aiokafka_echo"),
 )
-
-ECHOES = (Echo("aiokafka", "getmany(512), send per event, linger 0", "benchmarks.contenders.aiokafka_echo"),)

@@ -41,7 +41,7 @@ DAY_MS = 86_400_000
 SHORT, MIDDLE, LONG = WINDOWS_MS = (DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
 WITNESSES = 16  # events that must have reached a time before the watermark does
 MICRO = 1e6
-AHEAD = 1 << 40  # events whose memory is fetched together
+AHEAD = 128  # events whose memory is fetched together
 
 
 class Slabs(NamedTuple):
@@ -62,12 +62,12 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @kernel
-def touch(slabs: Slabs, block: int) -> None:
+def touch(marks: NDArray[np.uint8], touched: NDArray[np.int32], scalars: Int64, block: int) -> None:
     """Note that a block has changed since the last report, once."""
-    if slabs.marks[block] == 0:
-        slabs.marks[block] = 1
-        slabs.touched[slabs.scalars[TOUCHED]] = block
-        slabs.scalars[TOUCHED] += 1
+    if marks[block] == 0:
+        marks[block] = 1
+        touched[scalars[TOUCHED]] = block
+        scalars[TOUCHED] += 1
 
 
 @kernel
@@ -79,12 +79,11 @@ def occupy(cards: Int64, card: int) -> None:
 
 
 @kernel
-def unlink(slabs: Slabs, block: int) -> None:
+def unlink(cards: Int64, blocks: Int64, block: int) -> None:
     """Take a block out of its card's list and leave it empty."""
-    blocks = slabs.blocks
     before, after = blocks[block, PREV], blocks[block, NEXT]
     if after == NONE:
-        slabs.cards[blocks[block, CARD], TAIL] = before
+        cards[blocks[block, CARD], TAIL] = before
     else:
         blocks[after, PREV] = before
     if before != NONE:
@@ -93,12 +92,20 @@ def unlink(slabs: Slabs, block: int) -> None:
 
 
 @kernel
-def link(slabs: Slabs, card: int, after: int) -> int:
+def free_block(slabs: Slabs, block: int) -> int:
+    """Take a block out of its card's list, to be reported as gone; return the next one."""
+    following = slabs.blocks[block, NEXT]
+    unlink(slabs.cards, slabs.blocks, block)
+    touch(slabs.marks, slabs.touched, slabs.scalars, block)
+    return following
+
+
+@kernel
+def link(cards: Int64, blocks: Int64, free: NDArray[np.int32], scalars: Int64, card: int, after: int) -> int:
     """Put an empty block into a card's list behind block `after` (`NONE`: at its head)."""
-    cards, blocks, scalars = slabs.cards, slabs.blocks, slabs.scalars
     if scalars[FREE] > 0:
         scalars[FREE] -= 1
-        block = np.int64(slabs.free[scalars[FREE]])
+        block = np.int64(free[scalars[FREE]])
     else:
         block = scalars[USED]
         scalars[USED] += 1
@@ -126,9 +133,8 @@ def link(slabs: Slabs, card: int, after: int) -> int:
 
 
 @kernel
-def write(slabs: Slabs, block: int, time: int, amount: int, offset: int) -> None:
+def write(cards: Int64, blocks: Int64, block: int, time: int, amount: int, offset: int) -> None:
     """Append an entry to a block that has room."""
-    blocks = slabs.blocks
     at = ENTRIES + 3 * blocks[block, COUNT]
     blocks[block, at] = time
     blocks[block, at + 1] = amount
@@ -137,7 +143,7 @@ def write(slabs: Slabs, block: int, time: int, amount: int, offset: int) -> None
     blocks[block, MIN_T] = min(blocks[block, MIN_T], time)
     blocks[block, MAX_T] = max(blocks[block, MAX_T], time)
     card = blocks[block, CARD]
-    slabs.cards[card, NEWEST] = max(slabs.cards[card, NEWEST], time)
+    cards[card, NEWEST] = max(cards[card, NEWEST], time)
 
 
 @kernel
@@ -182,9 +188,8 @@ def between(blocks: Int64, block: int, after: int, until: int) -> tuple[int, int
 
 
 @kernel
-def recount(slabs: Slabs, card: int) -> None:
+def recount(cards: Int64, blocks: Int64, card: int) -> None:
     """Rebuild from a card's entries what the card and its blocks say about them."""
-    cards, blocks = slabs.cards, slabs.blocks
     low, block, head = np.int64(VACANT), cards[card, TAIL], np.int64(NONE)
     while block != NONE:
         low = min(low, blocks[block, MIN_T])
@@ -204,9 +209,8 @@ def recount(slabs: Slabs, card: int) -> None:
 
 
 @kernel
-def leave(slabs: Slabs, card: int, at: int, passed: int, border: int) -> None:
+def leave(cards: Int64, blocks: Int64, card: int, at: int, passed: int, border: int) -> None:
     """Take the entries in (passed, border] out of a card's window."""
-    cards, blocks = slabs.cards, slabs.blocks
     block, edge = cards[card, at + FROM], np.int64(VACANT)
     while block != NONE and blocks[block, LOW] <= border:
         for entry in range(ENTRIES, ENTRIES + 3 * blocks[block, COUNT], 3):
@@ -224,9 +228,9 @@ def leave(slabs: Slabs, card: int, at: int, passed: int, border: int) -> None:
 
 
 @kernel
-def left(slabs: Slabs, card: int, at: int, after: int, border: int) -> tuple[int, int]:
+def left(cards: Int64, blocks: Int64, card: int, at: int, after: int, border: int) -> tuple[int, int]:
     """Count and sum of a card's entries in (after, border], which have left its window."""
-    blocks, start = slabs.blocks, slabs.cards[card, at + FROM]
+    start = cards[card, at + FROM]
     count = total = 0
     block = start
     while block != NONE and blocks[block, PEAK] > after:
@@ -242,9 +246,8 @@ def left(slabs: Slabs, card: int, at: int, after: int, border: int) -> tuple[int
 
 
 @kernel
-def look(slabs: Slabs, card: int, time: int, found: Int64) -> None:
+def look(cards: Int64, blocks: Int64, card: int, time: int, found: Int64) -> None:
     """Windows of a new event from its card's running ones; `found` [3, 2], written: count and sum without the event itself."""
-    cards, blocks = slabs.cards, slabs.blocks
     newer = newer_sum = 0
     if time < cards[card, NEWEST]:
         block = cards[card, TAIL]
@@ -257,21 +260,20 @@ def look(slabs: Slabs, card: int, time: int, found: Int64) -> None:
     for w in range(3):
         at, since = WINDOW + w * WINDOW_WORDS, time - WINDOWS_MS[w]
         if since >= cards[card, at + EDGE] and time > reached:
-            leave(slabs, card, at, reached - WINDOWS_MS[w], since)
+            leave(cards, blocks, card, at, reached - WINDOWS_MS[w], since)
         found[w, 0] = cards[card, at + IN_COUNT] - newer
         found[w, 1] = cards[card, at + IN_SUM] - newer_sum
         if time < reached:
-            more = left(slabs, card, at, since, reached - WINDOWS_MS[w])
+            more = left(cards, blocks, card, at, since, reached - WINDOWS_MS[w])
             found[w, 0] += more[0]
             found[w, 1] += more[1]
 
 
 @kernel
-def walk(slabs: Slabs, card: int, time: int, offset: int, horizon: int, found: Int64) -> None:
+def walk(cards: Int64, blocks: Int64, card: int, time: int, offset: int, horizon: int, found: Int64) -> None:
     """Windows of any event, from all of its card's entries after `horizon` with offsets below its own; `found` as in `look`."""
-    blocks = slabs.blocks
     found[:] = 0
-    block = slabs.cards[card, TAIL]
+    block = cards[card, TAIL]
     while block != NONE:
         if blocks[block, MAX_T] > time - LONG and blocks[block, MIN_T] <= time:
             for at in range(ENTRIES, ENTRIES + 3 * blocks[block, COUNT], 3):
@@ -285,22 +287,12 @@ def walk(slabs: Slabs, card: int, time: int, offset: int, horizon: int, found: I
 
 
 @kernel
-def keep(slabs: Slabs, card: int, time: int, amount: int, offset: int) -> bool:
-    """Append a new event to its card, whose windows are not stale; whether it took a new block."""
-    cards, blocks = slabs.cards, slabs.blocks
-    block = cards[card, TAIL]
-    full = block == NONE or blocks[block, COUNT] == CAPACITY
-    if full:
-        block = link(slabs, card, block)
-        if cards[card, HAND] == NONE:
-            cards[card, HAND] = block
-    write(slabs, block, time, amount, offset)
-    touch(slabs, block)
+def keep(cards: Int64, blocks: Int64, card: int, block: int, time: int, amount: int, offset: int) -> None:
+    """Append a new event to its card, whose windows are not stale, in its newest block, which has room."""
+    write(cards, blocks, block, time, amount, offset)
     blocks[block, PEAK] = max(blocks[block, PEAK], time)
     for w in range(3):
         at = WINDOW + w * WINDOW_WORDS
-        if cards[card, at + FROM] == NONE:
-            cards[card, at + FROM] = block
         if time > cards[card, REACHED] - WINDOWS_MS[w]:
             cards[card, at + IN_COUNT] += 1
             cards[card, at + IN_SUM] += amount
@@ -308,23 +300,33 @@ def keep(slabs: Slabs, card: int, time: int, amount: int, offset: int) -> bool:
     while block != NONE and blocks[block, LOW] > time:
         blocks[block, LOW] = time
         block = blocks[block, PREV]
-    return full
+
+
+@kernel
+def begin_windows(cards: Int64, card: int, block: int) -> None:
+    """Let the windows of a card that held nothing begin at its first block."""
+    if cards[card, HAND] == NONE:
+        cards[card, HAND] = block
+        for at in range(WINDOW, CARD_WORDS, WINDOW_WORDS):
+            cards[card, at + FROM] = block
 
 
 @kernel
 def free_dead(slabs: Slabs, card: int, floor: int, future: int) -> None:
-    """Free a card's oldest blocks with nothing after `floor`; one with a time after `future` stays, and holds up no other."""
+    """Free a card's blocks with nothing after `floor`, oldest first; its newest one stays.
+
+    No window's FROM passes a block with a time after `future`: behind such a one all blocks are looked at.
+    """
     cards, blocks = slabs.cards, slabs.blocks
+    start = cards[card, WINDOW + 2 * WINDOW_WORDS + FROM]
     block = cards[card, HAND]
-    while block != NONE and block != cards[card, WINDOW + 2 * WINDOW_WORDS + FROM]:
-        following = blocks[block, NEXT]
-        if blocks[block, MAX_T] <= floor:
-            unlink(slabs, block)
-            touch(slabs, block)
-        elif blocks[block, MAX_T] <= future:
-            break
-        block = following
+    while block != start and blocks[block, MAX_T] <= floor:
+        block = free_block(slabs, block)
     cards[card, HAND] = block
+    if blocks[start, MAX_T] > future:
+        block = blocks[start, NEXT]
+        while block != NONE and block != cards[card, TAIL]:
+            block = free_block(slabs, block) if blocks[block, MAX_T] <= floor else blocks[block, NEXT]
 
 
 @kernel
@@ -334,17 +336,18 @@ def touch_again(slabs: Slabs, card: int, offset: int) -> None:
     while block != NONE and blocks[block, ENTRIES + 2] > offset:
         block = blocks[block, PREV]
     if last_offset(blocks, block) >= offset:
-        touch(slabs, block)
+        touch(slabs.marks, slabs.touched, slabs.scalars, block)
 
 
 @kernel
-def fetch(slabs: Slabs, card_of: Int64) -> int:
+def fetch(cards: Int64, blocks: Int64, card_of: Int64, begin: int, end: int) -> int:
     """Read what the events of these cards will need: independent loads overlap, those of one event after the other do not."""
-    cards, blocks = slabs.cards, slabs.blocks
     seen = 0
-    for card in card_of:
+    for i in range(begin, end):
+        card = card_of[i]
         seen += cards[card, TAIL] + cards[card, CARD_WORDS - 1]
-    for card in card_of:
+    for i in range(begin, end):
+        card = card_of[i]
         if cards[card, REACHED] == VACANT or cards[card, TAIL] == NONE:
             continue
         block = cards[card, TAIL]
@@ -368,12 +371,14 @@ def apply(
         floor: blocks with no event time after it are freed.
         windows: float64 [n, 9], written: count, sum and mean for each of `WINDOWS_MS`.
     """
-    cards, scalars, top = slabs.cards, slabs.scalars, slabs.top
+    cards, blocks, scalars, top, marks, touched = (
+        slabs.cards, slabs.blocks, slabs.scalars, slabs.top, slabs.marks, slabs.touched
+    )  # fmt: skip
     found = np.empty((3, 2), np.int64)
     seen = 0
     for i in range(card_of.shape[0]):
-        if False:
-            seen += fetch(slabs, card_of[i : i + AHEAD])
+        if i % AHEAD == 0:
+            seen += fetch(cards, blocks, card_of, i, min(i + AHEAD, len(card_of)))
         card, time, amount, offset = card_of[i], times[i], amounts[i], offsets[i]
         if offset > scalars[POSITION]:
             scalars[POSITION] = offset
@@ -383,18 +388,24 @@ def apply(
         future = top[0] + DAY_MS
         if cards[card, NEWEST] == VACANT:
             occupy(cards, card)
-        again = offset <= last_offset(slabs.blocks, cards[card, TAIL])
+        again = offset <= last_offset(blocks, cards[card, TAIL])
         if not again and cards[card, REACHED] == VACANT:
-            recount(slabs, card)
+            recount(cards, blocks, card)
         late = time - LONG < horizon or time <= cards[card, REACHED] - SHORT
         if again or late or time > future:
-            walk(slabs, card, time, offset, horizon, found)
+            walk(cards, blocks, card, time, offset, horizon, found)
         else:
-            look(slabs, card, time, found)
+            look(cards, blocks, card, time, found)
         if again:
             touch_again(slabs, card, offset)
-        elif time > horizon and keep(slabs, card, time, amount, offset):
-            free_dead(slabs, card, floor, future)
+        elif time > horizon:
+            block = cards[card, TAIL]
+            if block == NONE or blocks[block, COUNT] == CAPACITY:
+                block = link(cards, blocks, slabs.free, scalars, card, block)
+                begin_windows(cards, card, block)
+                free_dead(slabs, card, floor, future)
+            keep(cards, blocks, card, block, time, amount, offset)
+            touch(marks, touched, scalars, block)
         for w in range(3):
             count = found[w, 0] + 1
             total = (found[w, 1] + amount) / MICRO
@@ -417,9 +428,7 @@ def sweep(slabs: Slabs, steps: int, rows: int, floor: int) -> Int64:
         if cards[card, NEWEST] > floor:
             continue
         while cards[card, TAIL] != NONE:
-            block = cards[card, TAIL]
-            unlink(slabs, block)
-            touch(slabs, block)
+            free_block(slabs, cards[card, TAIL])
         cards[card, NEWEST] = VACANT
         gone[found] = card
         found += 1
@@ -479,14 +488,14 @@ def restore(slabs: Slabs, card_of: Int64, firsts: Int64, ends: Int64, entries: I
             if begin < end and entries[end - 1] <= last_offset(blocks, after):
                 continue
             block, after = after, blocks[after, PREV]
-            unlink(slabs, block)
+            unlink(slabs.cards, slabs.blocks, block)
             if slabs.marks[block] == 0:
                 slabs.free[scalars[FREE]] = block
                 scalars[FREE] += 1
         if begin < end:
-            block = link(slabs, card, after)
+            block = link(cards, blocks, slabs.free, scalars, card, after)
             for at in range(begin, end, 3):
-                write(slabs, block, entries[at], entries[at + 1], entries[at + 2])
+                write(cards, blocks, block, entries[at], entries[at + 1], entries[at + 2])
             scalars[POSITION] = max(scalars[POSITION], entries[end - 1])
     empty = np.empty(len(card_of), np.int64)
     found = 0

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
+from rich.markup import escape
 
 from connectors.broker import Broker, BrokerSettings, BrokerStatus
 
@@ -45,32 +45,27 @@ def broker() -> None:
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, and stop the broker then.")
 def start(port: int, home: Path, heap: str, foreground: bool) -> None:
     """Start the broker, and return once it answers."""
-    console = Console()
+    console = _console()
     embedded = Broker(BrokerSettings(home=home, port=port, heap=heap, owned=foreground))
-    try:
-        if foreground:
-            signal.signal(signal.SIGTERM, _interrupt)
-        with console.status("starting the embedded broker") as line:
-            embedded.start(progress=lambda step: line.update(step))
-        console.print(f"[green]broker ready[/] on [bold]{embedded.bootstrap_servers}[/] (pid {embedded.status().pid})")
-        if foreground:
-            _watch(embedded, console)
-        else:
-            console.print("stop it with [bold]headrace broker stop[/]" + _home_option(home))
-    except KeyboardInterrupt:
-        with console.status("stopping the embedded broker"):
-            embedded.stop()
-        console.print("broker stopped")
+    if foreground:
+        signal.signal(signal.SIGTERM, _interrupt)
+    with console.status("starting the embedded broker") as line:
+        embedded.start(progress=lambda step: line.update(escape(step)))
+    console.print(f"[green]broker ready[/] on [bold]{embedded.bootstrap_servers}[/] (pid {embedded.status().pid})")
+    if foreground:
+        _serve(embedded, console)
+    else:
+        console.print(f"stop it with [bold]headrace broker stop{escape(_home_option(home))}[/]")
 
 
 @broker.command()
 @_home
 def stop(home: Path) -> None:
     """Stop the broker; its topics stay."""
-    console = Console()
+    console = _console()
     with console.status("stopping the embedded broker"):
         stopped = Broker(BrokerSettings(home=home)).stop()
-    console.print("broker stopped" if stopped else f"no broker runs on {str(home)!r}")
+    console.print("broker stopped" if stopped else f"no broker runs on {escape(repr(str(home)))}")
 
 
 @broker.command()
@@ -82,31 +77,45 @@ def status(home: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), default=str))
     else:
-        Console().print(_table(found))
+        _print(found, _console())
     if not found.ready:
         raise SystemExit(3)
 
 
-def _table(found: BrokerStatus) -> Table:
+def _print(found: BrokerStatus, console: Console) -> None:
     state = (
         "[green]ready[/]" if found.ready else "[yellow]running, but not answering[/]" if found.running else "stopped"
     )
-    table = Table(show_header=False, box=None)
-    table.add_row("broker", state)
+    rows = {"broker": state}
     if found.running:
-        table.add_row("bootstrap servers", found.bootstrap_servers)
-        table.add_row("pid", str(found.pid))
-    table.add_row("home", str(found.home))
-    table.add_row("topics on disk", decimal(found.data_bytes))
-    table.add_row("log", str(found.log))
-    return table
+        rows |= {"bootstrap servers": str(found.bootstrap_servers), "pid": str(found.pid)}
+    rows |= {
+        "home": escape(str(found.home)),
+        "topics on disk": decimal(found.data_bytes),
+        "log": escape(str(found.log)),
+    }
+    for label, value in rows.items():
+        console.print(f"[dim]{label:<18}[/] {value}")
 
 
-def _watch(embedded: Broker, console: Console) -> None:
+def _serve(embedded: Broker, console: Console) -> None:
     console.print("press Ctrl-C to stop it")
-    while embedded.status().running:
-        time.sleep(WATCH_S)
-    console.print("[yellow]broker stopped[/] by someone else, or on its own")
+    try:
+        while embedded.status().running:
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        with console.status("stopping the embedded broker"):
+            embedded.stop()
+        console.print("broker stopped")
+    else:
+        console.print(
+            f"[yellow]the broker ended[/], though not by this command; see {escape(str(embedded.status().log))}"
+        )
+        raise SystemExit(1)
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -75,7 +75,8 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._progress.stop()
 
     def show(self, events: int, completed: float) -> None:
         """So many events are done, and so much of the total."""

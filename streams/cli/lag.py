@@ -1,0 +1,77 @@
+"""What `headrace topics lag` shows: a look at a consumer group, once or every second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+import msgspec
+from aiokafka import TopicPartition
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from streams.cli.console import stop_on_signal
+from streams.clock import SystemClock
+from streams.errors import TopicError
+from streams.lag import LagReader, PartitionLag
+from streams.settings import Kafka
+from streams.topics import Admin
+
+WATCH_S = 1.0
+
+
+async def show_lag(kafka: Kafka, group: str, topic: str | None, *, watch: bool, as_json: bool) -> None:
+    """Print a group's lag; with `watch` every second until a signal.
+
+    Args:
+        topic: what the group reads, where that is known: it is shown before anything is committed, too.
+    """
+    with stop_on_signal() as stop:
+        async with Admin(kafka) as admin, LagReader(kafka) as reader:
+            lags = await _look(admin, reader, group, topic)
+            if not watch:
+                _print(lags, as_json)
+                return
+            with Live(_table(lags), auto_refresh=False, console=Console(stderr=as_json)) as live:
+                while not stop.is_set():
+                    if as_json:
+                        _print(lags, as_json)
+                    else:
+                        live.update(_table(lags), refresh=True)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), WATCH_S)
+                    lags = await _look(admin, reader, group, topic)
+
+
+async def _look(admin: Admin, reader: LagReader, group: str, topic: str | None) -> list[PartitionLag]:
+    committed = await reader.committed(group)
+    there = await admin.partitions()
+    names = {partition.topic for partition in committed} | ({topic} if topic else set())
+    partitions = [TopicPartition(name, n) for name in sorted(names & there.keys()) for n in range(there[name])]
+    if not partitions:
+        missing = f", and its topic {topic!r} does not exist" if topic else ""
+        raise TopicError(f"looking for the lag of group {group!r}: it has committed nothing{missing}")
+    return await reader.lag(partitions, committed, SystemClock().time())
+
+
+def _print(lags: Sequence[PartitionLag], as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(lags))
+    else:
+        Console().print(_table(lags))
+
+
+def _table(lags: Sequence[PartitionLag]) -> Table:
+    table = Table("topic", box=None, show_footer=len(lags) > 1)
+    known = [lag.seconds for lag in lags if lag.seconds is not None]
+    totals = {"records": f"{sum(lag.records for lag in lags):,}", "seconds": f"{max(known, default=0):,.1f}"}
+    for name in ("partition", "committed", "end", "records", "seconds"):
+        table.add_column(name, justify="right", footer=totals.get(name, ""))
+    for lag in lags:
+        committed = "-" if lag.committed is None else f"{lag.committed:,}"
+        seconds = "?" if lag.seconds is None else f"{lag.seconds:,.1f}"
+        table.add_row(lag.topic, str(lag.partition), committed, f"{lag.end:,}", f"{lag.records:,}", seconds)
+    return table

@@ -1,0 +1,154 @@
+"""`headrace subscribe`: follow a topic, as a table or as JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from streams.cli.console import pairs, pipe_safe, run, stop_on_signal
+
+if TYPE_CHECKING:
+    from streams.cli.records import Filter
+    from streams.records import RecordBatch
+    from streams.settings import Kafka
+    from streams.subscribing import Start
+
+LOOK_S = 0.2
+KEY_WIDTH = 16
+_COLUMNS = f"{'part':>4}  {'offset':>10}  {'time':<24}  {'key':<{KEY_WIDTH}}  value"
+
+
+@click.command()
+@click.argument("topic")
+@click.option(
+    "--from",
+    "start",
+    default="latest",
+    metavar="WHERE",
+    show_default=True,
+    help="latest, earliest, -5m (s, m, h, d ago), a time like 2026-01-31T12:00:00Z, or epoch milliseconds.",
+)
+@click.option("--key", help="Only records of this key.")
+@click.option(
+    "--where",
+    "fields",
+    multiple=True,
+    callback=pairs,
+    metavar="FIELD=VALUE",
+    help="Only JSON values with this field; a.b is b within a. Repeat it for several: all must fit.",
+)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), help="[table on a terminal, else json]")
+@click.option("--headers", is_flag=True, help="Show all headers; error.* of dead letters are always shown.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="End after so many records.  [no limit]")
+@click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
+def subscribe(
+    topic: str,
+    start: str,
+    key: str | None,
+    fields: dict[str, str],
+    form: Literal["table", "json"] | None,
+    headers: bool,
+    limit: int,
+    seconds: float,
+) -> None:
+    """Follow TOPIC until Ctrl-C, or until --limit or --seconds.
+
+    Joins no consumer group and commits nothing, so it never disturbs a worker. Records of aborted transactions are left
+    out. Order holds within a partition. JSON lines hold topic, partition, offset, timestamp, key, value and headers; a
+    value that is not JSON comes as value_base64.
+
+    \b
+    Examples:
+      headrace subscribe fraud.flags --where flagged=true
+      headrace subscribe transactions --from -5m --key c0000042
+      headrace subscribe transactions.dead-letter --from earliest --limit 10
+      headrace subscribe fraud.flags --from earliest --format json --seconds 5 | jq .value.score
+    """
+    from streams import settings
+    from streams.cli.records import Filter
+    from streams.clock import SystemClock
+    from streams.subscribing import Start
+
+    try:
+        first = Start.parse(start, SystemClock().time())
+    except ValueError:
+        raise click.BadParameter(
+            f"expected latest, earliest, an age like -5m, RFC 3339 or epoch milliseconds, got {start!r}",
+            param_hint="'--from'",
+        ) from None
+    wanted = Filter(None if key is None else key.encode(), fields)
+    as_json = (form or ("table" if sys.stdout.isatty() else "json")) == "json"
+    printer = _Printer(wanted, as_json, headers, limit or sys.maxsize)
+    with pipe_safe():
+        run(_follow(settings.load().kafka, topic, first, printer, seconds))
+
+
+async def _follow(kafka: Kafka, topic: str, start: Start, printer: _Printer, seconds: float) -> None:
+    from streams.subscribing import Subscription
+
+    with stop_on_signal() as stop:
+        async with Subscription(kafka, topic, start) as subscription:
+            ends = time.monotonic() + seconds if seconds else float("inf")
+            while printer.left and not stop.is_set() and (left := ends - time.monotonic()) > 0:
+                for batch in await subscription.read(min(LOOK_S, left)):
+                    printer.show(batch)
+                await asyncio.sleep(0)  # a topic that is never empty must not starve the signals
+
+
+@dataclass
+class _Printer:
+    """Writes what passes the filter to standard output, at most `left` records more."""
+
+    wanted: Filter
+    as_json: bool
+    headers: bool
+    left: int
+    _console: Console | None = None
+
+    def show(self, batch: RecordBatch) -> None:
+        rows = [row for row, _ in zip(self.wanted.rows(batch), range(self.left), strict=False)]
+        self.left -= len(rows)
+        if not rows:
+            return
+        if self.as_json:
+            self._json(batch, rows)
+        else:
+            self._table(batch, rows)
+
+    def _json(self, batch: RecordBatch, rows: list[int]) -> None:
+        from streams.cli.records import json_line
+
+        sys.stdout.buffer.write(b"".join(json_line(batch, row, headers=self.headers) + b"\n" for row in rows))
+        sys.stdout.buffer.flush()
+
+    def _table(self, batch: RecordBatch, rows: list[int]) -> None:
+        from streams.cli.records import flat, readable, shown_headers
+        from streams.clock import rfc3339
+
+        if self._console is None:
+            self._console = Console(highlight=False)
+            self._line(self._console, Text(_COLUMNS, "bold"))
+        for row in rows:
+            key = batch.keys[row]
+            text = readable(key) if key is not None else "-"
+            line = Text(f"{batch.partition:>4}  {batch.offsets[row]:>10}  ")
+            line.append(f"{rfc3339(batch.timestamps_ms[row] / 1000):<24}  ", "dim")
+            line.append(f"{text:<{KEY_WIDTH}}  ", "cyan").append(flat(batch.values[row]))
+            self._line(self._console, line)
+            for name, value in shown_headers(batch.headers[row], everything=self.headers).items():
+                self._line(self._console, Text(f"{'':16}{name}: {value}", "yellow"))
+
+    @staticmethod
+    def _line(console: Console, line: Text) -> None:
+        """One line: cut to the width of a terminal, whole in a file or a pipe."""
+        if console.is_terminal:
+            console.print(line, no_wrap=True, overflow="ellipsis")
+        else:
+            console.print(line, soft_wrap=True)

@@ -1,0 +1,180 @@
+"""`headrace topics`: create topics, list them, show how far a consumer group is behind, delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streams.cli.console import DEFAULT_PARTITIONS, pipe_safe, run
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from streams.topics import Topic
+
+PIPELINES = {"fraud": True}  # pipeline -> whether it keeps state behind a changelog
+INTERNAL = "__"  # Kafka's own topics begin with it
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON array a look, instead of a table.")
+
+
+@click.group()
+def topics() -> None:
+    """Create topics, list them, show the lag of a consumer group."""
+
+
+@topics.command()
+@click.argument("names", nargs=-1, metavar="[PIPELINE|NAME]...")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1),
+    default=DEFAULT_PARTITIONS,
+    show_default=True,
+    help="Partitions of each topic: so many workers can share the work.",
+)
+@click.option("--replication", type=click.IntRange(1), help="Copies of each topic.  [the broker's default]")
+def create(names: tuple[str, ...], partitions: int, replication: int | None) -> None:
+    """Create all topics of a PIPELINE (fraud is the default), or plain topics by NAME.
+
+    A pipeline's topics are its input, its output, its dead letters and, for its state, a compacted changelog. They need
+    the same number of partitions. What exists already is left as it is.
+
+    \b
+    Examples:
+      headrace topics create
+      headrace topics create fraud --partitions 16 --replication 3
+      headrace topics create refunds --partitions 8
+    """
+    from streams.settings import load
+
+    run(_create(load(), names or tuple(PIPELINES), partitions, replication))
+
+
+@topics.command(name="list")
+@click.option("--all", "everything", is_flag=True, help="Kafka's internal topics, too.")
+@_json
+def list_topics(everything: bool, as_json: bool) -> None:
+    """List the topics with their partitions and records.
+
+    Records are the offsets that a topic holds; compaction and transactions make them more than one can read.
+
+    \b
+    Examples:
+      headrace topics list
+      headrace topics list --json
+    """
+    from streams.settings import load
+
+    with pipe_safe():
+        run(_list(load(), everything, as_json))
+
+
+@topics.command()
+@click.option("--group", help="The consumer group.  [the fraud pipeline's: headrace-fraud]")
+@click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@_json
+def lag(group: str | None, watch: bool, as_json: bool) -> None:
+    """Show how far a consumer group is behind, for each partition.
+
+    In records: offsets between what it has committed and the end. In seconds: how long ago the first record that it has
+    not committed was produced.
+
+    \b
+    Examples:
+      headrace topics lag
+      headrace topics lag --watch
+      headrace topics lag --group billing --json
+    """
+    from streams.cli.lag import show_lag
+    from streams.settings import load
+
+    settings = load()
+    own = _group(settings, "fraud")
+    topic = settings.fraud.input if group in (None, own) else None
+    with pipe_safe():
+        run(show_lag(settings.kafka, group or own, topic, watch=watch, as_json=as_json))
+
+
+@topics.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(names: tuple[str, ...], yes: bool) -> None:
+    """Delete topics by NAME, with all that they hold.
+
+    \b
+    Example:
+      headrace topics delete refunds --yes
+    """
+    from streams.settings import load
+
+    settings = load()
+    if not yes:
+        click.confirm(f"delete {', '.join(names)} at {settings.kafka.bootstrap_servers} for ever?", abort=True)
+    run(_delete(settings, names))
+
+
+async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
+    from streams.cli.admin import TopicAdmin
+
+    console = Console(highlight=False, soft_wrap=True)
+    async with TopicAdmin(settings.kafka) as admin:
+        there = await admin.partitions()
+        for topic in (topic for name in names for topic in _wanted(settings, name)):
+            if topic.name not in there:
+                if replication is None:
+                    await admin.create(topic, partitions)
+                else:
+                    await admin.create_replicated(topic, partitions, replication)
+                console.print(f"[green]created[/] {topic.name} with {partitions} partitions")
+            elif there[topic.name] == partitions:
+                console.print(f"{topic.name} is there already")
+            else:
+                console.print(f"[yellow]{topic.name} is there already, with {there[topic.name]} partitions[/]")
+
+
+def _wanted(settings: Settings, name: str) -> list[Topic]:
+    from streams.topics import Topic, pipeline_topics
+
+    if name not in PIPELINES:
+        return [Topic(name)]
+    section = getattr(settings, name)
+    return pipeline_topics(section.input, section.output, _group(settings, name), state=PIPELINES[name])
+
+
+def _group(settings: Settings, pipeline: str) -> str:
+    return settings.worker.group or f"headrace-{pipeline}"
+
+
+async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
+    import msgspec
+
+    from streams.lag import LagReader
+    from streams.topics import Admin
+
+    async with Admin(settings.kafka) as admin, LagReader(settings.kafka) as reader:
+        there = await admin.partitions()
+        sizes = await reader.sizes({n: count for n, count in there.items() if everything or not n.startswith(INTERNAL)})
+    if as_json:
+        click.echo(msgspec.json.encode(sizes))
+        return
+    table = Table("topic", box=None)
+    table.add_column("partitions", justify="right")
+    table.add_column("records", justify="right")
+    for size in sizes:
+        table.add_row(size.name, str(size.partitions), f"{size.records:,}")
+    Console().print(table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`")
+
+
+async def _delete(settings: Settings, names: Sequence[str]) -> None:
+    from streams.cli.admin import TopicAdmin
+    from streams.errors import TopicError
+
+    async with TopicAdmin(settings.kafka) as admin:
+        missing = [name for name in names if name not in await admin.partitions()]
+        if missing:
+            raise TopicError(f"deleting topics: {', '.join(missing)} does not exist; nothing was deleted")
+        await admin.delete(names)
+    click.echo(f"deleted {', '.join(names)}")

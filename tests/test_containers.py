@@ -1,0 +1,47 @@
+"""docker-compose.yml and Dockerfile agree with the code: no engine is needed to see that."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from connectors.kafka_runtime import KAFKA_VERSION
+from streams import settings
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_compose_runs_the_kafka_that_the_tests_run() -> None:
+    assert re.findall(r"image: apache/kafka:(\S+)", COMPOSE) == [KAFKA_VERSION]
+
+
+def test_the_worker_image_carries_the_project_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert re.findall(r"image: headrace:(\S+)", COMPOSE) == [project["version"]]
+
+
+def test_every_variable_is_a_setting() -> None:
+    environ = dict(re.findall(r"\b(HEADRACE_[A-Z]+__[A-Z_]+)[=:] ?(\S+)", DOCKERFILE + COMPOSE))
+    loaded = settings.load(environ=environ)
+    assert loaded.kafka.bootstrap_servers == "kafka:19092"
+    assert loaded.worker.slot == "compose-1"
+    assert (loaded.worker.http_host, loaded.worker.http_port) == ("0.0.0.0", 8080)
+
+
+def test_ports_are_published_on_the_loopback_only() -> None:
+    published = re.findall(r'^ +- "([\d.:]+)"', COMPOSE, re.MULTILINE)
+    assert published == ["127.0.0.1:9092:9092", "127.0.0.1:8080:8080"]
+
+
+def test_the_wheel_can_be_built_from_what_the_context_holds() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    copied = {
+        source.removeprefix("./")
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    assert kept == copied
+    assert all((ROOT / name).exists() for name in kept)
