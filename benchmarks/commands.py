@@ -16,7 +16,7 @@ from rich.table import Table
 
 from benchmarks import latency, throughput
 from benchmarks.brokers import broker
-from benchmarks.contenders import CONTENDERS, ECHOES, FRAUD_BARE, Contender, Echo
+from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.processes import exit_on_sigterm
 from connectors.contract import ConnectorError
 
@@ -114,7 +114,7 @@ def throughput_command(
     """
     began_s = time.monotonic()
     plan = throughput.Plan(
-        contenders=_names(names, CONTENDERS + FRAUD_BARE, CONTENDERS),
+        contenders=_names(names, CONTENDERS, CONTENDERS),
         rounds=rounds or (3 if quick else 5),
         quick=quick,
         budget_s=QUICK_BUDGET_S if quick else float("inf"),

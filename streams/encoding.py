@@ -102,11 +102,23 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
     longest = _FRAME_BYTES + len(common) + len(id_prefix) + max(map(len, own), default=0)
     start = 0
     while start < len(outgoing):
-        buffer = np.empty(_room(key_ends, value_ends, start, longest, max_bytes), np.uint8)
+        buffer = bytearray(_room(key_ends, value_ends, start, longest, max_bytes))
         size, stop = _write(
-            buffer, keys, key_ends, values, value_ends, heads, head_ends, common, id_prefix, offsets, start, max_bytes
+            np.frombuffer(buffer, np.uint8),
+            keys,
+            key_ends,
+            values,
+            value_ends,
+            heads,
+            head_ends,
+            common,
+            id_prefix,
+            offsets,
+            start,
+            max_bytes,
         )
-        yield EncodedBatch(bytearray(buffer[:size]), stop - start, timestamp_ms)
+        del buffer[size:]
+        yield EncodedBatch(buffer, stop - start, timestamp_ms)
         start = stop
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
@@ -16,6 +17,8 @@ from streams.topics import unavailable
 
 READ_TIMEOUT_S = 3.0
 READ_POLL_MS = 200
+COORDINATOR_TIMEOUT_S = 10.0
+RETRY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,18 @@ class LagReader:
 
     async def committed(self, group: str) -> dict[TopicPartition, int]:
         """What the group has committed; empty for one that does not exist."""
-        try:
-            found = await self._admin.list_consumer_group_offsets(group)
-        except KafkaError as error:
-            raise unavailable(self._kafka, error) from error
+        deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+        while True:
+            try:
+                found = await self._admin.list_consumer_group_offsets(group)
+                break
+            except GroupCoordinatorNotAvailableError as error:
+                # The first question after a cluster's start makes it create the topic that holds the commits.
+                if time.monotonic() >= deadline:
+                    raise unavailable(self._kafka, error) from error
+                await asyncio.sleep(RETRY_S)
+            except KafkaError as error:
+                raise unavailable(self._kafka, error) from error
         return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
 
     async def lag(
@@ -113,7 +124,7 @@ class LagReader:
         for p in partitions:
             seconds: float | None = 0.0
             if p in behind:
-                seconds = max(0.0, now_s - produced_ms[p] / 1000) if p in produced_ms else None
+                seconds = max(0.0, round(now_s - produced_ms[p] / 1000, 3)) if p in produced_ms else None
             records = max(0, end[p] - first[p])
             lags.append(PartitionLag(p.topic, p.partition, committed.get(p), end[p], records, seconds))
         return lags

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
+import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
@@ -138,7 +139,7 @@ class Consumer(driver.Consumer):
         self._flow.revoked(frozenset(tp.partition for tp in revoked))
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):

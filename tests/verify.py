@@ -12,10 +12,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 TIMEOUT_S = 20
+COORDINATOR_COMES_UP = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 Headers = list[tuple[str, bytes]]
 
 T = TypeVar("T")
@@ -101,7 +106,7 @@ def committed(servers: str, group: str, topic: str) -> dict[int, int]:
     """Partition -> committed offset of a consumer group, 0 where there is none."""
     with closing(Consumer(_reader(servers) | {"group.id": group})) as consumer:
         wanted = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
-        return {each.partition: max(0, each.offset) for each in consumer.committed(wanted, timeout=TIMEOUT_S)}
+        return {each.partition: max(0, each.offset) for each in _committed(consumer, wanted)}
 
 
 def behind(servers: str, group: str, topic: str) -> dict[int, int]:
@@ -130,6 +135,11 @@ def at_rest(look: Callable[[], T]) -> T:
 def counts(records: Iterable[Record]) -> Counter[tuple[int, bytes | None]]:
     """How many records each key has, by partition and key."""
     return Counter((record.partition, record.key) for record in records)
+
+
+def counts_by_partition(records: Iterable[Record]) -> Counter[int]:
+    """How many records each partition has."""
+    return Counter(record.partition for record in records)
 
 
 def by_source(outputs: Iterable[Record], input_topic: str) -> dict[tuple[int, int], list[Record]]:
@@ -178,6 +188,20 @@ def _reader(servers: str) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "log_level": 3,
     }
+
+
+def _committed(consumer: Consumer, wanted: list[TopicPartition]) -> list[TopicPartition]:
+    """Asks again while the broker's group coordinator comes up or moves, which librdkafka leaves to its caller."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return consumer.committed(wanted, timeout=TIMEOUT_S)  # type: ignore[no-any-return]
+        except KafkaException as error:
+            if not error.args[0].retriable() and error.args[0].code() not in COORDINATOR_COMES_UP:
+                raise
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _partitions(consumer: Consumer, topic: str) -> Sequence[int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 from typing import Any
 
 import uvloop
 
 from benchmarks.contenders.contract import Measurement, Meter, Options
 from streams import settings
-from streams.worker import SWITCH_INTERVAL_S, Worker
+from streams.worker import Worker, tune_interpreter
 
 LOOK_S = 0.002
 
@@ -66,5 +65,5 @@ async def _echo(worker: Worker) -> None:
 
 def _run(main: Any) -> Any:
     logging.getLogger().setLevel(logging.ERROR)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    tune_interpreter()
     return uvloop.run(main)

@@ -21,8 +21,9 @@ def features(
 ) -> NDArray[np.float32]:
     """The network's inputs, raw, in the order of `FEATURES`.
 
-    `weekend` is 1 on Saturday and Sunday, `night` in the hours 0 to 6, both UTC. `amount_ratio` is the amount by the card's mean
-    over 30 days, itself included, and 1 where that mean is 0. Amounts, sums and means are in the transaction's currency.
+    `weekend` is 1 on Saturday and Sunday, `night` in the hours 0 to 6, both UTC. `amount_ratio` is the amount by the
+    card's mean over 30 days, itself included, and 1 where that mean is 0. Amounts, sums and means are in the
+    transaction's currency.
 
     Args:
         amount: float64 [n].

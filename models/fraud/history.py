@@ -5,50 +5,45 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Sequence
-from operator import add
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelError
 from models.fraud import blocks as store
-from models.fraud.blocks import DAY_MS, WINDOWS_MS, Int64
+from models.fraud import changelog
+from models.fraud.blocks import DAY_MS, TIME_LIMIT_MS, WINDOWS_MS, Int64
+from models.fraud.changelog import HistoryCorrupt
+from models.fraud.windows import apply
 
 __all__ = ["WINDOWS_MS", "CardHistory", "HistoryCorrupt", "warm_up"]
 
 AMOUNT_LIMIT = 1e10  # 900 of these still add up exactly
-TIME_LIMIT_MS = 1 << 60
-SUFFIX = 9  # bytes behind the card in a record's key: a zero and the offset
-ENTRY_BYTES = 24
 GROWTH = 8  # slabs grow by an eighth
 SMALLEST_SLAB = 1024
-
-
-class HistoryCorrupt(ModelError, ValueError):  # noqa: N818 - reads as a sentence; its roots say that it is an error
-    """A changelog record cannot be what `CardHistory.changes` wrote."""
 
 
 class CardHistory:
     """The keyed state of one partition: per card exact counts, sums and means over 1, 7 and 30 days of event time.
 
-    What an event sees is a function of the events with smaller offsets alone, however they were batched, and whether they came
-    once, again, or out of a restored changelog:
+    What an event sees is a function of the events with smaller offsets alone, however they were batched, and whether
+    they came once, again, or out of a restored changelog:
 
-    - A window is (t - W, t] of the event's own time t, over the card's events up to its offset, itself included. Amounts are held
-      as whole millionths, so sums do not depend on the order.
-    - The watermark is the 16th largest event time so far, so up to 15 absurd times in the future move nothing. Events older than
-      the watermark less 30 days less `lateness_ms` count for nothing: one that arrives that late sees only itself and is not kept,
-      and a card that holds nothing younger is dropped. Up to `lateness_ms` behind the watermark, every window is exact.
-    - An event whose offset has been applied to its card is a redelivery: it changes nothing, gets the windows that it got the first
-      time, and its block is reported by `changes` again. This holds for events up to `redelivery` offsets back; what only older
-      ones could need is freed.
+    - A window is (t - W, t] of the event's own time t, over the card's events up to its offset, itself included.
+      Amounts are held as whole millionths, so sums do not depend on the order.
+    - The watermark is the 16th largest event time so far, so up to 15 absurd times in the future move nothing. Events
+      older than the watermark less 30 days less `lateness_ms` count for nothing: one that arrives that late sees only
+      itself and is not kept, and a card that holds nothing younger is dropped. Up to `lateness_ms` behind the
+      watermark, every window is exact.
+    - An event whose offset has been applied to its card is a redelivery: it changes nothing, gets the windows that it
+      got the first time, and its block is reported by `changes` again. This holds for events up to `redelivery`
+      offsets back; what only older ones could need is freed.
 
     Not thread-safe: one call at a time, from any thread. The compiled parts release the GIL.
 
     Args:
-        lateness_ms: how far behind the watermark, in ms, windows are still exact; more costs memory in proportion to 30 days.
-        redelivery: how many offsets back an event may be delivered again.
+        lateness_ms: how far behind the watermark, in ms, windows are still exact; more costs memory in proportion to
+        30 days. redelivery: how many offsets back an event may be delivered again.
     """
 
     def __init__(self, lateness_ms: int = DAY_MS, redelivery: int = 65_536) -> None:
@@ -115,24 +110,20 @@ class CardHistory:
     def changes(self) -> tuple[list[bytes], list[bytes | None]]:
         """Report what changed since the last call, as records for a compacted changelog.
 
-        A record is one block of a card's entries: its key the card, a zero byte and the offset of its first entry (8 bytes, big
-        endian); its value the entries (event time in ms, amount in millionths, offset; 8 bytes each, little endian), or `None` for
-        a block that is gone. A block comes once, an older one of a card before a newer, so any prefix of the log restores to a
-        state that redelivery completes. To be called regularly, also by who keeps no changelog: only then is memory used again.
+        A record is one block of a card's entries: its key the card, a zero byte and the offset of its first entry (8
+        bytes, big endian); its value the entries (event time in ms, amount in millionths, offset; 8 bytes each,
+        little endian), or `None` for a block that is gone. A block comes once, an older one of a card before a newer,
+        so any prefix of the log restores to a state that redelivery completes. To be called regularly, also by who
+        keeps no changelog: only then is memory used again.
         """
         slabs = self._slabs
         if self._rewound:
             touched = slabs.touched[: slabs.scalars[store.TOUCHED]]
             touched[:] = touched[np.argsort(slabs.blocks[touched, store.ENTRIES + 2], kind="stable")]
             self._rewound = False
-        owners, firsts, ends, entries = store.drain(slabs)
-        suffixes = np.zeros((len(firsts), SUFFIX), np.uint8)
-        suffixes[:, 1:] = firsts.astype(">i8").view(np.uint8).reshape(-1, 8)
+        owners, firsts, ends, entries = changelog.drain(slabs)
         names = map(self._index.names.__getitem__, owners.tolist())
-        keys = list(map(add, names, suffixes.view(f"V{SUFFIX}").ravel().tolist()))
-        content = entries.astype("<i8", copy=False).tobytes()
-        stops = (8 * ends).tolist()
-        values = [content[start:stop] or None for start, stop in zip([0, *stops], stops, strict=False)]
+        keys, values = changelog.encode(names, firsts, ends, entries)
         self._index.recycle(self._dropped)
         self._dropped = []
         return keys, values
@@ -147,15 +138,15 @@ class CardHistory:
             raise ValueError(f"restoring card history: {len(keys)} keys do not match {len(values)} values")
         if not len(keys):
             return
-        firsts, ends, entries = _decode(keys, values)
-        card_of = self._index.rows([key[:-SUFFIX] for key in keys])
+        firsts, ends, entries = changelog.decode(keys, values)
+        card_of = self._index.rows([key[: -changelog.SUFFIX] for key in keys])
         self._reserve(len(keys))
-        empty = store.restore(self._slabs, card_of, firsts, ends, entries)
+        empty = changelog.restore(self._slabs, card_of, firsts, ends, entries)
         self._drop(empty)
         self._top_is_stale = True
 
     def snapshot(self) -> dict[bytes, list[tuple[int, int, int]]]:
-        """All that counts, as card -> [(offset, event_time_ms, amount in millionths)] by offset; slow, for comparisons."""
+        """All that counts, as card -> [(offset, event_time_ms, amount in millionths)] by offset; for comparisons."""
         if self._top_is_stale:
             self._rewind(store.VACANT)
         watermark = int(self._slabs.top[0])
@@ -165,7 +156,9 @@ class CardHistory:
             entries: list[tuple[int, int, int]] = []
             block = self._slabs.cards[card, store.TAIL]
             while block != store.NONE:
-                row = self._slabs.blocks[block, store.ENTRIES : store.ENTRIES + 3 * self._slabs.blocks[block, store.COUNT]]
+                row = self._slabs.blocks[
+                    block, store.ENTRIES : store.ENTRIES + 3 * self._slabs.blocks[block, store.COUNT]
+                ]
                 entries += [(o, t, a) for t, a, o in row.reshape(-1, 3)[::-1].tolist() if t > horizon]
                 block = self._slabs.blocks[block, store.PREV]
             if entries:
@@ -175,10 +168,10 @@ class CardHistory:
     def _apply(self, card_of: Int64, times: Int64, micro: Int64, offsets: Int64, windows: NDArray[np.float64]) -> None:
         if self._top_is_stale or offsets[0] <= self._slabs.scalars[store.POSITION]:
             self._rewind(int(offsets[0]))
-        store.apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, windows)
+        apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, windows)
 
     def _rewind(self, offset: int) -> None:
-        """Set the watermark back to what it was before `offset`: redelivered events must see the one that they saw first."""
+        """Set the watermark back to what it was before `offset`: a redelivered event must see it as it did first."""
         store.witness_again(self._slabs, offset)
         self._slabs.scalars[store.POSITION] = min(offset - 1, int(self._slabs.scalars[store.POSITION]))
         self._top_is_stale = False
@@ -186,7 +179,7 @@ class CardHistory:
         self._watermarks.clear()
 
     def _expire(self, steps: int) -> None:
-        """Move the floor up to the watermark of `redelivery` offsets ago, and drop some of the cards that lie below it."""
+        """Move the floor to the watermark of `redelivery` offsets ago, and drop some of the cards that lie below."""
         position, watermark = int(self._slabs.scalars[store.POSITION]), int(self._slabs.top[0])
         marks = self._watermarks
         if watermark != store.NEVER and (not marks or position >= marks[-1][0] + self._redelivery // 16):
@@ -300,38 +293,3 @@ def _check(keys: Sequence[bytes], times: Int64, amount: NDArray[np.float64], off
         raise ValueError(f"updating card history: event times must be within ±{TIME_LIMIT_MS} ms, got {times!r}")
     if offsets.min() < 0:
         raise ValueError(f"updating card history: offsets must not be negative, got {offsets!r}")
-
-
-def _decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Int64, Int64, Int64]:
-    """First offset [n] of each record, where its entries end [n] in the third, in words, and all entries; or raise."""
-    for key in keys:
-        if type(key) is not bytes or len(key) < SUFFIX:
-            raise HistoryCorrupt(_refusal(key, "expected card, zero byte, offset as its key"))
-    suffixes = np.frombuffer(b"".join([key[-SUFFIX:] for key in keys]), np.uint8).reshape(-1, SUFFIX)
-    firsts = suffixes[:, 1:].copy().view(">i8").ravel().astype(np.int64)
-    _refuse(keys, (suffixes[:, 0] != 0) | (firsts < 0), "expected card, zero byte, offset as its key")
-    contents = [b"" if value is None else value for value in values]
-    sizes = np.fromiter(map(len, contents), np.int64, len(contents))
-    odd = (sizes % ENTRY_BYTES != 0) | (sizes > ENTRY_BYTES * store.CAPACITY)
-    odd[[i for i in np.flatnonzero(sizes == 0).tolist() if values[i] is not None]] = True
-    _refuse(keys, odd, f"expected 1 to {store.CAPACITY} entries of {ENTRY_BYTES} bytes as its value")
-    entries = np.frombuffer(b"".join(contents), "<i8").astype(np.int64)
-    ends = np.cumsum(sizes) // 8
-    filled = np.flatnonzero(sizes)
-    starts = (ends - sizes // 8)[filled] // 3
-    times, offsets = entries[0::3], entries[2::3]
-    falls = np.diff(offsets, prepend=-1) <= 0
-    falls[starts] = offsets[starts] != firsts[filled]
-    falls |= (times > TIME_LIMIT_MS) | (times < -TIME_LIMIT_MS)
-    odd[filled] = np.add.reduceat(falls, starts) > 0 if len(filled) else False
-    _refuse(keys, odd, "expected entries with ascending offsets from that of its key on")
-    return firsts, ends, entries
-
-
-def _refuse(keys: Sequence[bytes], odd: NDArray[np.bool_], why: str) -> None:
-    if odd.any():
-        raise HistoryCorrupt(_refusal(keys[int(odd.argmax())], why))
-
-
-def _refusal(key: object, why: str) -> str:
-    return f"restoring card history: record with key {key!r}: {why}; nothing of its batch was restored"

@@ -10,7 +10,6 @@ import click
 import msgspec
 from aiokafka import TopicPartition
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from streams.cli.console import stop_on_signal
@@ -31,19 +30,12 @@ async def show_lag(kafka: Kafka, group: str, topic: str | None, *, watch: bool, 
     """
     with stop_on_signal() as stop:
         async with Admin(kafka) as admin, LagReader(kafka) as reader:
-            lags = await _look(admin, reader, group, topic)
-            if not watch:
-                _print(lags, as_json)
-                return
-            with Live(_table(lags), auto_refresh=False, console=Console(stderr=as_json)) as live:
-                while not stop.is_set():
-                    if as_json:
-                        _print(lags, as_json)
-                    else:
-                        live.update(_table(lags), refresh=True)
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), WATCH_S)
-                    lags = await _look(admin, reader, group, topic)
+            _print(await _look(admin, reader, group, topic), as_json, watch)
+            while watch and not stop.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), WATCH_S)
+                if not stop.is_set():
+                    _print(await _look(admin, reader, group, topic), as_json, watch)
 
 
 async def _look(admin: Admin, reader: LagReader, group: str, topic: str | None) -> list[PartitionLag]:
@@ -57,15 +49,19 @@ async def _look(admin: Admin, reader: LagReader, group: str, topic: str | None) 
     return await reader.lag(partitions, committed, SystemClock().time())
 
 
-def _print(lags: Sequence[PartitionLag], as_json: bool) -> None:
+def _print(lags: Sequence[PartitionLag], as_json: bool, watch: bool = False) -> None:
     if as_json:
         click.echo(msgspec.json.encode(lags))
-    else:
-        Console().print(_table(lags))
+        return
+    console = Console()
+    if console.is_terminal and watch:
+        console.clear()
+    console.print(_table(lags))
 
 
 def _table(lags: Sequence[PartitionLag]) -> Table:
-    table = Table("topic", box=None, show_footer=len(lags) > 1)
+    table = Table(box=None, show_footer=len(lags) > 1)
+    table.add_column("topic", footer="all")
     known = [lag.seconds for lag in lags if lag.seconds is not None]
     totals = {"records": f"{sum(lag.records for lag in lags):,}", "seconds": f"{max(known, default=0):,.1f}"}
     for name in ("partition", "committed", "end", "records", "seconds"):

@@ -73,17 +73,20 @@ def json_line(batch: RecordBatch, row: int, *, headers: bool) -> bytes:
         "offset": batch.offsets[row],
         "timestamp": rfc3339(batch.timestamps_ms[row] / 1000),
         **_text("key", batch.keys[row]),
+        **json_value(batch.values[row]),
     }
-    value = batch.values[row]
-    if value is None:
-        line["value"] = None
-    elif decode(value) is MISSING:
-        line |= {"value_base64": base64.b64encode(value).decode(), "note": "the value is not JSON"}
-    else:
-        line["value"] = msgspec.Raw(value if b"\n" not in value else msgspec.json.format(value, indent=-1))
     if shown := shown_headers(batch.headers[row], everything=headers):
         line["headers"] = shown
     return msgspec.json.encode(line)
+
+
+def json_value(value: bytes | None) -> dict[str, object]:
+    """A value as fields of a JSON object: `value`, or `value_base64` and a note where it is no JSON."""
+    if value is None:
+        return {"value": None}
+    if decode(value) is MISSING:
+        return {"value_base64": base64.b64encode(value).decode(), "note": "the value is not JSON"}
+    return {"value": msgspec.Raw(value if b"\n" not in value else msgspec.json.format(value, indent=-1))}
 
 
 def _text(name: str, value: bytes | None) -> dict[str, str | None]:

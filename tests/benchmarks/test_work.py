@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.contenders import CONTENDERS, ECHOES, FRAUD_BARE, REFERENCE
+from benchmarks.contenders import CONTENDERS, ECHOES, REFERENCE
 from benchmarks.contenders.contract import Measurement, Meter, parse_options
 from benchmarks.processes import ROOT, ChildError, started
 from benchmarks.schedule import NS_PER_S, Latencies, Lateness, Schedule, combine
@@ -160,7 +160,7 @@ def test_rounds_combine_to_medians_and_the_worst() -> None:
 
 
 def test_every_contender_is_a_module_of_its_own() -> None:
-    everyone = (*CONTENDERS, *FRAUD_BARE)
+    everyone = CONTENDERS
     assert len({contender.name for contender in everyone}) == len(everyone)
     assert REFERENCE in {contender.name for contender in everyone}
     commands = [contender.command for contender in everyone] + [echo.command for echo in ECHOES]

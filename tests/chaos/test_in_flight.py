@@ -30,7 +30,7 @@ def test_a_batch_that_was_in_flight_is_processed_again(
     first = workers.counting(group, script | {"hold": HELD}, **settings)
     first.said("holding a write")
     held = set(range(HELD * BATCH, (HELD + 1) * BATCH))
-    until(lambda: len(verify.read(servers, output)) >= RECORDS - BATCH, 30, "outputs of all other batches")
+    until(lambda: verify.ends(servers, output)[0] >= RECORDS - BATCH, 30, "outputs of all other batches")
     mark = RECORDS if highest else HELD * BATCH
     until(lambda: verify.committed(servers, group, source)[0] == mark, 10, f"a commit of {mark}")
     done = {record.source(source)[1] for record in verify.read(servers, output)}

@@ -1,0 +1,131 @@
+"""`headrace predict`: run a pipeline over a file, without a broker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from streams.cli.console import Meter, existing_file, file_options, pipe_safe, summary
+
+if TYPE_CHECKING:
+    from connectors.files import EventFile
+    from streams.replay import DeadLetter, Replay
+
+PIPELINES = ("fraud",)
+
+
+@click.command()
+@click.argument("pipeline", type=click.Choice(PIPELINES))
+@click.option("--from", "source", required=True, metavar="FILE",
+              help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.")  # fmt: skip
+@file_options
+@click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
+@click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
+def predict(
+    pipeline: str, source: str, columns: dict[str, str], bad_rows: str, output: str | None, strict: bool
+) -> None:
+    """Run PIPELINE over a file: the code that serves the topics, without a broker.
+
+    Predictions come as JSON lines on standard output, in the file's order. An event that can never succeed comes as a
+    JSON line on standard error, with its row (the line of a text file) and the reason. State, such as a card's history,
+    starts empty and lasts for the whole file.
+
+    \b
+    Examples:
+      headrace predict fraud --from payments.jsonl > flags.jsonl
+      headrace predict fraud --from payments.csv.gz --map card_id=PAN --output flags.jsonl
+      headrace predict fraud --from payments.parquet --strict | jq 'select(.flagged)'
+    """
+    from streams import pipelines, settings
+    from streams.replay import Replay
+
+    loaded = settings.load()
+    with ExitStack() as stack:
+        file = stack.enter_context(_open(source, columns, bad_rows, loaded.batch.max_batch_size))
+        built = pipelines.PIPELINES[pipeline](loaded)
+        stack.callback(built.close)
+        stack.enter_context(pipe_safe())
+        job = _Job(file, Replay(built), stack.enter_context(_target(output)) if output else sys.stdout.buffer)
+        try:
+            job.run()
+        finally:
+            job.summarise()
+    if strict and job.dead:
+        sys.exit(1)
+
+
+@dataclass
+class _Job:
+    file: EventFile
+    replay: Replay
+    target: BinaryIO
+    events: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> None:
+        with Meter("events", self.file.total_bytes) as meter:
+            for batch in self.file:
+                replayed = self.replay.process(batch.keys, batch.values)
+                if replayed.values:
+                    self.target.write(b"\n".join(value or b"" for value in replayed.values) + b"\n")
+                for letter in replayed.dead_letters:
+                    self._report(letter, batch.rows[letter.row])
+                self.events += len(batch.rows)
+                meter.show(self.events, self.file.bytes_read)
+        self.target.flush()
+
+    def _report(self, letter: DeadLetter, row: int) -> None:
+        import msgspec
+
+        from streams.cli.records import json_value, shown_headers
+
+        reasons = shown_headers(letter.headers, everything=False)
+        self.dead[str(reasons["error.stage"])] += 1
+        line = {
+            "row": row,
+            "stage": reasons["error.stage"],
+            "type": reasons["error.type"],
+            "message": reasons["error.message"],
+            **json_value(letter.value),
+        }
+        click.echo(msgspec.json.encode(line), err=True)
+
+    def summarise(self) -> None:
+        seconds = time.perf_counter() - self.started
+        text = f"{self.events:,} events from {self.file.path} in {seconds:.1f} s ({self.events / seconds:,.0f}/s)"
+        if self.dead:
+            text += "; dead letters: " + ", ".join(f"{count:,} at {stage}" for stage, count in self.dead.items())
+        if self.file.skipped:
+            text += f"; {self.file.skipped:,} bad rows left out, the first: {self.file.first_skipped}"
+        summary(text)
+
+
+def _open(source: str, columns: dict[str, str], bad_rows: str, batch_rows: int) -> EventFile:
+    from connectors.files import open_events
+    from connectors.simulators.transactions import FIELDS
+
+    return open_events(
+        existing_file(source),
+        fields=FIELDS,
+        key="card_id",
+        columns=columns,
+        bad_rows="skip" if bad_rows == "skip" else "stop",
+        batch_rows=batch_rows,
+    )
+
+
+def _target(output: str) -> BinaryIO:
+    from streams.errors import HeadraceError
+
+    path = existing_file(output)
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise HeadraceError(f"writing predictions to {path}: {error.strerror or error}") from None

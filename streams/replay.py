@@ -1,0 +1,86 @@
+"""A pipeline over events at rest: the code that serves a topic, without a broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.clock import Clock
+from streams.deadletter import PREFIX, SUFFIX
+from streams.pipeline import Processor
+from streams.records import NO_HEADERS, Headers, Outgoing, RecordBatch
+from streams.state import KeyedState
+
+PARTITION = 0
+OFFSET = PREFIX + "offset"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that can never succeed, and the `error.*` headers that its dead letter would carry.
+
+    `row` is its place among the events of one `Replay.process` call, from 0.
+    """
+
+    row: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What some events became, in their order."""
+
+    keys: Sequence[bytes | None] = ()
+    values: Sequence[bytes | None] = ()
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+class Replay:
+    """Runs a pipeline over events in order, as if they were one partition of its input from offset 0 on.
+
+    Its state lasts as long as this object. There is no limit on dead letters: nothing is drained into a topic.
+
+    Args:
+        pipeline: what `streams.pipelines.PIPELINES` builds.
+        clock: processing time; events far ahead of it are poison.
+    """
+
+    def __init__(self, pipeline: Any, clock: Clock | None = None) -> None:
+        self._pipeline = pipeline
+        state = None if pipeline.new_store() is None else KeyedState("replay", pipeline.new_store)
+        self._processor: Processor[Any] = Processor(pipeline, state, clock=clock)
+        self._offset = 0
+
+    def process(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Replayed:
+        """The predictions and dead letters of the next events.
+
+        Raises:
+            ModelFailing: the model fails for all of them.
+        """
+        first, count = self._offset, len(keys)
+        self._offset += count
+        batch = RecordBatch(
+            self._pipeline.input_topic,
+            PARTITION,
+            list(range(first, first + count)),
+            [0] * count,
+            list(keys),
+            list(values),
+            [NO_HEADERS] * count,
+        )
+        replayed = Replayed()
+        for outgoing in self._processor.process([batch]).outboxes[0].outgoing:
+            if outgoing.topic == self._pipeline.output_topic:
+                replayed.keys, replayed.values = outgoing.keys, outgoing.values
+            elif outgoing.topic == self._pipeline.input_topic + SUFFIX:
+                replayed.dead_letters += [_dead_letter(outgoing, n, first) for n in range(len(outgoing))]
+        return replayed
+
+
+def _dead_letter(outgoing: Outgoing, place: int, first: int) -> DeadLetter:
+    headers = outgoing.headers_of(place)
+    offset = next(int(value or b"") for name, value in headers if name == OFFSET)
+    return DeadLetter(offset - first, outgoing.keys[place], outgoing.values[place], headers)
