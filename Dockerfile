@@ -23,9 +23,9 @@ ENV PATH=/opt/headrace/bin:$PATH \
     HEADRACE_WORKER__HTTP_PORT=8080
 WORKDIR /var/cache/headrace
 USER 10001
-# Compiles the state's kernels into the image, so that the first batch need not wait for it. On another kind of CPU
-# numba does it anew, which is why its folder belongs to the user.
-RUN ["python", "-c", "from models.fraud.history import warm_up; warm_up()"]
+# Compiles numba's kernels into the image, so that a start need not. On another kind of CPU numba does it anew, which is
+# why its folder belongs to the user.
+RUN ["python", "-c", "from models.fraud import history; from streams import encoding; history.warm_up(); encoding.warm_up()"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks throughput|latency`."""
+"""The command line: `python -m benchmarks throughput|latency|state`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import latency, throughput
+from benchmarks import latency, state, throughput
 from benchmarks.brokers import broker
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.processes import exit_on_sigterm
@@ -170,3 +170,22 @@ def _parse_rates(text: str) -> tuple[int, ...]:
             f"expected whole numbers above zero, comma-separated, got {text!r}", param_hint="--rates"
         )
     return rates
+
+
+@bench.command("state")
+@_bootstrap
+@_quick
+@_json
+@click.option("--transactions", type=click.IntRange(1, 500), default=8, show_default=True, help="Held by each card.")
+def state_command(bootstrap: str | None, quick: bool, as_json: bool, transactions: int) -> None:
+    """Restore rate, bytes per card and RSS at 100 000 and 1 000 000 cards.
+
+    A changelog is written as compaction would leave it, and restored into the memory of a fresh process with the
+    worker's own code. --quick: 100 000 cards only.
+
+    --json: cards -> restore_records_per_s, restore_s, records, bytes_per_card, rss_mib, rss_before_mib.
+    """
+    sizes = (100_000,) if quick else (100_000, 1_000_000)
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
+        found = state.run(sizes, transactions, address, _say)
+    _finish(state.table(found), {name: each.answer() for name, each in found.items()}, [], as_json)

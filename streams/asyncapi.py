@@ -46,17 +46,16 @@ def json_schemas() -> dict[str, Document]:
     """Message name -> a JSON Schema that stands on its own."""
     schemas: dict[str, Document] = {}
     for message in MESSAGES:
-        found, definitions = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
+        _, definitions = msgspec.json.schema_components([message], ref_template="#/$defs/{name}")
         # At the top stands the message itself, not a reference to it.
         body = definitions.pop(message.__name__)
         others = {"$defs": definitions} if definitions else {}
         schemas[message.__name__] = {"$schema": DIALECT, **body, **others}
-        del found
     return schemas
 
 
 def document(settings: Settings) -> Document:
-    """The AsyncAPI document of the topics as these settings name them, seen from a worker: it receives inputs, sends outputs."""
+    """The AsyncAPI document of the topics as these settings name them, seen from a worker: inputs are received."""
     _, schemas = msgspec.json.schema_components(MESSAGES, ref_template="#/components/schemas/{name}")
     fraud = settings.fraud
     messages = {
@@ -67,8 +66,8 @@ def document(settings: Settings) -> Document:
     topics = {
         "transactions": (fraud.input, "receive", "Transaction", "Card payments; yours to produce."),
         "fraudFlags": (fraud.output, "send", "FraudFlag", "A prediction for every transaction, at least once."),
-        "transactionsDeadLetter": (fraud.input + SUFFIX, "send", "DeadLetter", "Records that can never succeed, as they came."),
-    }  # fmt: skip
+        "transactionsDeadLetter": (fraud.input + SUFFIX, "send", "DeadLetter", "What can never succeed, as it came."),
+    }
     return {
         "asyncapi": ASYNCAPI,
         "info": {

@@ -93,7 +93,7 @@ class Runner:
         """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
         if not self._draining and consumer.is_alive(message):
             await self._batcher.put(Delivery(message.value, message, self._clock.monotonic()))
-            self._telemetry.queued(self._batcher.records)
+            self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
 
     async def run(self, consumer: Acknowledger, emitter: Emitter) -> None:
         """Until cancelled, or until something makes going on wrong.

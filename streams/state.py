@@ -141,19 +141,31 @@ class KeyedState:
             consumer.seek(tp, position.offset)
         wanted = {tp for tp in tps if self._positions[tp.partition].offset < end[tp]}
         records = 0
-        while wanted:
-            for tp, batches in (await consumer.getmany(*wanted, timeout_ms=RESTORE_POLL_MS)).items():
-                for batch in batches:
-                    self._merge(tp, batch)
-                    records += len(batch)
-                    await asyncio.sleep(0)  # health checks are answered between two merges
-            for tp in list(wanted):
-                # The position, not the last record seen: a log may end in a transaction marker.
-                reached = await consumer.position(tp)
-                if reached >= end[tp]:
-                    self._positions[tp.partition].offset = reached
-                    wanted.discard(tp)
+        merging: asyncio.Future[None] | None = None
+        try:
+            while wanted:
+                fetched = await consumer.getmany(*wanted, timeout_ms=RESTORE_POLL_MS)
+                for tp in list(wanted):
+                    # The position, not the last record seen: a log may end in a transaction marker.
+                    if await consumer.position(tp) >= end[tp]:
+                        wanted.discard(tp)
+                if merging is not None:
+                    await merging
+                records += sum(len(batch) for batches in fetched.values() for batch in batches)
+                merging = asyncio.ensure_future(asyncio.to_thread(self._merge_all, fetched))
+        finally:
+            if merging is not None:
+                await asyncio.wait({merging})  # a cancelled restore must not leave a thread at work on the stores
+        if merging is not None:
+            merging.result()
+        for tp in tps:
+            self._positions[tp.partition].offset = max(self._positions[tp.partition].offset, end[tp])
         return records
+
+    def _merge_all(self, fetched: dict[TopicPartition, list[Any]]) -> None:
+        for tp, batches in fetched.items():
+            for batch in batches:
+                self._merge(tp, batch)
 
     def _merge(self, tp: TopicPartition, batch: Any) -> None:
         try:

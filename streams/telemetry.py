@@ -71,6 +71,8 @@ class Telemetry:
         self._pipeline = pipeline
         self._metrics: dict[str, Any] = {}
         self._children: dict[tuple[str, ...], Any] = {}
+        self._done_until_ms: dict[int, int] = {}
+        self._lagging: set[int] = set()
         for name, metric in METRICS.items():
             labels = ("pipeline", *metric.labels)
             if metric.kind == "counter":
@@ -116,9 +118,10 @@ class Telemetry:
         name, _, version = reference.partition("/")
         self.set("headrace_model_info", 1, name, version, engine)
 
-    def queued(self, records: int) -> None:
-        """The queue's length has changed."""
-        self.set("headrace_queue_records", records)
+    def delivered(self, batch: RecordBatch, now: float, queued: int) -> None:
+        """A record batch has come from Kafka; stage `fetch` is the age of its newest record."""
+        self.observe("headrace_stage_seconds", max(0.0, now - batch.timestamps_ms[-1] / 1000), "fetch")
+        self.set("headrace_queue_records", queued)
 
     def taken(self, now: float, delivered_at: Sequence[float], queued: int) -> None:
         """A micro-batch leaves the queue; all times monotonic."""
@@ -138,6 +141,23 @@ class Telemetry:
         for (stage, kind), count in poison.items():
             self.add("headrace_records_dead_lettered_total", count, stage, kind)
         self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
+        self._done_until_ms[batch.partition] = batch.timestamps_ms[-1]
+
+    def lag(self, records: Mapping[int, int], now: float) -> None:
+        """Records behind the log end, of every assigned partition that knows it; others are no longer ours.
+
+        Lag in seconds is the age of the last record done with: what a subscriber misses is at most that old.
+        """
+        for partition in self._lagging - records.keys():
+            self.forget("headrace_lag_records", str(partition))
+            self.forget("headrace_lag_seconds", str(partition))
+            self._done_until_ms.pop(partition, None)
+        self._lagging = set(records)
+        for partition, behind in records.items():
+            done_ms = self._done_until_ms.get(partition)
+            age = 0.0 if not behind or done_ms is None else max(0.0, now - done_ms / 1000)
+            self.set("headrace_lag_records", behind, str(partition))
+            self.set("headrace_lag_seconds", age, str(partition))
 
     def expose(self) -> bytes:
         """The page that Prometheus scrapes."""

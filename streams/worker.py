@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import uvloop
@@ -17,6 +16,7 @@ from aiokafka import TopicPartition
 from streams import encoding, topics
 from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
+from streams.compute import ComputeThread
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
 from streams.errors import HeadraceError
@@ -58,7 +58,7 @@ class Worker:
         self.health.details["engine"] = self.pipeline.engine
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix=f"{self.pipeline.name}-compute")
+        self._compute = ComputeThread(f"{self.pipeline.name}-compute")
         processor = Processor(self.pipeline, self.state, DeadLetterGuard(settings.dead_letter), self.clock)
         self.runner = Runner(processor, self._compute, settings, self.telemetry, self.clock)
         self.app: App | None = None
@@ -114,32 +114,38 @@ class Worker:
         self.pipeline.warm_up()
 
     async def _run_app(self, app: App) -> None:
+        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(self._stop.wait()), asyncio.create_task(self._serve(app))}
         failure: BaseException | None = None
-        pump: asyncio.Task[None] | None = None
         try:
-            await app.start()
-            producer = (await app.maybe_start_producer())._producer
-            pump = asyncio.create_task(self.runner.run(app.consumer, Emitter(producer)))
-            watch = asyncio.create_task(self._watch(app))
-            stop = asyncio.create_task(self._stop.wait())
-            done, _ = await asyncio.wait({pump, watch, stop}, return_when=asyncio.FIRST_COMPLETED)
-            watch.cancel()
-            stop.cancel()
-            failure = next((_cause(task.exception()) for task in done if task is not stop and task.exception()), None)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            failure = next((_cause(task.exception()) for task in done if task.exception()), None)
             if failure is not None:
                 self.health.set("stopped", str(failure))
                 logger.error("worker %s stops: %s", self.pipeline.name, failure)
         finally:
-            try:
-                await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                logger.warning(
-                    "the orderly end took longer than %g s; what is uncommitted is read again", STOP_TIMEOUT_S
-                )
-            if pump is not None:
-                pump.cancel()
+            await self._stop_app(app, tasks)
         if failure is not None:
             raise failure
+
+    async def _serve(self, app: App) -> None:
+        """Everything that runs until something fails."""
+        await app.start()  # returns once the first assignment is restored, or that has failed
+        if app.crashed:
+            raise _crash(app, self.group)
+        producer = (await app.maybe_start_producer())._producer
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self.runner.run(app.consumer, Emitter(producer)))
+            parts.create_task(self._watch(app))
+
+    async def _stop_app(self, app: App, tasks: set[asyncio.Task[Any]]) -> None:
+        """Drain, commit and leave the group while the runner still runs; then end the tasks."""
+        try:
+            await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            logger.warning("the orderly end took longer than %g s; what is uncommitted is read again", STOP_TIMEOUT_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=LOOK_INTERVAL_S)
 
     async def _restore(self, partitions: list[int]) -> None:
         self.telemetry.add("headrace_rebalances_total", 1)
@@ -160,8 +166,8 @@ class Worker:
         watchdog = Watchdog(timeout_s)
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
-            if app.crashed or app.should_stop:
-                raise HeadraceError(f"the Kafka consumer of group {self.group} failed: {app.crash_reason!r}")
+            if app.crashed:
+                raise _crash(app, self.group)
             views = self._views(app)
             if app.rebalancing or self.health.phase in ("starting", "restoring"):
                 watchdog.reset()
@@ -188,13 +194,18 @@ class Worker:
 
     def _gauges(self, views: dict[int, PartitionView]) -> None:
         self.telemetry.set("headrace_ready", float(self.health.ready))
-        for partition, view in views.items():
-            if view.end is not None and view.done is not None:
-                self.telemetry.set("headrace_lag_records", max(0, view.end - view.done), str(partition))
+        lag = {p: max(0, v.end - v.done) for p, v in views.items() if v.end is not None and v.done is not None}
+        self.telemetry.lag(lag, self.clock.time())
         if self.state is not None:
             stores = self.state.stores().values()
             self.telemetry.set("headrace_state_keys", sum(map(len, stores)))
             self.telemetry.set("headrace_state_bytes", sum(store.nbytes for store in stores))
+
+
+def _crash(app: App, group: str) -> HeadraceError:
+    """What made Faust end: our own error, as it is, or somebody else's."""
+    reason = app.crash_reason
+    return reason if isinstance(reason, HeadraceError) else HeadraceError(f"the consumer of group {group}: {reason!r}")
 
 
 def _cause(error: BaseException | None) -> BaseException | None:

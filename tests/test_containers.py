@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -29,6 +30,14 @@ def test_every_variable_is_a_setting() -> None:
     assert loaded.kafka.bootstrap_servers == "kafka:19092"
     assert loaded.worker.slot == "compose-1"
     assert (loaded.worker.http_host, loaded.worker.http_port) == ("0.0.0.0", 8080)
+
+
+def test_what_the_image_compiles_is_there() -> None:
+    imported = re.findall(r"from ([\w.]+) import (\w+)", DOCKERFILE)
+    assert len(imported) == 2
+    for package, module in imported:
+        assert f"{module}.warm_up()" in DOCKERFILE
+        assert callable(importlib.import_module(f"{package}.{module}").warm_up)
 
 
 def test_ports_are_published_on_the_loopback_only() -> None:

@@ -35,9 +35,8 @@ TAIL, NEWEST, HAND, REACHED, WINDOW = range(5)
 IN_COUNT, IN_SUM, FROM, EDGE = range(4)
 WINDOW_WORDS = 4
 CARD_WORDS = WINDOW + 3 * WINDOW_WORDS
-POSITION, USED, FREE, TOUCHED, CURSOR = range(
-    5
-)  # last offset, blocks ever used, heights of two stacks, next card to sweep
+# Scalars: last offset seen, blocks ever used, heights of two stacks, next card to sweep, next entry to witness again.
+POSITION, USED, FREE, TOUCHED, CURSOR, PENDING = range(6)
 NONE = -1
 NEVER = np.iinfo(np.int64).min  # event time of a card without entries
 START = NEVER // 2  # REACHED by windows that hold everything
@@ -174,16 +173,34 @@ def witness(top: Int64, time: Int) -> None:
 
 
 @kernel
-def witness_again(slabs: Slabs, offset: Int) -> None:
-    """Find the largest event times among the entries held whose offset is below `offset`."""
+def witness_again(slabs: Slabs, offset: Int) -> tuple[Int64, Int64]:
+    """Find the largest event times among the entries held whose offset is below `offset`.
+
+    Returns:
+        offsets and event times of those held from `offset` on that may become witnesses, in no order.
+    """
     blocks, top = slabs.blocks, slabs.top
     top[:] = NEVER
+    later = 0
     for block in range(slabs.scalars[USED]):
         if blocks[block, COUNT] == 0 or blocks[block, MAX_T] <= top[0]:
             continue
         for at in range(ENTRIES, ENTRIES + 3 * blocks[block, COUNT], 3):
-            if blocks[block, at + 2] < offset and blocks[block, at] > top[0]:
+            if blocks[block, at + 2] >= offset:
+                later += 1
+            elif blocks[block, at] > top[0]:
                 witness(top, blocks[block, at])
+    offsets, times = np.empty(later, np.int64), np.empty(later, np.int64)
+    later = 0
+    for block in range(slabs.scalars[USED]):
+        if blocks[block, COUNT] == 0 or blocks[block, MAX_T] <= top[0] or last_offset(blocks, block) < offset:
+            continue
+        for at in range(ENTRIES, ENTRIES + 3 * blocks[block, COUNT], 3):
+            if blocks[block, at + 2] >= offset and blocks[block, at] > top[0]:
+                offsets[later] = blocks[block, at + 2]
+                times[later] = blocks[block, at]
+                later += 1
+    return offsets[:later], times[:later]
 
 
 @kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Sequence
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,11 @@ class CardHistory:
             marks=np.zeros(0, np.uint8),
             touched=np.zeros(0, np.int32),
             free=np.zeros(0, np.int32),
-            scalars=np.array([store.NONE, 0, 0, 0, 0], np.int64),
+            scalars=np.array([store.NONE, 0, 0, 0, 0, 0], np.int64),
             top=np.full(store.WITNESSES, store.NEVER, np.int64),
         )
         self._top_is_stale = False
+        self._held = np.zeros((0, 2), np.int64)  # what a rewind took from the watermark, to be given back
         self._rewound = False
         self._floor = store.NEVER
         self._watermarks: deque[tuple[int, int]] = deque()  # (offset, watermark) on the way to becoming the floor
@@ -147,32 +149,30 @@ class CardHistory:
 
     def snapshot(self) -> dict[bytes, list[tuple[int, int, int]]]:
         """All that counts, as card -> [(offset, event_time_ms, amount in millionths)] by offset; for comparisons."""
-        if self._top_is_stale:
-            self._rewind(store.VACANT)
-        watermark = int(self._slabs.top[0])
-        horizon = watermark - self._span if watermark != store.NEVER else store.NEVER
         held: dict[bytes, list[tuple[int, int, int]]] = {}
         for key, card in self._index.items():
             entries: list[tuple[int, int, int]] = []
             block = self._slabs.cards[card, store.TAIL]
             while block != store.NONE:
-                row = self._slabs.blocks[
-                    block, store.ENTRIES : store.ENTRIES + 3 * self._slabs.blocks[block, store.COUNT]
-                ]
-                entries += [(o, t, a) for t, a, o in row.reshape(-1, 3)[::-1].tolist() if t > horizon]
+                row = self._slabs.blocks[block, store.ENTRIES :][: 3 * self._slabs.blocks[block, store.COUNT]]
+                entries += [(o, t, a) for t, a, o in row.reshape(-1, 3)[::-1].tolist()]
                 block = self._slabs.blocks[block, store.PREV]
-            if entries:
-                held[key] = entries[::-1]
-        return held
+            held[key] = entries[::-1]
+        top = nlargest(store.WITNESSES, (t for entries in held.values() for _, t, _ in entries))
+        horizon = top[-1] - self._span if len(top) == store.WITNESSES else store.NEVER
+        counted = {key: [entry for entry in entries if entry[1] > horizon] for key, entries in held.items()}
+        return {key: entries for key, entries in counted.items() if entries}
 
     def _apply(self, card_of: Int64, times: Int64, micro: Int64, offsets: Int64, windows: NDArray[np.float64]) -> None:
         if self._top_is_stale or offsets[0] <= self._slabs.scalars[store.POSITION]:
             self._rewind(int(offsets[0]))
-        apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, windows)
+        apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, self._held, windows)
 
     def _rewind(self, offset: int) -> None:
         """Set the watermark back to what it was before `offset`: a redelivered event must see it as it did first."""
-        store.witness_again(self._slabs, offset)
+        held = np.stack(store.witness_again(self._slabs, offset), axis=1)
+        self._held = held[np.argsort(held[:, 0])]
+        self._slabs.scalars[store.PENDING] = 0
         self._slabs.scalars[store.POSITION] = min(offset - 1, int(self._slabs.scalars[store.POSITION]))
         self._top_is_stale = False
         self._rewound = True

@@ -26,6 +26,7 @@ from models.fraud.blocks import (
     NEXT,
     NONE,
     PEAK,
+    PENDING,
     POSITION,
     PREV,
     REACHED,
@@ -248,7 +249,7 @@ def fetch(cards: Int64, blocks: Int64, card_of: Int64, begin: Int, end: Int) -> 
 @kernel
 def apply(
     slabs: Slabs, card_of: Int64, times: Int64, amounts: Int64, offsets: Int64, span: Int, floor: Int,
-    windows: NDArray[np.float64],
+    held: Int64, windows: NDArray[np.float64],
 ) -> Int:  # fmt: skip
     """Apply one partition's events in offset order, and write each one's windows.
 
@@ -256,6 +257,7 @@ def apply(
         card_of: row of `cards` of each event; `offsets` ascend.
         span: how far behind the watermark, in ms, an event still counts.
         floor: blocks with no event time after it are freed.
+        held: [m, 2] offsets, ascending, and event times of entries that the watermark does not know yet.
         windows: float64 [n, 9], written: count, sum and mean for each of `WINDOWS_MS`.
     """
     cards, blocks, scalars, top, marks, touched = (
@@ -267,15 +269,18 @@ def apply(
         if i % AHEAD == 0:
             seen += fetch(cards, blocks, card_of, i, min(i + AHEAD, len(card_of)))
         card, time, amount, offset = card_of[i], times[i], amounts[i], offsets[i]
-        if offset > scalars[POSITION]:
-            scalars[POSITION] = offset
-            if time > top[0]:
-                witness(top, time)
-        horizon = NEVER if top[0] == NEVER else top[0] - span
-        future = top[0] + DAY_MS
         if cards[card, NEWEST] == VACANT:
             occupy(cards, card)
         again = offset <= last_offset(blocks, cards[card, TAIL])
+        scalars[POSITION] = offset
+        while scalars[PENDING] < len(held) and held[scalars[PENDING], 0] <= offset:
+            if held[scalars[PENDING], 1] > top[0]:
+                witness(top, held[scalars[PENDING], 1])
+            scalars[PENDING] += 1
+        if not again and time > top[0]:
+            witness(top, time)
+        horizon = NEVER if top[0] == NEVER else top[0] - span
+        future = top[0] + DAY_MS
         if not again and cards[card, REACHED] == VACANT:
             recount(cards, blocks, card)
         late = time - LONG < horizon or time <= cards[card, REACHED] - SHORT

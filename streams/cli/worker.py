@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
 
 from streams import settings
+from streams.cli.logs import configure_logging
 from streams.pipelines import PIPELINES
-
-# Faust names its services' loggers after the modules of their subclasses.
-NOISY = ("faust", "mode", "aiokafka", "asyncio", "streams.app", "streams.transport", "streams.recovery")
 
 
 @click.command()
@@ -55,17 +50,3 @@ def worker(
         "batch": {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},
     }
     run_worker(settings.load(overrides=overrides), pipeline)
-
-
-def configure_logging(level: str) -> None:
-    """Log to standard error; the libraries below only from warnings on."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
-        form = "%(message)s"
-    else:
-        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level.upper(), format=form, handlers=[handler])
-    if level != "debug":
-        for name in NOISY:
-            logging.getLogger(name).setLevel(logging.WARNING)

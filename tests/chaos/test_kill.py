@@ -114,6 +114,7 @@ def kill_while_it_flows(kills: Kills, start: Callable[[], WorkerProcess], rows: 
 
 def finish(kills: Kills, worker: WorkerProcess) -> tuple[list[verify.Record], list[verify.Record]]:
     """Let the last life catch up and end; returns all inputs and outputs."""
+    worker.running()
     until(lambda: not verify.behind(kills.servers, kills.group, kills.source), 60, "a commit of everything")
     assert worker.stop() == 0
     return verify.read(kills.servers, kills.source), verify.read(kills.servers, kills.output)
@@ -136,6 +137,7 @@ def test_twenty_kills_of_the_fraud_worker(kafka: Kafka, make_topics: MakeTopics,
 
     assert len(inputs) == 100_000
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
+    print("REPEATED", repeated, kills.in_flight(outputs))
     assert 0 < repeated <= kills.in_flight(outputs)
     verify.assert_key_order(outputs, source)
     for begun, written in kills.lives(outputs):  # a life goes on exactly where the last one has committed
@@ -167,6 +169,7 @@ def test_kills_with_delays_before_the_produce(kafka: Kafka, make_topics: MakeTop
     inputs, outputs = finish(kills, start())
 
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
+    print("REPEATED", repeated, kills.in_flight(outputs))
     assert 0 < repeated <= kills.in_flight(outputs)
     stores: dict[int, CountStore] = defaultdict(CountStore)
     for record in verify.read(servers, f"{kills.group}.changelog"):

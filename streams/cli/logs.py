@@ -1,0 +1,49 @@
+"""What a worker logs: its own sentences, and what the libraries below say, once instead of twenty times a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+# Faust names its services' loggers after the modules of their subclasses.
+CHATTY = ("faust", "mode", "aiokafka", "asyncio", "streams.app", "streams.transport", "streams.recovery")
+# What aiokafka says on every start on a fresh cluster, before the coordinator's topic exists.
+EXPECTED = ("Group Coordinator Request failed: %s", "Marking the coordinator dead (node %s)for group %s.")
+LIBRARIES = ("faust", "mode", "aiokafka")
+REPEAT_S = 10.0
+
+
+class Once(logging.Filter):
+    """Lets a library's message of the same wording through every ten seconds: a broker that is away fails many times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(LIBRARIES):
+            return True
+        wording = (record.name, str(record.msg))
+        now = time.monotonic()
+        if wording[1] in EXPECTED or now - self._last.get(wording, -REPEAT_S) < REPEAT_S:
+            return False
+        self._last[wording] = now
+        return True
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error; the libraries below only from warnings on, unless `level` is `debug`."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
+        form = "%(message)s"
+    else:
+        handler, form = logging.StreamHandler(), "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level.upper(), format=form, handlers=[handler])
+    if level != "debug":
+        handler.addFilter(Once())
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)

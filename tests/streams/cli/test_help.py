@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.cli import bench
+from tests.streams.cli.conftest import run
+
+COMMANDS = (
+    "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "subscribe", "predict",
+    "schemas", "bench", "worker",
+)  # fmt: skip
+HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_text_shows_an_example(command: str) -> None:
+    text = run(*command.split(), "--help").out
+    assert "Example" in text
+    assert f"headrace {command}" in text
+
+
+@pytest.mark.parametrize("group", ["topics", "produce"])
+def test_groups_list_their_commands(group: str) -> None:
+    text = run(group, "--help").out
+    assert all(command.split()[1] in text for command in COMMANDS if command.startswith(group))
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["topics"], ["produce", "transactions"], ["subscribe"], ["predict"], ["schemas"]]
+)
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    show = "import sys; from streams.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "
+    show += "print('loaded:', *sorted({name.split('.')[0] for name in sys.modules}))"
+    printed = subprocess.run(
+        [sys.executable, "-c", show, *command, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert not HEAVY & set(printed.partition("loaded:")[2].split())
+
+
+def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streams.cli", "predict", "fraud", "--from", str(tmp_path / "no.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"error: opening {tmp_path}/no.jsonl: there is no such file\n"
+
+
+def test_benchmarks_get_what_stands_behind_bench() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "streams.cli", "bench", "latency", "--rates", "none"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--rates" in done.stderr
+
+
+def test_a_package_without_benchmarks_says_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench, "CHECKOUT", tmp_path)
+    assert "run `./headrace bench` in a checkout" in run("bench", "throughput", code=1).error
+
+
+def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "NEEDED", ("click", "no_such_library"))
+    error = run("bench", "throughput", code=1).error
+    assert "no_such_library is not installed" in error
+    assert "[bench]" in error

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from connectors.simulators.transactions import TransactionBlock, TransactionSettings, blocks
+from models import repository
+from models.fraud.offline import offline_features
+from tests.streams.cli.conftest import run
+
+
+@pytest.fixture(scope="module")
+def block() -> TransactionBlock:
+    return next(blocks(TransactionSettings(seed=5, customers=200)))
+
+
+@pytest.fixture
+def events(block: TransactionBlock, tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n".join(block.records()[1]) + b"\n")
+    return path
+
+
+def flags(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("batch", ["7", "2048"])
+def test_predictions_are_those_of_the_features_computed_offline(
+    block: TransactionBlock, events: Path, batch: str
+) -> None:
+    outcome = run("predict", "fraud", "--from", events, BATCH__MAX_BATCH_SIZE=batch)
+    assert f"{len(block)} events" in outcome.err.replace(",", "")
+    found = flags(outcome.out)
+    features = offline_features(block.records()[0], block.event_time_ms, block.amount)
+    engine = repository.open_engine(repository.load(repository.ZOO, "fraud"))
+    scores = engine.infer({"features": features})["score"]
+    engine.close()
+    assert [flag["transaction_id"] for flag in found] == [f"t{n:09d}" for n in block.transaction_id]
+    np.testing.assert_allclose([flag["score"] for flag in found], scores, atol=2e-6)
+
+
+def test_a_csv_file_gives_the_same(block: TransactionBlock, events: Path, tmp_path: Path) -> None:
+    rows = [json.loads(value) for value in block.records()[1]]
+    csv, output = tmp_path / "events.csv", tmp_path / "flags.jsonl"
+    header = "id,PAN,terminal_id,amount,event_time"
+    csv.write_text("\n".join([header, *(",".join(map(str, row.values())) for row in rows)]) + "\n")
+    mapping = ("--map", "transaction_id=id", "--map", "card_id=PAN")
+    assert run("predict", "fraud", "--from", csv, *mapping, "--output", output).out == ""
+    assert output.read_text() == run("predict", "fraud", "--from", events).out
+
+
+def test_dead_letters_are_reported_with_their_row(block: TransactionBlock, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    good = block.records()[1][:3]
+    path.write_bytes(b"\n".join([good[0], b"", b"nope", good[1], b'{"card_id":"c1","amount":-1}', good[2]]))
+    outcome = run("predict", "fraud", "--from", path)
+    assert [flag["transaction_id"] for flag in flags(outcome.out)] == ["t000000001", "t000000002", "t000000003"]
+    first, second = (
+        flags(outcome.err)[:2] if outcome.err.count("\n") == 2 else flags("\n".join(outcome.err.splitlines()[:2]))
+    )
+    assert (first["row"], first["stage"], first["value_base64"]) == (3, "decode", "bm9wZQ==")
+    assert (second["row"], second["value"]) == (5, {"card_id": "c1", "amount": -1})
+    assert "amount" in second["message"]
+    assert "dead letters: 2 at decode" in outcome.err
+    run("predict", "fraud", "--from", path, "--strict", code=1)
+
+
+def test_mistakes_are_sentences(events: Path, tmp_path: Path) -> None:
+    assert "there is no such file" in run("predict", "fraud", "--from", tmp_path / "no.jsonl", code=1).error
+    unwritable = run("predict", "fraud", "--from", events, "--output", tmp_path / "no" / "out", code=1)
+    assert "writing predictions to" in unwritable.error
+    assert "'fraud'" in run("predict", "weather", "--from", events, code=2).err
+    missing = run("predict", "fraud", "--from", events, code=1, FRAUD__MODEL="nothing")
+    assert "\n" not in missing.error

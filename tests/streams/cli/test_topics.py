@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+from streams.errors import TopicError
+from tests.conftest import Kafka, MakeTopics
+from tests.streams.cli.conftest import Run
+
+
+def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace: Run) -> None:
+    names = {"FRAUD__INPUT": "pay", "FRAUD__OUTPUT": "pay.flags", "WORKER__GROUP": "pay-group"}
+    made = headrace("topics", "create", "fraud", "--partitions", 3, "--replication", 1, **names)
+    assert made.out.count("created") == 4
+    found = {each["name"]: each for each in json.loads(headrace("topics", "list", "--json").out)}
+    for name in ("pay", "pay.flags", "pay.dead-letter", "pay-group.changelog"):
+        assert found[name] == {"name": name, "partitions": 3, "records": 0}
+    assert not [name for name in found if name.startswith("__")]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "pay-group.changelog")
+    config = AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).describe_configs([resource])[resource]
+    assert config.result(10)["cleanup.policy"].value == "compact"
+    assert headrace("topics", "create", "fraud", "--partitions", 3, **names).out.count("is there already") == 4
+    assert "with 3 partitions" in headrace("topics", "create", "pay", "--partitions", 2).out
+
+
+def test_topics_are_listed_and_deleted(headrace: Run, make_topics: MakeTopics) -> None:
+    first, second = make_topics("one", "two", partitions=2)
+    headrace("produce", "transactions", "--topic", first, "--count", 1234)
+    assert f"{first} 2 1,234" in " ".join(headrace("topics", "list").out.split())
+    missing = headrace("topics", "delete", first, second + "-not", "--yes", code=1)
+    assert "nothing was deleted" in missing.error
+    assert headrace("topics", "delete", first, second, "--yes").out == f"deleted {first}, {second}\n"
+    assert first not in headrace("topics", "list").out
+    assert "[y/N]" in headrace("topics", "delete", second, code=1).out
+
+
+def test_the_broker_says_why_a_topic_cannot_be(headrace: Run) -> None:
+    refused = headrace("topics", "create", "no/slash", code=1)
+    assert isinstance(refused.result.exception, TopicError)
+    assert "'no/slash'" in refused.error
+    assert "replication factor" in headrace("topics", "create", "copies", "--replication", 3, code=1).error.lower()
+
+
+@pytest.fixture
+def half_read(kafka: Kafka, make_topics: MakeTopics) -> tuple[str, str]:
+    """A topic and a group: partition 0 is read to 3 of 5, of which the fourth is 100 s old; 1 to its end; 2 not."""
+    (topic,) = make_topics("lagging", partitions=4)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    now_ms = int(time.time() * 1000)
+    for partition, ages_s in {0: (900, 800, 700, 100, 50), 1: (60, 50), 2: (30,)}.items():
+        for age_s in ages_s:
+            producer.produce(topic, b"v", b"k", partition=partition, timestamp=now_ms - age_s * 1000)
+    assert producer.flush(20) == 0
+    group = f"group-of-{topic}"
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 3), TopicPartition(topic, 1, 2)], asynchronous=False)
+    consumer.close()
+    return topic, group
+
+
+def test_lag_is_in_records_and_in_seconds(headrace: Run, half_read: tuple[str, str]) -> None:
+    topic, group = half_read
+    lags = json.loads(headrace("topics", "lag", "--group", group, "--json").out)
+    seen = [(lag["partition"], lag["committed"], lag["end"], lag["records"]) for lag in lags]
+    assert seen == [(0, 3, 5, 2), (1, 2, 2, 0), (2, None, 1, 1), (3, None, 0, 0)]
+    assert [lag["seconds"] for lag in lags] == [pytest.approx(100, abs=15), 0, pytest.approx(30, abs=15), 0]
+    table = headrace("topics", "lag", "--group", group).out
+    assert table.count(topic) == 4
+    assert table.split()[-3] == "all"
+
+
+def test_the_pipelines_own_group_shows_before_it_has_committed(headrace: Run, make_topics: MakeTopics) -> None:
+    (topic,) = make_topics("fresh", partitions=2)
+    names = {"FRAUD__INPUT": topic, "WORKER__GROUP": "fresh-group"}
+    assert [lag["committed"] for lag in json.loads(headrace("topics", "lag", "--json", **names).out)] == [None, None]
+    unknown = headrace("topics", "lag", "--group", "nobody", code=1)
+    assert unknown.error == "looking for the lag of group 'nobody': it has committed nothing"
+
+
+def test_watching_lag_goes_on_until_ctrl_c(kafka: Kafka, half_read: tuple[str, str]) -> None:
+    watch = [sys.executable, "-m", "streams.cli", "topics", "lag", "--group", half_read[1], "--watch", "--json"]
+    environment = os.environ | {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        looks = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert looks[0][0]["seconds"] < looks[1][0]["seconds"]
