@@ -50,6 +50,8 @@ def state_manager(restore: Restore) -> type[TableManager]:
         async def restore(self, partitions: list[int]) -> None:
             await restore(partitions)
 
+        _recovery: Recovery | None
+
         @property
         def recovery(self) -> Recovery:
             if self._recovery is None:

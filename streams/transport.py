@@ -65,10 +65,12 @@ class Consumer(driver.Consumer):
     in flight (its issue 606), so every method that keeps that account is replaced.
     """
 
+    callback: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks = LowWaterMarks()
-        self._deliver_to_agent: Any = self.callback
+        self._deliver_to_agent = self.callback
         self.callback = self._deliver
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
@@ -109,8 +110,6 @@ def _figures(demo: Demo) -> list[tuple[str, str]]:
 
 
 def _picture(demo: Demo, step: str) -> Group | Text:
-    from streams.demo import newest
-
     if not demo.measurements.received:
         return Text(f"headrace demo · {step} …", style="dim")
     figures = Table.grid(expand=True)
@@ -122,7 +121,7 @@ def _picture(demo: Demo, step: str) -> Group | Text:
     flags = Table(expand=True, box=None, header_style="dim")
     for name in ("event time", "card", "transaction", "score", "decision", "because"):
         flags.add_column(name, overflow="fold" if name == "because" else "ellipsis", no_wrap=name != "because")
-    for flag in newest(demo.measurements.flags, SHOWN_FLAGS):
+    for flag in islice(reversed(demo.measurements.flags), SHOWN_FLAGS):
         style = "red" if flag.decision == "decline" else "yellow"
         flags.add_row(
             flag.event_time[:19].replace("T", " "),

@@ -17,7 +17,7 @@ REPEAT_S = 10.0
 
 
 class Once(logging.Filter):
-    """Lets a library's message of the same wording through every ten seconds: a broker that is away fails many times a second."""
+    """Lets a library's message through once in ten seconds: a broker that is away fails many times a second."""
 
     def __init__(self) -> None:
         super().__init__()
