@@ -112,6 +112,15 @@ class Consumer(driver.Consumer):
         self.marks.finish(message.tp, message.flight)
         return True
 
+    def on_buffer_full(self, tp: TP) -> None:
+        """Nothing: a full buffer makes the fetch loop wait, for as long as it is full.
+
+        Faust would stop fetching the partition instead, and once all are stopped, sleep for a whole second.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing, as above."""
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: the low-water mark knows no gaps."""
 

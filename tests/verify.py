@@ -117,8 +117,9 @@ def behind(servers: str, group: str, topic: str) -> dict[int, int]:
 
 def members(servers: str, group: str) -> list[str]:
     """The member ids of a consumer group."""
-    described = AdminClient({"bootstrap.servers": servers}).describe_consumer_groups([group])[group]
-    return sorted(member.member_id for member in described.result(TIMEOUT_S).members)
+    admin = AdminClient({"bootstrap.servers": servers})
+    described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)
+    return sorted(member.member_id for member in described.members)
 
 
 def at_rest(look: Callable[[], T]) -> T:

@@ -4,6 +4,7 @@
     delays_s, seed    every write waits for up to so long, at random, *before* it is produced; later ones overtake it
     hold              the number (from 0) of the write that is never produced
     slow_s            how long the model takes for a record whose value is `slow`
+    restore_s         how much longer a restore takes
     broken            the model fails for every record
     highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
 """
@@ -18,6 +19,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from streams.emitter import Acknowledgement, Emitter, Letters
 from streams.errors import HeadraceError
 from streams.offsets import Flight, LowWaterMarks
 from streams.runner import Runner
+from streams.state import KeyedState, RestoreReport
 from streams.worker import SWITCH_INTERVAL_S, Worker
 from tests.counting import CountingPipeline, CountStore, Events
 
@@ -101,6 +104,17 @@ class DelayingRunner(Runner):
         await super().run(consumer, DelayingEmitter(emitter, self.script))  # type: ignore[arg-type]
 
 
+def restore_slowly(state: KeyedState, seconds: float) -> None:
+    """Make a restore take longer."""
+    restore = state.restore
+
+    async def slowly(partitions: Sequence[int], kafka: settings.Kafka) -> RestoreReport:
+        await asyncio.sleep(seconds)
+        return await restore(partitions, kafka)
+
+    state.restore = slowly  # type: ignore[method-assign]
+
+
 class HighestFinished(LowWaterMarks):
     """What must not be done: the mark jumps over batches that are still in flight."""
 
@@ -114,6 +128,8 @@ async def main(script: dict[str, Any]) -> None:
     worker = Worker(settings.load(), ScriptedPipeline(script))
     worker.runner.__class__ = DelayingRunner
     worker.runner.script = script  # type: ignore[attr-defined]
+    if worker.state is not None and "restore_s" in script:
+        restore_slowly(worker.state, script["restore_s"])
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

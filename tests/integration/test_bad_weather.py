@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.kafka_port import free_port
 from tests import verify
@@ -39,12 +40,10 @@ def test_missing_input_topic(kafka: Kafka, workers: Workers) -> None:
 def test_partition_counts_that_do_not_match(
     kafka: Kafka, make_topics: MakeTopics, workers: Workers, which: str
 ) -> None:
-    from confluent_kafka.admin import AdminClient, NewTopic
-
     (source,) = make_topics("uneven", partitions=3)
     names = {"output": f"{source}-out", "dead-letter": f"{source}.dead-letter", "changelog": f"{source}.changelog"}
-    made = AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).create_topics([NewTopic(names[which], 2, 1)])
-    made[names[which]].result(20)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(names[which], 2, 1)])[names[which]].result(20)
     worker = workers.fraud(source, fraud__input=source, fraud__output=names["output"])
     assert_ends(worker, f"topic '{re.escape(names[which])}' has 2 partitions", f"'{source}' has 3")
 
@@ -120,7 +119,7 @@ def test_dead_letter_limits(
     servers, group = kafka.bootstrap_servers, f"{source}-group"
     poisoned(kafka, source, bad, good)
     settings = {"fraud__input": source, "fraud__output": f"{source}-out", "batch__max_batch_size": 16}
-    settings |= {"dead_letter__share_window": 100}
+    settings["dead_letter__share_window"] = 240
     worker = workers.fraud(group, **settings)
     assert_ends(worker, limit, re.escape(f"{source}[0]@"), "poison", "decode", "uncommitted")
     letters = verify.ends(servers, f"{source}.dead-letter")[0]
