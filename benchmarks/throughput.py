@@ -18,7 +18,9 @@ from benchmarks.contenders import REFERENCE, Contender
 from benchmarks.contenders.contract import Measurement
 from benchmarks.processes import ChildError, started
 from benchmarks.topics import Topics
-from benchmarks.work import transactions, write_network
+from benchmarks.work import EVENTS, good, write_network
+
+Input = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Plan:
 
     def events(self, contender: Contender) -> int:
         return contender.quick_events if self.quick else contender.events
+
+    def input(self, contender: Contender) -> Input:
+        """Kind and number of the events that a contender reads."""
+        return contender.input, self.events(contender)
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
                 label = f"round {number + 1} of {plan.rounds}, {contender.name}"
                 try:
                     measured: Measurement | None = _run_one(
-                        plan, contender, topics, sources[plan.events(contender)], model, number
+                        plan, contender, topics, sources.get(plan.input(contender), "none"), model, number
                     )
                 except (ChildError, ValueError, KafkaException) as error:
                     measured = None
@@ -167,13 +173,14 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
     return outcome
 
 
-def _fill(plan: Plan, topics: Topics, said: Callable[[str], None]) -> dict[int, str]:
-    """Make one input topic for each number of events: one without a count of its own then ends with the topic."""
+def _fill(plan: Plan, topics: Topics, said: Callable[[str], None]) -> dict[Input, str]:
+    """Make one input topic for each kind and number of events: one without a count of its own then ends with it."""
     sources = {}
-    for count in sorted({plan.events(contender) for contender in plan.contenders}):
-        said(f"filling a topic with {count:,} transactions")
-        sources[count] = topics.create(f"transactions.{count}")
-        topics.fill(sources[count], transactions(count))
+    for source in sorted({plan.input(contender) for contender in plan.contenders if contender.kafka}):
+        kind, count = source
+        said(f"filling a topic with {count:,} {kind} transactions")
+        sources[source] = topics.create(f"{kind}.{count}")
+        topics.fill(sources[source], EVENTS[kind](count))
     return sources
 
 
@@ -189,6 +196,7 @@ def _run_one(plan: Plan, contender: Contender, topics: Topics, source: str, mode
         measurement = Measurement.from_line(lines[-1])
     if measurement.events != events:
         raise ValueError(f"counting events of {contender.name}: expected {events}, it reported {measurement.events}")
-    if contender.kafka and (written := topics.size(sink)) != events:
-        raise ValueError(f"counting outputs of {contender.name}: expected {events} records in {sink}, got {written}")
+    expected = good(*plan.input(contender))
+    if contender.kafka and (written := topics.size(sink)) != expected:
+        raise ValueError(f"counting outputs of {contender.name}: expected {expected} records in {sink}, got {written}")
     return measurement

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from connectors.simulators.transactions import TransactionSettings
+from connectors.simulators.transactions import blocks as simulate
 
 SEED = 20_250_101
 CARDS = 5_000
@@ -22,6 +25,7 @@ FIRST_EVENT_TIME_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 EVENT_INTERVAL_MS = 10
 DAY_S = 86_400
 
+POISON_EVERY = 100
 INPUTS = 16  # width of the network's input, of which the two features fill the first two columns
 HIDDEN = 64
 FLAG_THRESHOLD = 0.5
@@ -52,6 +56,31 @@ def transactions(count: int, seed: int = SEED) -> Iterator[tuple[bytes, bytes]]:
     draw = random.Random(seed).random
     for index in range(count):
         yield transaction(index, 200.0 * draw())
+
+
+def simulated_transactions(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield `count` transactions of the product's simulator as (key, value): cards with habits, under 1 % fraud."""
+    blocks = simulate(TransactionSettings())
+    records = itertools.chain.from_iterable(zip(*block.records(), strict=True) for block in blocks)
+    return itertools.islice(records, count)
+
+
+def poisoned_transactions(count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield simulated transactions of which every `POISON_EVERY`-th is cut off: not JSON."""
+    for number, (key, value) in enumerate(simulated_transactions(count), start=1):
+        yield key, value if number % POISON_EVERY else value[:-1]
+
+
+def good(kind: str, count: int) -> int:
+    """How many of `count` events of a kind get a prediction."""
+    return count - count // POISON_EVERY if kind == "poisoned" else count
+
+
+EVENTS: Mapping[str, Callable[[int], Iterator[tuple[bytes, bytes]]]] = {
+    "small": transactions,
+    "simulated": simulated_transactions,
+    "poisoned": poisoned_transactions,
+}
 
 
 def write_network(path: Path, seed: int = SEED) -> None:

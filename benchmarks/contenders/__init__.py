@@ -28,6 +28,8 @@ class Contender:
         quick_events: how many under `--quick`.
         module: what `python -m` runs; `benchmarks.contenders.<name>` if empty.
         arguments: for the module, before the common options.
+        input: kind of its events, a key of `benchmarks.work.EVENTS`: the fraud pipeline needs cards that behave like
+            cards, or a seventh of what it scores would be flagged and explained.
         kafka: False for one that works in memory: it ignores the topics, and no output is counted.
     """
 
@@ -37,6 +39,7 @@ class Contender:
     quick_events: int
     module: str = ""
     arguments: tuple[str, ...] = ()
+    input: str = "small"
     kafka: bool = True
 
     @property
@@ -68,8 +71,29 @@ CONTENDERS = (
     Contender("aiokafka", "getmany(512), send per event", events=300_000, quick_events=60_000),
     Contender("bytewax", "KafkaSource(512), flat_map_batch, KafkaSink", events=300_000, quick_events=60_000),
     Contender("librdkafka", "consume(512), produce per event", events=600_000, quick_events=200_000),
-    Contender("headrace_fraud", "the fraud pipeline: state, changelog, commits", events=600_000, quick_events=200_000),
-    Contender("fraud_bare", "its arithmetic in memory, without Kafka", 600_000, 200_000, kafka=False),
+    Contender(
+        "headrace_fraud",
+        "the fraud pipeline: state, changelog, commits",
+        events=600_000,
+        quick_events=200_000,
+        input="simulated",
+    ),
+    Contender(
+        "headrace_poison",
+        "the fraud pipeline with 1 % poison, dead-lettered",
+        events=600_000,
+        quick_events=200_000,
+        module="benchmarks.contenders.headrace_fraud",
+        input="poisoned",
+    ),
+    Contender(
+        "fraud_bare",
+        "its arithmetic in memory, without Kafka",
+        events=600_000,
+        quick_events=200_000,
+        input="simulated",
+        kafka=False,
+    ),
 )
 
 ECHOES = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.contenders.contract import Measurement, Meter, parse_options, report
-from benchmarks.work import transactions
+from benchmarks.work import simulated_transactions
 from streams import settings
 from streams.pipelines.fraud import FraudPipeline
 from streams.records import NO_HEADERS, RecordBatch
@@ -32,7 +32,7 @@ def main() -> None:
     options = parse_options(__doc__, common)
     pipeline = FraudPipeline(settings.Fraud())
     pipeline.warm_up()
-    keys, values = (list(column) for column in zip(*transactions(options.count), strict=True))
+    keys, values = (list(column) for column in zip(*simulated_transactions(options.count), strict=True))
     batches = [
         RecordBatch(
             options.input,

@@ -43,8 +43,8 @@ class CardHistory:
     Not thread-safe: one call at a time, from any thread. The compiled parts release the GIL.
 
     Args:
-        lateness_ms: how far behind the watermark, in ms, windows are still exact; more costs memory in proportion to
-        30 days. redelivery: how many offsets back an event may be delivered again.
+        lateness_ms: how far behind the watermark, in ms, windows are still exact; memory grows with it plus 30 days.
+        redelivery: how many offsets back an event may be delivered again.
     """
 
     def __init__(self, lateness_ms: int = DAY_MS, redelivery: int = 65_536) -> None:

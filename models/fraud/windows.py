@@ -9,7 +9,6 @@ from models.fraud.blocks import (
     CAPACITY,
     CARD_WORDS,
     COUNT,
-    DAY_MS,
     EDGE,
     ENTRIES,
     FROM,
@@ -207,9 +206,11 @@ def free_dead(slabs: Slabs, card: Int, floor: Int, future: Int) -> None:
     cards[card, HAND] = block
     if blocks[start, MAX_T] > future:
         unseen = min(floor, cards[card, REACHED] - LONG)  # what the windows have not let go, they must find again
+        short, middle = cards[card, WINDOW + FROM], cards[card, WINDOW + WINDOW_WORDS + FROM]
         block = blocks[start, NEXT]
         while block != NONE and block != cards[card, TAIL]:
-            block = free_block(slabs, block) if blocks[block, MAX_T] <= unseen else blocks[block, NEXT]
+            needed = blocks[block, MAX_T] > unseen or block == short or block == middle
+            block = blocks[block, NEXT] if needed else free_block(slabs, block)
 
 
 @kernel
@@ -255,7 +256,7 @@ def apply(
 
     Args:
         card_of: row of `cards` of each event; `offsets` ascend.
-        span: how far behind the watermark, in ms, an event still counts.
+        span: how far behind the watermark, in ms, an event still counts; one that is as far ahead moves no window.
         floor: blocks with no event time after it are freed.
         held: [m, 2] offsets, ascending, and event times of entries that the watermark does not know yet.
         windows: float64 [n, 9], written: count, sum and mean for each of `WINDOWS_MS`.
@@ -280,7 +281,7 @@ def apply(
         if not again and time > top[0]:
             witness(top, time)
         horizon = NEVER if top[0] == NEVER else top[0] - span
-        future = top[0] + DAY_MS
+        future = top[0] + span
         if not again and cards[card, REACHED] == VACANT:
             recount(cards, blocks, card)
         late = time - LONG < horizon or time <= cards[card, REACHED] - SHORT

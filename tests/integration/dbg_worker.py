@@ -1,0 +1,162 @@
+"""A worker process of the counting pipeline that a test can slow down, hold and break; its argument is JSON:
+
+    input, output     topics
+    delays_s, seed    every write waits for up to so long, at random, *before* it is produced; later ones overtake it
+    hold              the number (from 0) of the write that is never produced
+    slow_s            how long the model takes for a record whose value is `slow`
+    restore_s         how much longer a restore takes
+    broken            the model fails for every record
+    highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from models.engine import ModelError
+from streams import settings, transport
+from streams.cli.worker import configure_logging
+from streams.emitter import Acknowledgement, Emitter, Letters
+from streams.errors import HeadraceError
+from streams.offsets import Flight, LowWaterMarks
+from streams.runner import Runner
+from streams.state import KeyedState, RestoreReport
+from streams.worker import SWITCH_INTERVAL_S, Worker
+from tests.counting import CountingPipeline, CountStore, Events
+
+logger = logging.getLogger(__name__)
+
+
+class ScriptedPipeline(CountingPipeline):
+    """Counts, slowly where a record says so."""
+
+    def __init__(self, script: dict[str, Any]) -> None:
+        super().__init__(script["input"], script["output"])
+        self.model_broken = script.get("broken", False)
+        self._slow_s = script.get("slow_s", 0.0)
+        self._slow = False
+
+    def features(self, columns: Events, store: CountStore) -> NDArray[np.float32]:
+        self._slow = b"slow" in columns.values
+        return super().features(columns, store)
+
+    def infer(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._slow:
+            logger.info("the model begins its slow call")
+            time.sleep(self._slow_s)
+            logger.info("the model has ended its slow call")
+        return super().infer(features)
+
+
+class DelayingEmitter:
+    """Stands before the emitter: a write is handed on later, or never, while those behind it go on."""
+
+    def __init__(self, emitter: Emitter, script: dict[str, Any]) -> None:
+        self._emitter = emitter
+        self._random = random.Random(script.get("seed", 0))
+        self._longest_s = script.get("delays_s", 0.0)
+        self._hold = script.get("hold")
+        self._numbers = itertools.count()
+
+    async def send(self, letters: Letters) -> list[Acknowledgement]:
+        delay_s = self._random.uniform(0, self._longest_s)
+        if next(self._numbers) == self._hold:
+            logger.info("holding a write")
+            delay_s = float("inf")
+        if not delay_s:
+            return await self._emitter.send(letters)
+        late = asyncio.create_task(self._send_later(letters, delay_s))
+        return [
+            (topic, batch.record_count(), asyncio.ensure_future(_nth(late, number)))
+            for number, (topic, batch) in enumerate(letters.batches)
+        ]
+
+    async def _send_later(self, letters: Letters, delay_s: float) -> list[Acknowledgement]:
+        if delay_s == float("inf"):
+            await asyncio.Event().wait()
+        await asyncio.sleep(delay_s)
+        return await self._emitter.send(letters)
+
+
+async def _nth(late: asyncio.Task[list[Acknowledgement]], number: int) -> Any:
+    return await (await late)[number][2]
+
+
+class DelayingRunner(Runner):
+    """The product's runner behind a `DelayingEmitter`."""
+
+    script: dict[str, Any]
+
+    async def run(self, consumer: Any, emitter: Any) -> None:
+        await super().run(consumer, DelayingEmitter(emitter, self.script))  # type: ignore[arg-type]
+
+
+def restore_slowly(state: KeyedState, seconds: float) -> None:
+    """Make a restore take longer."""
+    restore = state.restore
+
+    async def slowly(partitions: Sequence[int], kafka: settings.Kafka) -> RestoreReport:
+        await asyncio.sleep(seconds)
+        return await restore(partitions, kafka)
+
+    state.restore = slowly  # type: ignore[method-assign]
+
+
+class HighestFinished(LowWaterMarks):
+    """What must not be done: the mark jumps over batches that are still in flight."""
+
+    def finish(self, partition: Any, flight: Flight) -> None:
+        super().finish(partition, flight)
+        if self.is_alive(partition, flight):
+            self._marks[partition] = max(self._marks.get(partition, 0), flight.next_offset)
+
+
+async def main(script: dict[str, Any]) -> None:
+    worker = Worker(settings.load(), ScriptedPipeline(script))
+    worker.runner.__class__ = DelayingRunner
+    worker.runner.script = script  # type: ignore[attr-defined]
+    if worker.state is not None and "restore_s" in script:
+        restore_slowly(worker.state, script["restore_s"])
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+class DebugConsumer(transport.Consumer):
+    async def wait_empty(self):
+        await self._flow.drain()
+        self._unacked_messages.clear()
+        busy = self._commit_fut is not None
+        before = dict(self.marks._marks)
+        done = await self.commit()
+        logger.info("wait_empty: commit in progress %s, committed %s, marks %s, committed_offset %s", busy, done, before, dict(self._committed_offset))
+        import os
+        if os.environ.get("FIX"):
+            logger.info("again %s", await self.commit())
+
+
+if __name__ == "__main__":
+    transport.Transport.Consumer = DebugConsumer
+    configure_logging("info")
+    script = json.loads(sys.argv[1])
+    if script.get("highest"):
+        transport.LowWaterMarks = HighestFinished  # type: ignore[misc]
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        uvloop.run(main(script))
+    except (HeadraceError, ModelError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,254 @@
+"""Settings: where each comes from, which one wins, what an error says, and that a secret never shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.errors import SettingsError
+from streams.settings import Kafka, Settings, load
+
+PASSWORD = "hunter2-hunter2"
+SASL = {
+    "HEADRACE_KAFKA__SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "HEADRACE_KAFKA__SASL_USERNAME": "me",
+    "HEADRACE_KAFKA__SASL_PASSWORD": PASSWORD,
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _file(text: str) -> Path:
+    path = Path("mine.toml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _refusal(environ: Mapping[str, str] | None = None, **more: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(environ or {}, **more)
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+    return str(caught.value)
+
+
+def test_without_any_source_there_are_the_defaults() -> None:
+    assert load({}) == Settings()
+
+
+def test_the_file_in_the_current_directory_is_read() -> None:
+    Path("headrace.toml").write_text('[kafka]\nbootstrap_servers = "one:9092"\n[batch]\nmax_batch_size = 7\n')
+    settings = load({})
+    assert (settings.kafka.bootstrap_servers, settings.batch.max_batch_size) == ("one:9092", 7)
+
+
+def test_a_variable_names_another_file() -> None:
+    path = _file('[kafka]\nbootstrap_servers = "two:9092"\n')
+    assert load({"HEADRACE_CONFIG": str(path)}).kafka.bootstrap_servers == "two:9092"
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both() -> None:
+    path = _file('[worker]\ngroup = "file"\nslot = "file"\nhttp_port = 1\n')
+    environ = {"HEADRACE_WORKER__SLOT": "environment", "HEADRACE_WORKER__HTTP_PORT": "2"}
+    worker = load(environ, path, {"worker": {"http_port": 3, "group": None}}).worker
+    assert (worker.group, worker.slot, worker.http_port) == ("file", "environment", 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("batch.max_queue_delay_s", "0.25", 0.25),
+        ("batch.max_batch_size", "64", 64),
+        ("kafka.ssl_check_hostname", "false", False),
+        ("worker.slot", "3", "3"),
+        ("fraud.version", "2", 2),
+        ("kafka.sasl_mechanism", "SCRAM-SHA-512", "SCRAM-SHA-512"),
+    ],
+)
+def test_a_variable_is_text_and_becomes_what_the_setting_is(key: str, text: str, value: object) -> None:
+    section, name = key.split(".")
+    settings = load({f"HEADRACE_{section.upper()}__{name.upper()}": text})
+    assert getattr(getattr(settings, section), name) == value
+
+
+def test_other_variables_do_not_matter() -> None:
+    assert load({"PATH": "/bin", "HEADRACER__X__Y": "1", "MY_HEADRACE_KAFKA__X": "2"}) == Settings()
+
+
+WRONG = [  # key, a value that is wrong for it
+    ("batch.max_batch_size", "many"),
+    ("batch.max_batch_size", "0"),
+    ("batch.max_batch_size", "-5"),
+    ("batch.max_batch_size", "100000"),  # above max_queue_size
+    ("batch.max_queue_size", "10"),  # below max_batch_size
+    ("batch.max_queue_delay_s", "-1"),
+    ("batch.max_queue_delay_s", "61"),
+    ("batch.max_queue_delay_s", "nan"),
+    ("worker.session_timeout_s", "0"),
+    ("worker.session_timeout_s", "nan"),
+    ("worker.session_timeout_s", "inf"),
+    ("worker.in_flight", "0"),
+    ("worker.http_port", "70000"),
+    ("worker.http_port", "-1"),
+    ("worker.nonsense", "1"),
+    ("kafka.security_protocol", "TLS"),
+    ("kafka.request_timeout_s", "-3"),
+    ("dead_letter.max_share", "0"),
+    ("dead_letter.max_share", "1.5"),
+    ("dead_letter.share_window", "0"),
+    ("fraud.version", "one"),
+    ("fraud.max_future_s", "inf"),
+    ("fraud.max_value_bytes", "0"),
+]
+
+
+@pytest.mark.parametrize(("key", "text"), WRONG)
+def test_an_error_names_the_key_and_the_variable(key: str, text: str) -> None:
+    section, name = key.split(".")
+    variable = f"HEADRACE_{section.upper()}__{name.upper()}"
+    message = _refusal({variable: text})
+    assert key in message
+    assert variable in message
+
+
+@pytest.mark.parametrize(("key", "text"), WRONG)
+def test_an_error_names_the_key_and_the_file(key: str, text: str) -> None:
+    section, name = key.split(".")
+    plain = text.lstrip("-").replace(".", "").isdigit() or text in ("nan", "inf")
+    path = _file(f"[{section}]\n{name} = {text if plain else json.dumps(text)}\n")
+    message = _refusal(file=path)
+    assert key in message
+    assert path.name in message
+
+
+def test_an_error_names_the_command_line() -> None:
+    message = _refusal(overrides={"batch": {"max_batch_size": 0}})
+    assert "batch.max_batch_size" in message
+    assert "command line" in message
+
+
+def test_an_unknown_section_is_named_with_its_origin_and_what_there_is() -> None:
+    message = _refusal({"HEADRACE_KAFAK__BOOTSTRAP_SERVERS": "x"})
+    assert "'kafak'" in message
+    assert "HEADRACE_KAFAK__BOOTSTRAP_SERVERS" in message
+    assert "kafka" in message
+    assert "mine.toml" in _refusal(file=_file("[kafak]\nx = 1\n"))
+
+
+def test_a_variable_with_one_underscore_too_few_is_not_silently_ignored() -> None:
+    message = _refusal({"HEADRACE_KAFKA_BOOTSTRAP_SERVERS": "mine:9092"})
+    assert "HEADRACE_KAFKA_BOOTSTRAP_SERVERS" in message
+
+
+@pytest.mark.parametrize("text", ["[kafka\n", 'x = "', "\x00", "[kafka]\na = 1\na = 2\n"])
+def test_a_file_that_is_no_toml_is_named(text: str) -> None:
+    assert "mine.toml" in _refusal(file=_file(text))
+
+
+def test_a_file_that_is_no_text_or_no_file_is_named() -> None:
+    Path("binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert "binary.toml" in _refusal(file=Path("binary.toml"))
+    Path("folder.toml").mkdir()
+    assert "folder.toml" in _refusal(file=Path("folder.toml"))
+
+
+def test_a_file_that_was_asked_for_must_be_there() -> None:
+    assert "'nowhere.toml'" in _refusal(file=Path("nowhere.toml"))
+    assert "'nowhere.toml'" in _refusal({"HEADRACE_CONFIG": "nowhere.toml"})
+
+
+def test_a_setting_outside_of_a_section_is_named() -> None:
+    message = _refusal(file=_file("max_batch_size = 3\n"))
+    assert "max_batch_size" in message
+    assert "mine.toml" in message
+
+
+# Secrets
+
+
+def _shown(thing: object) -> list[str]:
+    return [repr(thing), str(thing), f"{thing}", f"{thing!s:>40}", "%s" % (thing,), "{}".format(thing)]  # noqa: UP030, UP031, UP032
+
+
+def test_a_secret_shows_nowhere() -> None:
+    settings = load(SASL | {"HEADRACE_KAFKA__SSL_KEY_PASSWORD": PASSWORD})
+    things = [settings, settings.kafka, settings.kafka.sasl_password, settings.kafka.ssl_key_password]
+    things += [copy.deepcopy(settings), pickle.loads(pickle.dumps(settings))]
+    for thing in things:
+        assert not [text for text in _shown(thing) if PASSWORD in text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'sasl_password = "{PASSWORD}"\n',  # above any section
+        f'[kafka]\nsasl_password = ["{PASSWORD}"]\n',
+        f'[kafka]\nsasl_password = {{ value = "{PASSWORD}" }}\n',
+        f'[kafka]\nsasl_pasword = "{PASSWORD}"\n',
+        f'[kafka]\nsasl_password = "{PASSWORD}\n',
+        f"[kafka]\nsasl_password = {PASSWORD}\n",
+        f'[kafka]\nsasl_password = "{PASSWORD}"\nrequest_timeout_s = 0\n',
+    ],
+)
+def test_a_secret_in_a_wrong_place_shows_in_no_error(text: str) -> None:
+    _refusal(file=_file(text))
+
+
+def test_a_client_gets_the_secret_itself() -> None:
+    options = load(SASL).kafka.client_options()
+    assert options["sasl_plain_password"] == PASSWORD
+    assert type(options["sasl_plain_password"]) is str
+    assert (options["sasl_plain_username"], options["sasl_mechanism"]) == ("me", "PLAIN")
+
+
+@pytest.mark.parametrize("missing", ["HEADRACE_KAFKA__SASL_USERNAME", "HEADRACE_KAFKA__SASL_PASSWORD"])
+def test_sasl_without_user_or_password_says_what_to_set(missing: str) -> None:
+    kafka = load({name: value for name, value in SASL.items() if name != missing}).kafka
+    with pytest.raises(SettingsError, match=r"kafka\.sasl_username and kafka\.sasl_password") as caught:
+        kafka.client_options()
+    assert PASSWORD not in str(caught.value)
+
+
+def test_plaintext_passes_neither_tls_nor_sasl() -> None:
+    options = Kafka(bootstrap_servers="a:1,b:2", request_timeout_s=2.5).client_options()
+    assert options["bootstrap_servers"] == "a:1,b:2"
+    assert options["request_timeout_ms"] == 2500
+    assert not [name for name in options if name.startswith(("ssl", "sasl"))]
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+@pytest.mark.parametrize("check", [True, False])
+def test_tls_verifies_the_broker_and_its_name_unless_told_otherwise(protocol: str, check: bool) -> None:
+    environ = SASL | {
+        "HEADRACE_KAFKA__SECURITY_PROTOCOL": protocol,
+        "HEADRACE_KAFKA__SSL_CHECK_HOSTNAME": str(check).lower(),
+    }
+    context = load(environ).kafka.client_options()["ssl_context"]
+    assert context.check_hostname is check
+    assert context.verify_mode.name == "CERT_REQUIRED"
+
+
+@pytest.mark.parametrize("name", ["ssl_cafile", "ssl_certfile"])
+@pytest.mark.parametrize("content", [None, b"rubbish"])
+def test_tls_files_that_cannot_be_loaded_are_named(name: str, content: bytes | None) -> None:
+    if content is not None:
+        Path("file.pem").write_bytes(content)
+    kafka = load(
+        {
+            "HEADRACE_KAFKA__SECURITY_PROTOCOL": "SSL",
+            f"HEADRACE_KAFKA__{name.upper()}": "file.pem",
+            "HEADRACE_KAFKA__SSL_KEY_PASSWORD": PASSWORD,
+        }
+    ).kafka
+    with pytest.raises(SettingsError, match=r"file\.pem") as caught:
+        kafka.client_options()
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))

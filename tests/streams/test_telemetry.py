@@ -1,0 +1,129 @@
+"""Metrics: named by one rule, labelled with the pipeline, and readable by Prometheus' own parser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.pipeline import STAGES, Processed
+from streams.telemetry import METRICS, Telemetry
+from tests.streams.inmemory import batch
+
+# Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms.
+UNITS = {"records", "seconds", "bytes", "keys", "partitions", "rebalances", "ready", "info"}
+BOUNDED = {"stage", "error_type", "partition", "model", "version", "engine"}
+
+
+def _samples(telemetry: Telemetry) -> dict[str, list[tuple[dict[str, str], float]]]:
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(telemetry.expose().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def _exercised() -> Telemetry:
+    telemetry = Telemetry("fraud")
+    for name, metric in METRICS.items():
+        labels = [f'odd "{label}"\\\n' for label in metric.labels]
+        if metric.kind == "counter":
+            telemetry.add(name, 2, *labels)
+        elif metric.kind == "gauge":
+            telemetry.set(name, 3, *labels)
+        else:
+            telemetry.observe(name, 0.2, *labels)
+    return telemetry
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_names_say_noun_unit_and_whether_they_count(name: str) -> None:
+    metric = METRICS[name]
+    assert re.fullmatch(r"headrace(_[a-z]+)+", name)
+    assert name.endswith("_total") == (metric.kind == "counter")
+    words = name.removeprefix("headrace_").removesuffix("_total").split("_")
+    assert UNITS & set(words), f"{name} has no unit"
+    if metric.kind == "seconds":
+        assert words[-1] == "seconds"
+    assert metric.help.endswith(".")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_labels_come_from_bounded_sets(name: str) -> None:
+    assert set(METRICS[name].labels) <= BOUNDED
+
+
+def test_every_metric_of_the_table_is_exposed_with_its_labels() -> None:
+    samples = _samples(_exercised())
+    for name, metric in METRICS.items():
+        exposed = name if metric.kind in ("counter", "gauge") else f"{name}_count"
+        assert exposed in samples, f"{exposed} is not on the page"
+        labels, _ = samples[exposed][0]
+        assert set(labels) == {"pipeline", *metric.labels}
+
+
+def test_every_sample_carries_its_pipeline_and_its_labels_survive_odd_text() -> None:
+    for name, found in _samples(_exercised()).items():
+        for labels, _ in found:
+            assert labels["pipeline"] == "fraud", name
+            assert all(value == f'odd "{label}"\\\n' for label, value in labels.items() if label not in ("pipeline", "le"))
+
+
+def test_metrics_without_labels_are_there_from_the_start() -> None:
+    samples = _samples(Telemetry("fraud"))
+    assert samples["headrace_records_in_total"] == [({"pipeline": "fraud"}, 0.0)]
+    assert samples["headrace_end_to_end_seconds_count"] == [({"pipeline": "fraud"}, 0.0)]
+
+
+def test_two_workers_in_one_process_do_not_mix() -> None:
+    one, other = Telemetry("fraud"), Telemetry("vision")
+    one.add("headrace_records_out_total", 5)
+    assert _samples(other)["headrace_records_out_total"] == [({"pipeline": "vision"}, 0.0)]
+
+
+def test_inputs_are_outputs_plus_dead_letters() -> None:
+    telemetry = Telemetry("fraud")
+    telemetry.acknowledged(batch([b"x"] * 10), 7, {("decode", "A"): 2, ("infer", "B"): 1}, 100.0)
+    telemetry.acknowledged(batch([b"x"] * 4), 4, {}, 100.0)
+    samples = _samples(telemetry)
+    inputs = samples["headrace_records_in_total"][0][1]
+    outputs = samples["headrace_records_out_total"][0][1]
+    dead = sum(value for _, value in samples["headrace_records_dead_lettered_total"])
+    assert (inputs, outputs, dead) == (14, 11, 3)
+
+
+def test_end_to_end_is_the_age_of_the_oldest_record() -> None:
+    telemetry = Telemetry("fraud")
+    records = batch([b"x"] * 3)
+    records.timestamps_ms = [98_000, 99_000, 99_500]
+    telemetry.acknowledged(records, 3, {}, 100.0)
+    assert _samples(telemetry)["headrace_end_to_end_seconds_sum"][0][1] == pytest.approx(2.0)
+
+
+def test_a_computed_micro_batch_feeds_every_stage() -> None:
+    telemetry = Telemetry("fraud")
+    telemetry.processed(Processed([], 12, dict.fromkeys(STAGES, 0.25)))
+    samples = _samples(telemetry)
+    stages = {labels["stage"]: value for labels, value in samples["headrace_stage_seconds_sum"]}
+    assert stages == dict.fromkeys(STAGES, 0.25)
+    assert samples["headrace_batch_records_sum"][0][1] == 12
+
+
+def test_a_partition_that_moved_away_is_no_longer_exposed() -> None:
+    telemetry = Telemetry("fraud")
+    telemetry.set("headrace_lag_records", 5, "0")
+    telemetry.set("headrace_lag_records", 6, "1")
+    telemetry.forget("headrace_lag_records", "0")
+    telemetry.forget("headrace_lag_records", "7")
+    assert [labels["partition"] for labels, _ in _samples(telemetry)["headrace_lag_records"]] == ["1"]
+
+
+def test_the_model_in_use_is_named() -> None:
+    telemetry = Telemetry("fraud")
+    telemetry.model("fraud/3", "onnx-cpu")
+    ((labels, value),) = _samples(telemetry)["headrace_model_info"]
+    assert (labels, value) == (
+        {"pipeline": "fraud", "model": "fraud", "version": "3", "engine": "onnx-cpu"},
+        1.0,
+    )
