@@ -79,8 +79,10 @@ class LagReader:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
-        await self._admin.close()
+        try:
+            await self._consumer.stop()
+        finally:
+            await self._admin.close()
 
     async def sizes(self, topics: Mapping[str, int]) -> list[TopicSize]:
         """Of each topic (name -> partitions) how much it holds."""
@@ -145,6 +147,9 @@ class LagReader:
     ) -> dict[TopicPartition, int]:
         """When the first record at or after each offset was produced; absent where only markers stand there."""
         found: dict[TopicPartition, int] = {}
+        if not behind:
+            return found
+        # The next look assigns anew: to unsubscribe here, before the fetcher has seen the assignment, would kill it.
         wanted, deadline = set(behind), time.monotonic() + READ_TIMEOUT_S
         self._consumer.assign(list(behind))
         for partition, offset in behind.items():
@@ -160,5 +165,4 @@ class LagReader:
                         wanted.discard(partition)
             except KafkaError as error:
                 raise unavailable(self._kafka, error) from error
-        self._consumer.unsubscribe()
         return found

@@ -209,7 +209,7 @@ def free_dead(slabs: Slabs, card: Int, floor: Int, future: Int) -> None:
         short, middle = cards[card, WINDOW + FROM], cards[card, WINDOW + WINDOW_WORDS + FROM]
         block = blocks[start, NEXT]
         while block != NONE and block != cards[card, TAIL]:
-            needed = blocks[block, MAX_T] > unseen or block == short or block == middle
+            needed = blocks[block, MAX_T] > unseen or block in (short, middle)
             block = blocks[block, NEXT] if needed else free_block(slabs, block)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Sequence, Set
 
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.errors import TopicError
 from streams.topics import Admin, Topic
+
+VISIBLE_TIMEOUT_S = 10.0
+VISIBLE_POLL_S = 0.05
 
 
 class TopicAdmin(Admin):
@@ -32,6 +37,18 @@ class TopicAdmin(Admin):
         for name, code, *rest in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise TopicError(f"creating topic {name!r}: {rest[0] if rest else for_code(code).__name__}")
+
+    async def await_visible(self, names: Set[str]) -> None:
+        """Wait until clients see these topics: a broker confirms a new one a moment earlier.
+
+        Raises:
+            TopicError: one does not appear in time.
+        """
+        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+        while missing := sorted(names - (await self.partitions()).keys()):
+            if time.monotonic() >= deadline:
+                raise TopicError(f"creating topics: {', '.join(missing)} did not appear in {VISIBLE_TIMEOUT_S:g} s")
+            await asyncio.sleep(VISIBLE_POLL_S)
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics.

@@ -122,7 +122,8 @@ async def _create(settings: Settings, names: Sequence[str], partitions: int, rep
     console = Console(highlight=False, soft_wrap=True)
     async with TopicAdmin(settings.kafka) as admin:
         there = await admin.partitions()
-        for topic in (topic for name in names for topic in _wanted(settings, name)):
+        wanted = [topic for name in names for topic in _wanted(settings, name)]
+        for topic in wanted:
             if topic.name not in there:
                 if replication is None:
                     await admin.create(topic, partitions)
@@ -133,6 +134,7 @@ async def _create(settings: Settings, names: Sequence[str], partitions: int, rep
                 console.print(f"{topic.name} is there already")
             else:
                 console.print(f"[yellow]{topic.name} is there already, with {there[topic.name]} partitions[/]")
+        await admin.await_visible({topic.name for topic in wanted})
 
 
 def _wanted(settings: Settings, name: str) -> list[Topic]:

@@ -29,7 +29,7 @@ def test_a_broker_away_for_twenty_seconds(
     broker.start()
     servers = broker.bootstrap_servers
     source, output = make_topics("away", "away-out", partitions=PARTITIONS, kafka=broker)
-    group, script = f"{source}-group", {"input": source, "output": output, "delays_s": 0.05}
+    group, script = f"{source}-group", {"input": source, "output": output}
 
     def feed(first: int, count: int) -> None:
         rows = ((n % PARTITIONS, b"k%d" % (n % 100), b"{}", []) for n in range(first, first + count))

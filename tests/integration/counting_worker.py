@@ -19,7 +19,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ class DelayingEmitter:
             return await self._emitter.send(letters)
         late = asyncio.create_task(self._send_later(letters, delay_s))
         return [
-            (topic, batch.record_count(), asyncio.ensure_future(_nth(late, number)))
+            (topic, batch.record_count(), Later(late, number))  # type: ignore[misc]
             for number, (topic, batch) in enumerate(letters.batches)
         ]
 
@@ -91,8 +91,17 @@ class DelayingEmitter:
         return await self._emitter.send(letters)
 
 
-async def _nth(late: asyncio.Task[list[Acknowledgement]], number: int) -> Any:
-    return await (await late)[number][2]
+class Later:
+    """The acknowledgement of a write that is not produced yet; to be awaited like the real one."""
+
+    def __init__(self, late: asyncio.Task[list[Acknowledgement]], number: int) -> None:
+        self._late, self._number = late, number
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        return await (await self._late)[self._number][2]
 
 
 class DelayingRunner(Runner):

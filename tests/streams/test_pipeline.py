@@ -170,7 +170,9 @@ def test_a_redelivered_batch_gives_the_same_predictions_and_writes_all_its_keys_
 
 @pytest.mark.parametrize("value", [b"bad:infer", b"nan"])
 def test_a_model_that_fails_for_every_record_of_a_large_batch_stops_the_pipeline(value: bytes) -> None:
-    with pytest.raises(ModelFailing, match=r"counting/1 on python fails for every record .* of 64 .*nothing .*committed"):
+    with pytest.raises(
+        ModelFailing, match=r"counting/1 on python fails for every record .* of 64 .*nothing .*committed"
+    ):
         Bench()(batch([value] * 64))
 
 

@@ -1,4 +1,4 @@
-"""Keyed state: what a restore reads again, and what it must never skip. The log is a list; Kafka itself comes elsewhere."""
+"""Keyed state: what a restore reads again, and what it must never skip. The log is a list, not Kafka."""
 
 from __future__ import annotations
 

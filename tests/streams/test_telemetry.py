@@ -67,7 +67,9 @@ def test_every_sample_carries_its_pipeline_and_its_labels_survive_odd_text() -> 
     for name, found in _samples(_exercised()).items():
         for labels, _ in found:
             assert labels["pipeline"] == "fraud", name
-            assert all(value == f'odd "{label}"\\\n' for label, value in labels.items() if label not in ("pipeline", "le"))
+            assert all(
+                value == f'odd "{label}"\\\n' for label, value in labels.items() if label not in ("pipeline", "le")
+            )
 
 
 def test_metrics_without_labels_are_there_from_the_start() -> None:

@@ -60,9 +60,7 @@ def test_dead_letters_are_reported_with_their_row(block: TransactionBlock, tmp_p
     path.write_bytes(b"\n".join([good[0], b"", b"nope", good[1], b'{"card_id":"c1","amount":-1}', good[2]]))
     outcome = run("predict", "fraud", "--from", path)
     assert [flag["transaction_id"] for flag in flags(outcome.out)] == ["t000000001", "t000000002", "t000000003"]
-    first, second = (
-        flags(outcome.err)[:2] if outcome.err.count("\n") == 2 else flags("\n".join(outcome.err.splitlines()[:2]))
-    )
+    first, second = map(json.loads, outcome.err.splitlines()[:2])
     assert (first["row"], first["stage"], first["value_base64"]) == (3, "decode", "bm9wZQ==")
     assert (second["row"], second["value"]) == (5, {"card_id": "c1", "amount": -1})
     assert "amount" in second["message"]

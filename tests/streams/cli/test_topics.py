@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -17,7 +18,7 @@ from tests.streams.cli.conftest import Run
 
 
 def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace: Run) -> None:
-    names = {"FRAUD__INPUT": "pay", "FRAUD__OUTPUT": "pay.flags", "WORKER__GROUP": "pay-group"}
+    names: Any = {"FRAUD__INPUT": "pay", "FRAUD__OUTPUT": "pay.flags", "WORKER__GROUP": "pay-group"}
     made = headrace("topics", "create", "fraud", "--partitions", 3, "--replication", 1, **names)
     assert made.out.count("created") == 4
     found = {each["name"]: each for each in json.loads(headrace("topics", "list", "--json").out)}
@@ -79,7 +80,7 @@ def test_lag_is_in_records_and_in_seconds(headrace: Run, half_read: tuple[str, s
 
 def test_the_pipelines_own_group_shows_before_it_has_committed(headrace: Run, make_topics: MakeTopics) -> None:
     (topic,) = make_topics("fresh", partitions=2)
-    names = {"FRAUD__INPUT": topic, "WORKER__GROUP": "fresh-group"}
+    names: Any = {"FRAUD__INPUT": topic, "WORKER__GROUP": "fresh-group"}
     assert [lag["committed"] for lag in json.loads(headrace("topics", "lag", "--json", **names).out)] == [None, None]
     unknown = headrace("topics", "lag", "--group", "nobody", code=1)
     assert unknown.error == "looking for the lag of group 'nobody': it has committed nothing"
