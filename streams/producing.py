@@ -1,9 +1,8 @@
-"""Events into a topic: whole record batches, the partition by key as every Kafka client chooses it, a steady rate."""
+"""Events into a topic: whole record batches, acknowledged, at a steady rate or as fast as the broker takes them."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,40 +10,18 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 
 from streams.errors import ProduceError, TopicError
+from streams.partitioning import Partitioner
 from streams.records import NO_HEADERS
 from streams.settings import Kafka
 from streams.topics import unavailable
 
 BATCH_BYTES = 256 * 1024  # a quarter of what a broker takes; 64 KiB costs a third more CPU
 TICK_S = 0.01  # a rate is kept on this grid
-CACHED_KEYS = 1 << 18  # some 40 MB
 
 Events = tuple[Sequence[bytes | None], Sequence[bytes]]
 """Keys and values; without a key the partition is drawn by chance."""
-
-
-class Partitioner(dict[bytes | None, int]):
-    """Key -> partition, equal to the default partitioner of the Java client: murmur2 of the key.
-
-    Hashing in Python takes 3 µs, so the partitions of the last keys are kept.
-    """
-
-    def __init__(self, partitions: int, cached_keys: int = CACHED_KEYS) -> None:
-        super().__init__()
-        self._partitions = partitions
-        self._cached_keys = cached_keys
-
-    def __missing__(self, key: bytes | None) -> int:
-        if key is None:
-            return random.randrange(self._partitions)
-        if len(self) >= self._cached_keys:
-            self.clear()
-        partition: int = (murmur2(key) & 0x7FFFFFFF) % self._partitions
-        self[key] = partition
-        return partition
 
 
 class EventProducer:

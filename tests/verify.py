@@ -112,7 +112,8 @@ def committed(servers: str, group: str, topic: str) -> dict[int, int]:
 def behind(servers: str, group: str, topic: str) -> dict[int, int]:
     """Partition -> records that the group has not committed yet; empty when it has caught up."""
     done = committed(servers, group, topic)
-    return {partition: end - done[partition] for partition, end in ends(servers, topic).items() if end > done[partition]}
+    lag = {partition: end - done[partition] for partition, end in ends(servers, topic).items()}
+    return {partition: records for partition, records in lag.items() if records}
 
 
 def members(servers: str, group: str) -> list[str]:

@@ -16,13 +16,17 @@ from tests.waiting import until
 pytestmark = pytest.mark.chaos
 
 PARTITIONS = 4
-AWAY_S = 20.0
 GIVES_UP_S = 60.0
+NOTICED_S = 30.0
 
 
-@pytest.mark.parametrize("stop", ["stopped", "killed"])
-def test_a_broker_away_for_twenty_seconds(
-    private_broker: Callable[..., Broker], make_topics: MakeTopics, workers: Workers, stop: str
+@pytest.mark.parametrize(("stop", "away_s"), [(Broker.stop, 20.0), (Broker.kill, 3.0)], ids=["stopped", "killed"])
+def test_a_broker_goes_away_and_comes_back(
+    private_broker: Callable[..., Broker],
+    make_topics: MakeTopics,
+    workers: Workers,
+    stop: Callable[[Broker], object],
+    away_s: float,
 ) -> None:
     """The worker goes on by itself, or ends with an error within a minute and its restart goes on. Nothing is lost."""
     broker = private_broker()
@@ -39,18 +43,13 @@ def test_a_broker_away_for_twenty_seconds(
     worker = workers.counting(group, script, servers, **settings).running()
     feed(0, 20_000)
     until(lambda: sum(verify.committed(servers, group, source).values()) > 0, 30, "a first commit")
-    if stop == "killed":
-        broker.kill()
-    else:
-        broker.stop()
-    time.sleep(AWAY_S)  # the outage itself
+    stop(broker)
+    time.sleep(away_s)  # the outage itself
     assert worker.alive, "an outage shorter than worker.broker_timeout_s must not end the worker"
     broker.start()
-    back = time.monotonic()
 
     feed(20_000, 10_000)
     until(lambda: not worker.alive or not verify.behind(servers, group, source), GIVES_UP_S, "a commit, or the end")
-    print(f"the worker {'went on' if worker.alive else 'ended'} {time.monotonic() - back:.1f} s after the broker's start")
     if not worker.alive:
         assert worker.process.returncode != 0
         worker = workers.counting(group, script, servers, **settings).running()
@@ -59,3 +58,26 @@ def test_a_broker_away_for_twenty_seconds(
     inputs, outputs = verify.read(servers, source), verify.read(servers, output)
     assert len(inputs) == 30_000
     verify.assert_nothing_lost(inputs, outputs, source)
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "idle"])
+def test_a_broker_that_does_not_come_back(
+    private_broker: Callable[..., Broker], make_topics: MakeTopics, workers: Workers, busy: bool
+) -> None:
+    """A worker that cannot write ends after `worker.broker_timeout_s`; one with nothing to write is not ready."""
+    broker = private_broker()
+    broker.start()
+    servers = broker.bootstrap_servers
+    source, output = make_topics("gone", "gone-out", partitions=PARTITIONS, kafka=broker)
+    script = {"input": source, "output": output, "slow_s": 3}
+    worker = workers.counting(f"{source}-group", script, servers, worker__broker_timeout_s=5).running()
+    if busy:
+        verify.send(servers, source, [(0, b"k", b"slow", [])])
+        worker.said("the model begins its slow call")
+    broker.kill()
+    if not busy:
+        until(lambda: not worker.alive or worker.ready()[0] == 503, NOTICED_S, "a readiness of 503, or the end")
+        return
+    assert worker.ended(NOTICED_S) == 1
+    assert "Traceback" not in worker.output()
+    assert worker.output().splitlines()[-1].startswith("error: ")

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.chaos
 PARTITIONS = 8
 DAY_MS = 86_400_000
 COMMIT_INTERVAL_S = 0.3
-# What a commit, or the wait for a busy machine, may take on top of its interval.
-SLACK_S = 3.0
+# On top of the interval: a commit's own time, a delay before the produce, and a busy machine.
+SLACK_S = 1.5
 Row = tuple[int, bytes | None, bytes | None, verify.Headers]
 
 
@@ -93,23 +93,16 @@ def transactions(count: int) -> Iterator[Row]:
 
 
 def kill_while_it_flows(kills: Kills, start: Callable[[], WorkerProcess], rows: Iterator[Row], times: int) -> None:
-    """Each life gets its share of the records while it runs; three in four die in the midst of them, one as it starts."""
+    """Each life gets its share of the records; three in four die in the midst of them, the fourth as it starts."""
     dice, share = random.Random(606), 100_000 // times
     for number in range(times):
-        worker = start()
-        if number % 4 == 3:
-            worker.started()
-            verify.send(kills.servers, kills.source, itertools.islice(rows, share))
-            time.sleep(dice.uniform(0, 1.2))  # the moment of the kill: while joining, restoring, or catching up
-        else:
-            worker.running()
-            flow = Thread(target=verify.send, args=(kills.servers, kills.source, itertools.islice(rows, share)))
-            flow.start()
-            time.sleep(dice.uniform(0, 0.6))
-            kills.kill(worker)
-            flow.join()
-            continue
+        worker, starting = start(), number % 4 == 3
+        worker.started() if starting else worker.running()
+        flow = Thread(target=verify.send, args=(kills.servers, kills.source, itertools.islice(rows, share)))
+        flow.start()
+        time.sleep(dice.uniform(0, 1.0 if starting else 0.6))  # the moment of the kill
         kills.kill(worker)
+        flow.join()
 
 
 def finish(kills: Kills, worker: WorkerProcess) -> tuple[list[verify.Record], list[verify.Record]]:
@@ -137,7 +130,6 @@ def test_twenty_kills_of_the_fraud_worker(kafka: Kafka, make_topics: MakeTopics,
 
     assert len(inputs) == 100_000
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
-    print("REPEATED", repeated, kills.in_flight(outputs))
     assert 0 < repeated <= kills.in_flight(outputs)
     verify.assert_key_order(outputs, source)
     for begun, written in kills.lives(outputs):  # a life goes on exactly where the last one has committed
@@ -169,7 +161,6 @@ def test_kills_with_delays_before_the_produce(kafka: Kafka, make_topics: MakeTop
     inputs, outputs = finish(kills, start())
 
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
-    print("REPEATED", repeated, kills.in_flight(outputs))
     assert 0 < repeated <= kills.in_flight(outputs)
     stores: dict[int, CountStore] = defaultdict(CountStore)
     for record in verify.read(servers, f"{kills.group}.changelog"):

@@ -98,7 +98,6 @@ def test_one_two_three_one_workers_under_load(kafka: Kafka, make_topics: MakeTop
 
     inputs, outputs = verify.read(servers, source), verify.read(servers, output)
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
-    import collections; print("REPEATS", repeated, [(s, [(r.offset, r.timestamp_ms) for r in m]) for s, m in verify.by_source(outputs, source).items() if len(m) > 1][:20])
     assert repeated == 0, "planned moves drain and commit what is in flight"
     verify.assert_key_order(outputs, source)
     seen: dict[tuple[int, bytes | None], int] = {}

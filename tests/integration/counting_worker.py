@@ -1,12 +1,12 @@
 """A worker process of the counting pipeline that a test can slow down, hold and break; its argument is JSON:
 
-    input, output     topics
-    delays_s, seed    every write waits for up to so long, at random, *before* it is produced; later ones overtake it
-    hold              the number (from 0) of the write that is never produced
-    slow_s            how long the model takes for a record whose value is `slow`
-    restore_s         how much longer a restore takes
-    broken            the model fails for every record
-    highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
+input, output     topics
+delays_s, seed    every write waits for up to so long, at random, *before* it is produced; later ones overtake it
+hold              the number (from 0) of the write that is never produced
+slow_s            how long the model takes for a record whose value is `slow`
+restore_s         how much longer a restore takes
+broken            the model fails for every record
+highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
 """
 
 from __future__ import annotations

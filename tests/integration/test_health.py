@@ -94,12 +94,11 @@ def test_sigterm_commits_what_was_acknowledged(kafka: Kafka, make_topics: MakeTo
     value = b'{"transaction_id":"t","card_id":"c%d","terminal_id":"m","amount":1.5,"event_time":%d}'
     rows = ((n % 4, b"c%d" % (n % 700), value % (n % 700, 1_735_689_600_000 + n), []) for n in range(count))
     verify.send(servers, source, rows)
-    worker = workers.fraud(group, **settings)
-    until(lambda: 0 < sum(verify.ends(servers, output).values()), 30, "a first output") if worker.started() else None
+    worker = workers.fraud(group, **settings).started()
+    until(lambda: sum(verify.ends(servers, output).values()), 30, "a first output")
     assert worker.stop(within_s=15) == 0
     written = verify.ends(servers, output)
     assert verify.committed(servers, group, source) == written
-    print("written when it ended:", written)
 
     after = workers.fraud(group, **settings).running()
     until(lambda: not verify.behind(servers, group, source), 60, "a commit of everything")
@@ -116,6 +115,5 @@ def test_an_idle_worker_costs_next_to_nothing(kafka: Kafka, make_topics: MakeTop
     time.sleep(LOOK_S)  # the measurement itself
     after = process.cpu_times()
     share = (after.user + after.system - before.user - before.system) / (time.monotonic() - started)
-    print(f"idle: {share:.2%} of a core")
-    assert share < IDLE_CORE_SHARE
+    assert share < IDLE_CORE_SHARE, f"an idle worker used {share:.2%} of a core"
     assert worker.stop() == 0

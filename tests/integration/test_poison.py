@@ -82,10 +82,9 @@ def test_one_bad_transaction_in_each_of_two_thousand_batches(
     assert len(bad) == 2_000
     good = [record for record in inputs if place(record) not in bad]
     assert verify.assert_nothing_lost(good, verify.read(servers, output), source) == 0
-    assert [place(letter) for letter in letters] != []
     assert len(letters) == len(bad)
     for letter in letters:
-        came = bad.pop((int(letter.header("error.partition") or b""), int(letter.header("error.offset") or b"")))
+        came = bad.pop(came_from(letter))
         assert (letter.key, letter.value) == (came.key, came.value)
         assert letter.headers[: len(came.headers)] == came.headers
         assert_told(letter, len(came.headers), source)
@@ -97,6 +96,11 @@ def test_one_bad_transaction_in_each_of_two_thousand_batches(
 
 def place(record: verify.Record) -> tuple[int, int]:
     return record.partition, record.offset
+
+
+def came_from(letter: verify.Record) -> tuple[int, int]:
+    """Where the record of a dead letter stood."""
+    return int(letter.header("error.partition") or b""), int(letter.header("error.offset") or b"")
 
 
 def assert_told(letter: verify.Record, own: int, source: str) -> None:
@@ -134,7 +138,5 @@ def test_records_that_break_the_features_the_model_or_the_encoding(
     expected = {b"poison": b"decode", b"bad:features": b"features", b"bad:encode": b"encode"}
     assert len(letters) == len(inputs) - len(good) == 200
     assert all(expected.get(each.value or b"", b"infer") == each.header("error.stage") for each in letters)
-    assert {(int(each.header("error.partition") or b""), int(each.header("error.offset") or b"")) for each in letters} == {
-        place(record) for record in inputs if record.value != b"{}"
-    }
+    assert {came_from(letter) for letter in letters} == {place(each) for each in inputs if each.value != b"{}"}
     assert worker.stop() == 0

@@ -18,7 +18,7 @@ def test_a_changelog_of_two_hundred_thousand_records(kafka: Kafka, make_topics: 
     source, output = make_topics("long", "long-out", partitions=PARTITIONS)
     group, script = f"{source}-group", {"input": source, "output": output}
     # The offsets that the changelog's records claim to contain.
-    verify.send(servers, source, ((partition, b"filler", b"{}", []) for partition in range(PARTITIONS) for _ in range(4)))
+    verify.send(servers, source, [(partition, b"filler", b"{}", []) for partition in range(PARTITIONS)] * ROUNDS)
     first = workers.counting(group, script).running()
     until(lambda: not verify.behind(servers, group, source), 30, "a commit of everything")
     assert first.stop() == 0

@@ -8,7 +8,8 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from streams.errors import ProduceError
-from streams.producing import EventProducer, Events, Pace, Partitioner, pump
+from streams.partitioning import Partitioner
+from streams.producing import EventProducer, Events, Pace, pump
 from streams.settings import Kafka as KafkaSettings
 from tests.conftest import Kafka, MakeTopics
 

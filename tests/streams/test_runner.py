@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaTimeoutError
 from streams.errors import DeadLetterLimit, ModelFailing, ProduceError
 from streams.settings import Batch, DeadLetter, Worker
 from tests.streams.inmemory import batch
-from tests.streams.runner_bench import LONG_S, Bench, run, until
+from tests.streams.runner_bench import CHANGELOG, LONG_S, Bench, run, until
 
 
 def test_deliveries_become_outputs_and_changes_and_move_the_mark() -> None:

@@ -26,8 +26,8 @@ def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace:
         assert found[name] == {"name": name, "partitions": 3, "records": 0}
     assert not [name for name in found if name.startswith("__")]
     resource = ConfigResource(ConfigResource.Type.TOPIC, "pay-group.changelog")
-    config = AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).describe_configs([resource])[resource]
-    assert config.result(10)["cleanup.policy"].value == "compact"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    assert admin.describe_configs([resource])[resource].result(10)["cleanup.policy"].value == "compact"
     assert headrace("topics", "create", "fraud", "--partitions", 3, **names).out.count("is there already") == 4
     assert "with 3 partitions" in headrace("topics", "create", "pay", "--partitions", 2).out
 
