@@ -24,6 +24,7 @@ from connectors.broker import Broker, BrokerSettings
 from connectors.kafka_port import free_port
 from connectors.simulators.transactions import TransactionSettings, blocks
 from streams import topics
+from streams.clock import SystemClock
 from streams.errors import HeadraceError
 from streams.fetching import fetch_record_batches
 from streams.producing import EventProducer, Events, Pace, pump
@@ -34,6 +35,7 @@ from streams.settings import Fraud, Kafka
 HOME = Path(".headrace/demo")
 JARS = Path(".headrace/kafka/jars")
 PARTITIONS = 4
+CUSTOMERS = 20_000  # some 40 000 transactions a simulated day: at 2 000/s, hours until the present
 GROUP = "headrace-demo"
 WINDOW_S = 10.0
 RECENT_FLAGS = 50
@@ -100,8 +102,11 @@ class _TimedProducer(EventProducer):
         await super().send(keys, values)
 
 
-def _transactions() -> Iterator[Events]:
-    for block in blocks(TransactionSettings()):
+def _transactions(now_ms: float) -> Iterator[Events]:
+    """Simulated transactions until their own time reaches the present: beyond it they would be absurd."""
+    for block in blocks(TransactionSettings(customers=CUSTOMERS)):
+        if len(block) and block.event_time_ms[-1] > now_ms:
+            return
         keys, values = block.records()
         for start in range(0, len(keys), CHUNK):
             yield keys[start : start + CHUNK], values[start : start + CHUNK]
@@ -219,7 +224,10 @@ class Demo:
     ) -> None:
         receiving = asyncio.create_task(self._receive(consumer, producer))
         ended = asyncio.create_task(worker.wait())
-        sending = asyncio.create_task(pump(producer, _transactions(), Pace(rate=self._rate), stop, self._on_sent))
+        time_ms = SystemClock().time() * 1000
+        sending = asyncio.create_task(
+            pump(producer, _transactions(time_ms), Pace(rate=self._rate), stop, self._on_sent)
+        )
         tasks: set[asyncio.Task[Any]] = {receiving, ended, sending}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from streams.deadletter import SUFFIX
 from streams.errors import BrokerUnavailable, TopicError
@@ -19,6 +20,8 @@ CHANGELOG = {
     "cleanup.policy": "compact",
     "min.compaction.lag.ms": str(MIN_COMPACTION_LAG_MS),
 }
+VISIBLE_TIMEOUT_S = 10.0
+VISIBLE_POLL_S = 0.05
 # A dead letter is the input record and its error headers: it must fit where the input did.
 DEAD_LETTER = {"max.message.bytes": str(4 << 20)}
 
@@ -73,26 +76,52 @@ class Admin:
         except KafkaError as error:
             raise unavailable(self._kafka, error) from error
 
-    async def create(self, topic: Topic, partitions: int) -> None:
-        """Create a topic; one that is there already, perhaps since a moment ago, is left as it is.
+    async def create(self, topic: Topic, partitions: int, replication: int | None = None) -> None:
+        """Create a topic and wait until clients see it; one that is there, perhaps since a moment ago, stays as it is.
+
+        Args:
+            replication: how many copies; without it, the broker's default.
 
         Raises:
-            TopicError: the broker refuses it.
+            TopicError: the broker refuses it, or it does not appear.
         """
-        new = NewTopic(topic.name, partitions, 1, topic_configs=dict(topic.config))
-        new.replication_factor = -1  # the broker's default.replication.factor, which the constructor does not allow
+        new = NewTopic(topic.name, partitions, replication or 1, topic_configs=dict(topic.config))
+        if replication is None:
+            new.replication_factor = -1  # the broker's default, which the constructor does not allow
         try:
             response = await self._client.create_topics([new])
         except KafkaError as error:
             raise TopicError(f"creating topic {topic.name!r}: {error!r}") from error
         for name, code, *rest in response.topic_errors:
-            if code not in (0, 36):
+            if code not in (0, TopicAlreadyExistsError.errno):
                 raise TopicError(f"creating topic {name!r}: {rest[0] if rest else for_code(code).__name__}")
+        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+        while topic.name not in await self.partitions():
+            if time.monotonic() >= deadline:
+                raise TopicError(f"creating topic {topic.name!r}: it did not appear in {VISIBLE_TIMEOUT_S:g} s")
+            await asyncio.sleep(VISIBLE_POLL_S)
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Delete topics.
+
+        Raises:
+            TopicError: the broker refuses to delete one; others may be gone.
+        """
+        try:
+            response = await self._client.delete_topics(list(names))
+        except KafkaError as error:
+            raise TopicError(f"deleting {', '.join(names)}: {error!r}") from error
+        for name, code in response.topic_error_codes:
+            if code:
+                raise TopicError(f"deleting topic {name!r}: {for_code(code).__name__}")
 
 
 def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
     """What to say when no broker answers."""
-    cause = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    if isinstance(error, (KafkaConnectionError, TimeoutError)):
+        cause = "nobody answers"
+    else:
+        cause = str(error) or type(error).__name__
     hint = (
         "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
         if isinstance(error, (KafkaConnectionError, TimeoutError, OSError))

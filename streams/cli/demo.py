@@ -139,7 +139,9 @@ def _picture(demo: Demo, step: str) -> Group | Text:
 
 
 def _because(flag: FraudFlag) -> str:
-    return ", ".join(f"{reason.feature} {round(reason.value, 1):g} (+{reason.contribution:.2f})" for reason in flag.reasons)
+    return ", ".join(
+        f"{reason.feature} {round(reason.value, 1):g} (+{reason.contribution:.2f})" for reason in flag.reasons
+    )
 
 
 def _summary(console: Console, demo: Demo) -> int:

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from streams.cli.console import Meter, existing_file, file_options, pipe_safe, summary
+from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from connectors.files import EventFile
     from streams.replay import DeadLetter, Replay
 
-PIPELINES = ("fraud",)
-
 
 @click.command()
-@click.argument("pipeline", type=click.Choice(PIPELINES))
+@click.argument("pipeline", type=click.Choice(list(PIPELINES)))
 @click.option("--from", "source", required=True, metavar="FILE",
               help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.")  # fmt: skip
 @file_options
@@ -42,13 +41,13 @@ def predict(
       headrace predict fraud --from payments.csv.gz --map card_id=PAN --output flags.jsonl
       headrace predict fraud --from payments.parquet --strict | jq 'select(.flagged)'
     """
-    from streams import pipelines, settings
+    from streams import settings
     from streams.replay import Replay
 
     loaded = settings.load()
     with ExitStack() as stack:
-        file = stack.enter_context(_open(source, columns, bad_rows, loaded.batch.max_batch_size))
-        built = pipelines.PIPELINES[pipeline](loaded)
+        file = stack.enter_context(_open(pipeline, source, columns, bad_rows, loaded.batch.max_batch_size))
+        built = PIPELINES[pipeline].build(loaded)
         stack.callback(built.close)
         stack.enter_context(pipe_safe())
         job = _Job(file, Replay(built), stack.enter_context(_target(output)) if output else sys.stdout.buffer)
@@ -107,14 +106,13 @@ class _Job:
         summary(text)
 
 
-def _open(source: str, columns: dict[str, str], bad_rows: str, batch_rows: int) -> EventFile:
+def _open(pipeline: str, source: str, columns: dict[str, str], bad_rows: str, batch_rows: int) -> EventFile:
     from connectors.files import open_events
-    from connectors.simulators.transactions import FIELDS
 
     return open_events(
         existing_file(source),
-        fields=FIELDS,
-        key="card_id",
+        fields=PIPELINES[pipeline].fields(),
+        key=PIPELINES[pipeline].key,
         columns=columns,
         bad_rows="skip" if bad_rows == "skip" else "stop",
         batch_rows=batch_rows,

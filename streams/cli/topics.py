@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from streams.settings import Settings
     from streams.topics import Topic
 
-PIPELINES = {"fraud": True}  # pipeline -> whether it keeps state behind a changelog
 INTERNAL = "__"  # Kafka's own topics begin with it
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON array a look, instead of a table.")
@@ -48,6 +47,7 @@ def create(names: tuple[str, ...], partitions: int, replication: int | None) -> 
       headrace topics create fraud --partitions 16 --replication 3
       headrace topics create refunds --partitions 8
     """
+    from streams.pipelines import PIPELINES
     from streams.settings import load
 
     run(_create(load(), names or tuple(PIPELINES), partitions, replication))
@@ -89,10 +89,11 @@ def lag(group: str | None, watch: bool, as_json: bool) -> None:
       headrace topics lag --group billing --json
     """
     from streams.cli.lag import show_lag
+    from streams.pipelines import PIPELINES
     from streams.settings import load
 
     settings = load()
-    own = _group(settings, "fraud")
+    own = PIPELINES["fraud"].group(settings)
     topic = settings.fraud.input if group in (None, own) else None
     with pipe_safe():
         run(show_lag(settings.kafka, group or own, topic, watch=watch, as_json=as_json))
@@ -117,37 +118,27 @@ def delete(names: tuple[str, ...], yes: bool) -> None:
 
 
 async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
-    from streams.cli.admin import TopicAdmin
+    from streams.topics import Admin
 
     console = Console(highlight=False, soft_wrap=True)
-    async with TopicAdmin(settings.kafka) as admin:
+    async with Admin(settings.kafka) as admin:
         there = await admin.partitions()
         wanted = [topic for name in names for topic in _wanted(settings, name)]
         for topic in wanted:
             if topic.name not in there:
-                if replication is None:
-                    await admin.create(topic, partitions)
-                else:
-                    await admin.create_replicated(topic, partitions, replication)
+                await admin.create(topic, partitions, replication)
                 console.print(f"[green]created[/] {topic.name} with {partitions} partitions")
             elif there[topic.name] == partitions:
                 console.print(f"{topic.name} is there already")
             else:
                 console.print(f"[yellow]{topic.name} is there already, with {there[topic.name]} partitions[/]")
-        await admin.await_visible({topic.name for topic in wanted})
 
 
 def _wanted(settings: Settings, name: str) -> list[Topic]:
-    from streams.topics import Topic, pipeline_topics
+    from streams.pipelines import PIPELINES
+    from streams.topics import Topic
 
-    if name not in PIPELINES:
-        return [Topic(name)]
-    section = getattr(settings, name)
-    return pipeline_topics(section.input, section.output, _group(settings, name), state=PIPELINES[name])
-
-
-def _group(settings: Settings, pipeline: str) -> str:
-    return settings.worker.group or f"headrace-{pipeline}"
+    return PIPELINES[name].topics(settings) if name in PIPELINES else [Topic(name)]
 
 
 async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
@@ -171,10 +162,10 @@ async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
 
 
 async def _delete(settings: Settings, names: Sequence[str]) -> None:
-    from streams.cli.admin import TopicAdmin
     from streams.errors import TopicError
+    from streams.topics import Admin
 
-    async with TopicAdmin(settings.kafka) as admin:
+    async with Admin(settings.kafka) as admin:
         missing = [name for name in names if name not in await admin.partitions()]
         if missing:
             raise TopicError(f"deleting topics: {', '.join(missing)} does not exist; nothing was deleted")

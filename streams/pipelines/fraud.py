@@ -244,4 +244,4 @@ def _clip(time: datetime | int) -> int:
 
 
 def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
