@@ -70,7 +70,9 @@ class Batcher(Generic[Item]):
             return True
         self._changed.clear()
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the change.
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
         except TimeoutError:
             return False
         return True

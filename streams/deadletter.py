@@ -12,6 +12,7 @@ from streams.settings import DeadLetter
 
 SUFFIX = ".dead-letter"
 PREFIX = "error."
+MAX_MESSAGE = 1000  # a message may repeat the value; the letter must still fit its topic
 
 
 def dead_letters(
@@ -36,7 +37,7 @@ def _headers(batch: RecordBatch, row: int, error: PoisonEvent, pipeline: str, mo
     fields = {
         "stage": error.stage,
         "type": error.kind,
-        "message": error.message,
+        "message": error.message[:MAX_MESSAGE],
         "topic": batch.topic,
         "partition": str(batch.partition),
         "offset": str(batch.offsets[row]),
@@ -47,7 +48,7 @@ def _headers(batch: RecordBatch, row: int, error: PoisonEvent, pipeline: str, mo
             errors="replace"
         ),
     }
-    return [(PREFIX + name, value.encode()) for name, value in fields.items()]
+    return [(PREFIX + name, value.encode(errors="backslashreplace")) for name, value in fields.items()]
 
 
 def _attempts(header: bytes | None) -> int:
@@ -65,6 +66,12 @@ class DeadLetterGuard:
         self._recent: dict[int, deque[tuple[int, int]]] = {}
         self._sums: dict[int, list[int]] = {}
         self._in_a_row: dict[int, int] = {}
+        self._counted: dict[int, int] = {}  # partition -> last offset
+
+    def forget(self, partition: int) -> None:
+        """Count a partition anew."""
+        for counts in (self._recent, self._sums, self._in_a_row):
+            counts.pop(partition, None)
 
     def check(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> None:
         """Count a batch in, before anything of it is produced.
@@ -72,6 +79,9 @@ class DeadLetterGuard:
         Raises:
             DeadLetterLimit: too many in a row, or too large a share; the message says what to look at.
         """
+        if batch.offsets[0] <= self._counted.get(batch.partition, -1):
+            self.forget(batch.partition)  # read again after a rebalance: what was counted behind it comes again, too
+        self._counted[batch.partition] = batch.offsets[-1]
         in_a_row = self._count_in_a_row(batch, poison)
         limit = self._settings
         if in_a_row >= limit.max_consecutive:

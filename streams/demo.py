@@ -224,10 +224,8 @@ class Demo:
     ) -> None:
         receiving = asyncio.create_task(self._receive(consumer, producer))
         ended = asyncio.create_task(worker.wait())
-        time_ms = SystemClock().time() * 1000
-        sending = asyncio.create_task(
-            pump(producer, _transactions(time_ms), Pace(rate=self._rate), stop, self._on_sent)
-        )
+        source = _transactions(SystemClock().time() * 1000)
+        sending = asyncio.create_task(pump(producer, source, Pace(rate=self._rate), stop, self._on_sent))
         tasks: set[asyncio.Task[Any]] = {receiving, ended, sending}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

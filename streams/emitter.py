@@ -56,12 +56,24 @@ class Emitter:
                 future = await self._producer.send_batch(batch, topic, partition=letters.partition)
             except KafkaError as error:
                 raise _failed(topic, letters.partition, batch.record_count(), error) from error
+            future.add_done_callback(_look)
             sent.append((topic, batch.record_count(), future))
         return sent
 
 
-async def settle(partition: int, acknowledgements: Iterable[Acknowledgement]) -> list[tuple[str, int, int]]:
+def _look(future: asyncio.Future[RecordMetadata]) -> None:
+    """After a first failure nobody waits for the others, and asyncio would complain about each."""
+    if not future.cancelled():
+        future.exception()
+
+
+async def settle(
+    partition: int, acknowledgements: Iterable[Acknowledgement], timeout_s: float | None = None
+) -> list[tuple[str, int, int]]:
     """Wait for the broker. Returns topic, base offset and number of records of each write.
+
+    Args:
+        timeout_s: how long at most; the idempotent client itself would try for ever.
 
     Raises:
         ProduceError: a write was not acknowledged.
@@ -69,15 +81,17 @@ async def settle(partition: int, acknowledgements: Iterable[Acknowledgement]) ->
     done: list[tuple[str, int, int]] = []
     for topic, count, future in acknowledgements:
         try:
-            metadata = await future
-        except KafkaError as error:
+            async with asyncio.timeout(timeout_s):
+                metadata = await future
+        except (KafkaError, TimeoutError) as error:
             raise _failed(topic, partition, count, error) from error
         done.append((topic, metadata.offset, count))
     return done
 
 
-def _failed(topic: str, partition: int, count: int, error: KafkaError) -> ProduceError:
+def _failed(topic: str, partition: int, count: int, error: Exception) -> ProduceError:
+    cause = "not acknowledged in time" if isinstance(error, TimeoutError) else repr(error)
     return ProduceError(
-        f"writing {count} records to {topic}[{partition}]: {error!r}; the worker stops, "
+        f"writing {count} records to {topic}[{partition}]: {cause}; the worker stops, "
         "their input stays uncommitted and is read again"
     )

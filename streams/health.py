@@ -56,10 +56,11 @@ class HealthServer:
         site = web.TCPSite(self._runner, self._host, self._port)
         try:
             await site.start()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # the latter: a port above 65535
             await self.stop()
             raise HeadraceError(
-                f"listening on {self._host}:{self._port} for /metrics and /health: {error.strerror}; "
+                f"listening on {self._host}:{self._port} for /metrics and /health: "
+                f"{getattr(error, 'strerror', None) or error}; "
                 "set worker.http_port (0 picks a free one)"
             ) from error
         self.port = self._runner.addresses[0][1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,7 @@ class _Work(Generic[C]):
     poison: dict[int, PoisonEvent]
     features: NDArray[np.float32]
     predictions: NDArray[np.float32]
+    store: Any
 
     def keep(self, good: Rows) -> None:
         """Go on with these rows only."""
@@ -172,12 +173,28 @@ class Processor(Generic[C]):
         return processed
 
     def _decode(self, batch: RecordBatch) -> _Work[C]:
-        decoded = self.pipeline.decode(batch)
-        return _Work(batch, decoded.columns, decoded.rows, decoded.poison, _NONE, _NONE)
+        # Held from here on: a revocation may put another store in its place, which a restore fills in another thread.
+        store = None if self.state is None else self.state.store(batch.partition)
+        try:
+            decoded = self.pipeline.decode(batch)
+        except Exception:  # a domain's oversight, e.g. RecursionError: it must not stop the pipeline for ever
+            decoded = self._decode_good(batch)
+        return _Work(batch, decoded.columns, decoded.rows, decoded.poison, _NONE, _NONE, store)
+
+    def _decode_good(self, batch: RecordBatch) -> Decoded[C]:
+        decode = self.pipeline.decode
+        _, good, failed = _isolate(
+            lambda rows: decode(batch if rows is None else batch.take(rows.tolist())), len(batch)
+        )
+        poison = {row: _poison("decode", error) for row, error in failed.items()}
+        if not len(good):
+            return Decoded(cast(C, ()), good, poison)
+        decoded = decode(batch.take(good.tolist()))
+        poison |= {int(good[row]): error for row, error in decoded.poison.items()}
+        return Decoded(decoded.columns, good[decoded.rows], poison)
 
     def _features(self, work: _Work[C]) -> None:
-        store = None if self.state is None else self.state.store(work.batch.partition)
-        columns = work.columns
+        store, columns = work.store, work.columns
         parts, good, failed = _isolate(
             lambda rows: self.pipeline.features(columns if rows is None else columns.take(rows), store), len(work.rows)
         )
@@ -196,7 +213,13 @@ class Processor(Generic[C]):
         )
         predictions = np.full(len(features), np.nan, np.float32)
         if parts:
-            predictions[good] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            given = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            if given.shape != good.shape:
+                raise ModelFailing(
+                    f"model {self.pipeline.model} on {self.pipeline.engine}: expected {len(good)} predictions for "
+                    f"as many rows, got {list(given.shape)}; the pipeline stops and nothing is committed"
+                )
+            predictions[good] = given
         bad = ~np.isfinite(predictions)
         if bad.any():
             self._blame(int(bad.sum()), len(features), next(iter(failed.values()), None))
@@ -265,7 +288,7 @@ class Processor(Generic[C]):
             )
         )
         if self.state is not None:
-            changed, changes = self.state.store(batch.partition).changes()
+            changed, changes = work.store.changes()
             outbox.add(Outgoing(self.state.topic, changed, changes))
         return outbox
 

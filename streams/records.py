@@ -28,6 +28,18 @@ class RecordBatch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def take(self, rows: Sequence[int]) -> RecordBatch:
+        """The same batch, `rows` only, in that order."""
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            [self.offsets[row] for row in rows],
+            [self.timestamps_ms[row] for row in rows],
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+            [self.headers[row] for row in rows],
+        )
+
     @property
     def next_offset(self) -> int:
         """The offset to commit once every record of the batch is done."""

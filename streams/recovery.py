@@ -35,8 +35,12 @@ class StateRecovery(Recovery):
         partitions = sorted({tp.partition for tp in self.app.consumer.assignment()})
         # _wait cancels the restore, and raises, when another rebalance begins; what was read so far stays.
         await self._wait(self.tables.restore(partitions))
-        if not self._revoked:
-            await super()._resume_streams(generation_id)
+        if self._revoked:
+            return
+        await super()._resume_streams(generation_id)
+        if self._revoked:  # meanwhile: what has just been resumed is not ours
+            self.app.consumer.stop_flow()
+            self.app.flow_control.suspend()
 
 
 def state_manager(restore: Restore) -> type[TableManager]:

@@ -120,7 +120,13 @@ class Runner:
             self._begin(deliveries)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
-            letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in deliveries])
+            try:
+                letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in deliveries])
+            except Exception:
+                # What came before is good: it is written and committed, so that it does not come again.
+                self._end(deliveries)
+                await self._wait_idle()
+                raise
             await self._computed.put(_Job(deliveries, letters))
 
     def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:
@@ -148,7 +154,8 @@ class Runner:
         state = self._processor.state
         for delivery, letters, acknowledgements in sent:
             partition = delivery.batch.partition
-            for topic, offset, count in await settle(partition, acknowledgements):
+            timeout_s = self._settings.worker.broker_timeout_s
+            for topic, offset, count in await settle(partition, acknowledgements, timeout_s):
                 if state is not None and topic == state.topic:
                     state.wrote(partition, offset, count)
             consumer.ack(delivery.message)
@@ -167,15 +174,19 @@ class Runner:
         if not self._busy:
             self._idle.set()
 
+    async def _wait_idle(self) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.worker.drain_timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def drain(self) -> None:
         """Drop what waits and let what is computed or produced finish, for at most `drain_timeout_s`."""
         self._draining = True
         self._batcher.clear()
-        if self._failed:
-            return
-        try:
-            await asyncio.wait_for(self._idle.wait(), self._settings.worker.drain_timeout_s)
-        except TimeoutError:
+        if not self._failed and not await self._wait_idle():
             logger.warning(
                 "draining partitions %s took longer than worker.drain_timeout_s = %g; their batches in flight are "
                 "discarded uncommitted and read again",

@@ -19,16 +19,33 @@ from streams.errors import SettingsError
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
+LARGEST = 2**31 - 1  # what a client takes for a number of bytes
 DEFAULT_FILE = Path("headrace.toml")
 
 
-class Secret(str):
-    """A text that never shows in a log, an error or a repr."""
+class Secret:
+    """A text that never shows in a log, an error or a repr; not a `str`, so that nothing can format it by mistake."""
 
-    __slots__ = ()
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for a client."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
     def __repr__(self) -> str:
         return "'***'"
+
+    def __str__(self) -> str:
+        return "***"
 
 
 class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +84,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
             options["sasl_mechanism"] = self.sasl_mechanism
             options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = None if self.sasl_password is None else str(self.sasl_password)
+            options["sasl_plain_password"] = None if self.sasl_password is None else self.sasl_password.reveal()
         return options
 
     def _ssl_context(self) -> ssl.SSLContext:
@@ -75,7 +92,8 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             context = ssl.create_default_context(cafile=self.ssl_cafile)
             context.check_hostname = self.ssl_check_hostname
             if self.ssl_certfile is not None:
-                password = None if self.ssl_key_password is None else str(self.ssl_key_password)
+                # Never None: OpenSSL would ask at the terminal for the password of an encrypted key, and wait.
+                password = "" if self.ssl_key_password is None else self.ssl_key_password.reveal()
                 context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(
@@ -172,7 +190,11 @@ def load(
     path = file or Path(environ.get(CONFIG_VARIABLE, DEFAULT_FILE))
     tree, origins = _from_file(path, required=file is not None or CONFIG_VARIABLE in environ)
     for name, text in sorted(environ.items()):
-        if name.startswith(PREFIX) and "__" in name:
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            if "__" not in name:
+                raise SettingsError(
+                    f"variable {name} names no setting: expected {PREFIX}SECTION__KEY, two underscores between"
+                )
             section, key = name.removeprefix(PREFIX).lower().split("__", 1)
             tree.setdefault(section, {})[key] = text
             origins[f"{section}.{key}"] = name
@@ -197,7 +219,9 @@ def _from_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str,
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
     for section, values in tree.items():
         if not isinstance(values, dict):
-            raise SettingsError(f"{section!r} in {path} must be a table like [kafka], got {values!r}")
+            raise SettingsError(
+                f"{section!r} in {path} stands outside of a table like [kafka]; got {type(values).__name__}"
+            )
     return tree, {f"{section}.{key}": str(path) for section, values in tree.items() for key in values}
 
 
@@ -228,20 +252,29 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
     for name in _POSITIVE:
         section, key = name.split(".")
         value = getattr(getattr(settings, section), key)
-        if not value > 0:
-            raise SettingsError(f"{name} from {origins.get(name, 'the settings')} must be above zero, got {value!r}")
-    if not 0 <= settings.batch.max_queue_delay_s <= 60:
+        if not 0 < value <= LARGEST:
+            raise SettingsError(f"{name}{_from(origins, name)} must lie in (0, {LARGEST}], got {value!r}")
+    batch, worker, dead_letter = settings.batch, settings.worker, settings.dead_letter
+    bounds = (
+        ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),
+        ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
+        ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
+    )
+    for name, holds, where in bounds:
+        section, key = name.split(".")
+        if not holds:
+            value = getattr(getattr(settings, section), key)
+            raise SettingsError(f"{name}{_from(origins, name)} must lie {where}, got {value!r}")
+    if batch.max_queue_size < batch.max_batch_size:
         raise SettingsError(
-            f"batch.max_queue_delay_s must lie between 0 and 60 seconds, got {settings.batch.max_queue_delay_s!r}"
-        )
-    if not 0 < settings.dead_letter.max_share <= 1:
-        raise SettingsError(f"dead_letter.max_share must lie in (0, 1], got {settings.dead_letter.max_share!r}")
-    if settings.batch.max_queue_size < settings.batch.max_batch_size:
-        raise SettingsError(
-            f"batch.max_queue_size ({settings.batch.max_queue_size}) must not be below "
-            f"batch.max_batch_size ({settings.batch.max_batch_size})"
+            f"batch.max_queue_size = {batch.max_queue_size}{_from(origins, 'batch.max_queue_size')} must not be below "
+            f"batch.max_batch_size = {batch.max_batch_size}{_from(origins, 'batch.max_batch_size')}"
         )
     return settings
+
+
+def _from(origins: dict[str, str], name: str) -> str:
+    return f" from {origins[name]}" if name in origins else " (default)"
 
 
 def _secret(kind: type, value: Any) -> Any:

@@ -24,6 +24,7 @@ from streams.settings import Kafka
 RESTORE_FETCH_BYTES = 4 << 20
 RESTORE_BATCH_RECORDS = 10_000
 RESTORE_POLL_MS = 500
+RESTORE_TIMEOUT_S = 45.0
 
 
 class Store(Protocol):
@@ -44,15 +45,27 @@ class _Position:
     """How far a store knows its changelog. Own writes count only while they are contiguous with what is known."""
 
     offset: int = 0
-    acknowledged: dict[int, int] = field(default_factory=dict)
+    acknowledged: dict[int, int] = field(default_factory=dict)  # first offset -> records, runs that do not touch
+    _starts: dict[int, int] = field(default_factory=dict)  # end of a run -> its first offset
 
     def wrote(self, base_offset: int, count: int) -> None:
         # A zombie's late write lands behind another owner's records, which it has not seen: jumping there loses them.
-        self.acknowledged[base_offset] = count
+        if base_offset < self.offset:
+            return
+        # Neighbours become one run: behind a gap they would pile up.
+        following = self.acknowledged.pop(base_offset + count, 0)
+        before = self._starts.pop(base_offset, base_offset)
+        count = base_offset - before + count + following
+        self.acknowledged[before] = count
+        self._starts[before + count] = before
         while self.offset in self.acknowledged:
             self.offset += self.acknowledged.pop(self.offset)
-        if len(self.acknowledged) > 1:
-            self.acknowledged = {base: n for base, n in self.acknowledged.items() if base > self.offset}
+            self._starts.pop(self.offset, None)
+
+    def forget(self) -> None:
+        """What is acknowledged behind a gap will be read."""
+        self.acknowledged.clear()
+        self._starts.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +112,13 @@ class KeyedState:
         if position is not None:
             position.wrote(base_offset, count)
 
-    async def restore(self, partitions: Sequence[int], kafka: Kafka) -> RestoreReport:
+    async def restore(
+        self, partitions: Sequence[int], kafka: Kafka, timeout_s: float = RESTORE_TIMEOUT_S
+    ) -> RestoreReport:
         """Read the changelog of `partitions` to its end, from where it is known. May be cancelled and called again.
+
+        Args:
+            timeout_s: how long the broker may answer nothing.
 
         Raises:
             StateError: the changelog is missing, unreadable, or a record in it is corrupt.
@@ -118,44 +136,57 @@ class KeyedState:
         try:
             await consumer.start()
             fetch_record_batches(consumer, RESTORE_BATCH_RECORDS)
-            records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions])
+            records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions], timeout_s)
         except KafkaError as error:
             raise StateError(f"restoring {self.topic}{list(partitions)}: {error!r}; the worker stops") from error
         finally:
             await consumer.stop()
         return RestoreReport(tuple(partitions), records, time.monotonic() - started)
 
-    async def _read(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition]) -> int:
+    async def _read(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition], timeout_s: float) -> int:
         if not tps:
             return 0
         consumer.assign(tps)
         begin, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         for tp in tps:
             known = self._positions.get(tp.partition)
-            if known is None or known.offset < begin[tp]:
+            if known is None or not begin[tp] <= known.offset <= end[tp]:
                 # The part that was compacted away meanwhile may hold tombstones that we never saw.
                 self.discard(tp.partition)
             self.store(tp.partition)
             position = self._positions.setdefault(tp.partition, _Position(begin[tp]))
-            position.acknowledged.clear()
+            position.forget()
             consumer.seek(tp, position.offset)
         wanted = {tp for tp in tps if self._positions[tp.partition].offset < end[tp]}
         records = 0
         merging: asyncio.Future[None] | None = None
+        cancelled = False
+        heard_at = time.monotonic()
         try:
             while wanted:
                 fetched = await consumer.getmany(*wanted, timeout_ms=RESTORE_POLL_MS)
+                heard_at = time.monotonic() if fetched else heard_at
+                if time.monotonic() - heard_at > timeout_s:
+                    raise StateError(
+                        f"restoring {self.topic}{sorted(tp.partition for tp in wanted)}: the broker "
+                        f"sent nothing for {timeout_s:g} s; the worker stops"
+                    )
                 for tp in list(wanted):
                     # The position, not the last record seen: a log may end in a transaction marker.
                     if await consumer.position(tp) >= end[tp]:
                         wanted.discard(tp)
                 if merging is not None:
-                    await merging
+                    await asyncio.shield(merging)  # a cancellation must not lose sight of the thread
                 records += sum(len(batch) for batches in fetched.values() for batch in batches)
                 merging = asyncio.ensure_future(asyncio.to_thread(self._merge_all, fetched))
         finally:
-            if merging is not None:
-                await asyncio.wait({merging})  # a cancelled restore must not leave a thread at work on the stores
+            while merging is not None and not merging.done():  # nor may a second one
+                try:
+                    await asyncio.wait({merging})
+                except asyncio.CancelledError:
+                    cancelled = True
+            if cancelled:
+                raise asyncio.CancelledError
         if merging is not None:
             merging.result()
         for tp in tps:

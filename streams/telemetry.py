@@ -120,7 +120,8 @@ class Telemetry:
 
     def delivered(self, batch: RecordBatch, now: float, queued: int) -> None:
         """A record batch has come from Kafka; stage `fetch` is the age of its newest record."""
-        self.observe("headrace_stage_seconds", max(0.0, now - batch.timestamps_ms[-1] / 1000), "fetch")
+        if batch.timestamps_ms[-1] >= 0:
+            self.observe("headrace_stage_seconds", max(0.0, now - batch.timestamps_ms[-1] / 1000), "fetch")
         self.set("headrace_queue_records", queued)
 
     def taken(self, now: float, delivered_at: Sequence[float], queued: int) -> None:
@@ -140,7 +141,8 @@ class Telemetry:
         self.add("headrace_records_out_total", outputs)
         for (stage, kind), count in poison.items():
             self.add("headrace_records_dead_lettered_total", count, stage, kind)
-        self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
+        if batch.timestamps_ms[0] >= 0:  # below: a record without a timestamp
+            self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
         self._done_until_ms[batch.partition] = batch.timestamps_ms[-1]
 
     def lag(self, records: Mapping[int, int], now: float) -> None:

@@ -70,6 +70,7 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks = LowWaterMarks()
+        self._draining = False
         self._deliver_to_agent = self.callback
         self.callback = self._deliver
 
@@ -134,7 +135,26 @@ class Consumer(driver.Consumer):
             if topics is None or tp in topics or tp.topic in topics
         ]
 
+    def done_until(self, tp: TP) -> int | None:
+        """The offset below which all is done, as far as is known: the mark, the commit, or where fetching began."""
+        mark = self.marks.committable(tp)
+        if mark is None:
+            mark = self._committed_offset.get(tp)
+        if mark is None:
+            assignment = self._thread._ensure_consumer()._subscription.subscription.assignment
+            state = assignment.state_value(tp) if assignment is not None else None
+            mark = state.position if state is not None and state.has_valid_position else None
+        return mark
+
+    def has_coordinator(self) -> bool:
+        """Whether the client knows a living group coordinator; a heartbeat that fails makes it forget."""
+        return self._thread._ensure_consumer()._coordinator.coordinator_id is not None
+
     async def perform_seek(self) -> None:
+        if self._draining:
+            # Faust seeks back when it drops what it fetched meanwhile. The restore that follows seeks anyway; here
+            # it would disown the batches that are being drained.
+            return
         await super().perform_seek()
         self.marks.reset()  # everything is delivered again from the committed offset
 
@@ -142,10 +162,15 @@ class Consumer(driver.Consumer):
         """Bounded, unlike Faust's: a batch that never finishes must not hold a rebalance for ever."""
         await self._flow.drain()
         self._unacked_messages.clear()
+        await self.maybe_wait_for_commit_to_finish()  # or commit would leave it at what that one had seen
         await self.commit_and_end_transactions()
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        await super().on_partitions_revoked(revoked)  # stops the flow, drains, commits
+        self._draining = True
+        try:
+            await super().on_partitions_revoked(revoked)  # stops the flow, drains, commits
+        finally:
+            self._draining = False
         self.marks.reset(revoked)
         self._flow.revoked(frozenset(tp.partition for tp in revoked))
 
@@ -191,7 +216,7 @@ class Producer(driver.Producer):
         settings: Settings = self.transport.settings
         return {
             **settings.kafka.client_options(),
-            # Also how long a batch may wait for its acknowledgement: a broker that is away for less costs nothing.
+            # Also how long a batch may wait for its turn: a broker that is away for less costs nothing.
             "request_timeout_ms": int(settings.worker.broker_timeout_s * 1000),
             "client_id": self.client_id,
             "acks": "all",

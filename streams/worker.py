@@ -19,7 +19,7 @@ from streams.clock import Clock, SystemClock
 from streams.compute import ComputeThread
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
-from streams.errors import HeadraceError
+from streams.errors import BrokerUnavailable, HeadraceError
 from streams.health import Health, HealthServer
 from streams.pipeline import Processor
 from streams.pipelines import PIPELINES
@@ -64,6 +64,7 @@ class Worker:
         self.app: App | None = None
         self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
         self._stop = asyncio.Event()
+        self._contact_at = self.clock.monotonic()
 
     @property
     def http_port(self) -> int:
@@ -152,7 +153,7 @@ class Worker:
         self.telemetry.set("headrace_assigned_partitions", len(partitions))
         if self.state is not None and partitions:
             self.health.set("restoring", f"reading {self.state.topic}{partitions}")
-            report = await self.state.restore(partitions, self.settings.kafka)
+            report = await self.state.restore(partitions, self.settings.kafka, self.settings.worker.broker_timeout_s)
             self.telemetry.add("headrace_restored_records_total", report.records)
             self.telemetry.observe("headrace_restore_seconds", report.seconds)
             logger.info(
@@ -169,6 +170,8 @@ class Worker:
             if app.crashed:
                 raise _crash(app, self.group)
             views = self._views(app)
+            self._gauges(views)
+            self._check_contact(app)
             if app.rebalancing or self.health.phase in ("starting", "restoring"):
                 watchdog.reset()
                 continue
@@ -181,15 +184,24 @@ class Worker:
                     raise HeadraceError(f"{reason}; the worker ends so that its supervisor starts another")
             elif self.health.phase == "stalled":
                 self.health.set("running", f"{len(views)} partitions assigned")
-            self._gauges(views)
+
+    def _check_contact(self, app: App) -> None:
+        """Without a coordinator nothing can be committed; its client looks for it for ever, and says nothing."""
+        now, limit_s = self.clock.monotonic(), self.settings.worker.broker_timeout_s
+        if app.consumer.has_coordinator():
+            self._contact_at = now
+        elif now - self._contact_at >= limit_s:
+            raise BrokerUnavailable(
+                f"no contact with the group coordinator at {self.settings.kafka.bootstrap_servers} for {limit_s:g} s "
+                "(worker.broker_timeout_s); the worker ends so that its supervisor starts another"
+            )
 
     def _views(self, app: App) -> dict[int, PartitionView]:
         consumer = app.consumer
         views: dict[int, PartitionView] = {}
         for tp in consumer.assignment():
-            done = consumer.marks.committable(tp)
             end = consumer.highwater(TopicPartition(tp.topic, tp.partition))
-            views[tp.partition] = PartitionView(done, end, consumer.marks.in_flight(tp))
+            views[tp.partition] = PartitionView(consumer.done_until(tp), end, consumer.marks.in_flight(tp))
         return views
 
     def _gauges(self, views: dict[int, PartitionView]) -> None:

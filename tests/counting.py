@@ -73,7 +73,7 @@ class Events:
 
 
 class CountingPipeline:
-    """Outputs `{"offset": …, "count": …}`. Values steer it: `poison` fails to decode, `bad:STAGE` fails in that stage."""
+    """Outputs `{"offset": …, "count": …}`. `poison` fails to decode, `bad:STAGE` fails in that stage."""
 
     name = "counting"
     model = "counting/1"

@@ -21,7 +21,7 @@ HIDDEN = (64, 64, 32)
 OPSET, IR_VERSION = 18, 8  # what ONNX Runtime has read since 1.14
 
 
-class FraudNetwork(nn.Module):  # type: ignore[misc]
+class FraudNetwork(nn.Module):
     """A multilayer perceptron on signed logarithms, standardised; everything a row needs is inside.
 
     Amounts, sums and counts are skewed over orders of magnitude: log1p makes them comparable, and the mean and scale

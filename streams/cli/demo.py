@@ -139,9 +139,7 @@ def _picture(demo: Demo, step: str) -> Group | Text:
 
 
 def _because(flag: FraudFlag) -> str:
-    return ", ".join(
-        f"{reason.feature} {round(reason.value, 1):g} (+{reason.contribution:.2f})" for reason in flag.reasons
-    )
+    return ", ".join(f"{each.feature} {round(each.value, 1):g} (+{each.contribution:.2f})" for each in flag.reasons)
 
 
 def _summary(console: Console, demo: Demo) -> int:

@@ -26,7 +26,7 @@ from streams.records import RecordBatch
 from streams.schemas import FraudFlag, Reason, Transaction
 from streams.settings import Fraud
 
-EARLIEST_MS = 0  # 1970: payments by card are younger
+EARLIEST_MS = 946_684_800_000  # 2000; what seems older is mostly seconds taken for milliseconds
 SCORE_DIGITS = 6
 _NEEDS_ESCAPE = re.compile(r'[\x00-\x1f"\\]').search  # what a JSON string cannot hold as it is
 
@@ -59,7 +59,7 @@ class FraudPipeline:
     """The fraud domain, as `streams.pipeline.Pipeline` asks for it.
 
     Poison is: a value over the size limit, bytes that are not the schema's JSON, a negative or non-finite amount, a key
-    that is not the card id (its state would be on another partition), an event time before 1970 or further ahead of
+    that is not the card id (its state would be on another partition), an event time before 2000 or further ahead of
     the clock than `max_future_s`.
     """
 
@@ -96,7 +96,7 @@ class FraudPipeline:
             oversized = max(map(len, values)) > limit  # type: ignore[arg-type]
             events = [] if oversized else list(map(self._decode, values))  # type: ignore[arg-type]
             rows = np.arange(len(values))
-        except (TypeError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (TypeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             oversized = True
         if oversized:
             events, rows = self._decode_each(values, poison)
@@ -130,7 +130,7 @@ class FraudPipeline:
                 else:
                     events.append(self._decode(value))
                     rows.append(row)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 poison[row] = PoisonEvent("decode", _lower(str(error)), type(error).__name__)
         return events, np.array(rows, np.intp)
 
@@ -147,7 +147,7 @@ class FraudPipeline:
             if absurd[place]:
                 decoded.poison[row] = PoisonEvent(
                     "decode",
-                    f"expected event_time between 1970 and {self._settings.max_future_s:g} s ahead of the clock, "
+                    f"expected event_time between 2000 and {self._settings.max_future_s:g} s ahead of the clock, "
                     f"got {columns.events[place].event_time!s}",
                     "EventTimeAbsurd",
                 )
