@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import msgspec
 import numpy as np
@@ -89,78 +90,69 @@ class FraudPipeline:
         return CardHistory()
 
     def decode(self, batch: RecordBatch) -> Decoded[Transactions]:
-        poison: dict[int, PoisonEvent] = {}
-        values: Sequence[bytes | None] = batch.values
-        limit = self._settings.max_value_bytes
-        try:
-            oversized = max(map(len, values)) > limit  # type: ignore[arg-type]
-            events = [] if oversized else list(map(self._decode, values))  # type: ignore[arg-type]
-            rows = np.arange(len(values))
-        except (TypeError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            oversized = True
-        if oversized:
-            events, rows = self._decode_each(values, poison)
-        keys = _card_keys(
-            events, batch.keys if len(events) == len(batch) else [batch.keys[row] for row in rows.tolist()]
-        )
-        times = _milliseconds([event.event_time for event in events])
+        events, poison = self._parse(batch.values)
+        rows = np.arange(len(batch))
+        record_keys: Sequence[bytes | None] = batch.keys
+        if poison:
+            rows = np.delete(rows, list(poison))
+            record_keys = [batch.keys[row] for row in rows.tolist()]
         columns = Transactions(
             events,
-            keys,
+            _card_keys(events, record_keys),
             np.array([event.amount for event in events], np.float64),
-            times,
+            _milliseconds([event.event_time for event in events]),
             np.array(batch.offsets, np.int64)[rows],
         )
-        return self._validate(batch, Decoded(columns, rows, poison))
+        return self._validate(Decoded(columns, rows, poison), record_keys)
 
-    def _decode_each(
-        self, values: Sequence[bytes | None], poison: dict[int, PoisonEvent]
-    ) -> tuple[list[Transaction], Rows]:
+    def _parse(self, values: Sequence[bytes | None]) -> tuple[list[Transaction], dict[int, PoisonEvent]]:
         events: list[Transaction] = []
-        rows: list[int] = []
-        limit = self._settings.max_value_bytes
-        for row, value in enumerate(values):
+        poison: dict[int, PoisonEvent] = {}
+        try:
+            harmless = max(map(len, values), default=0) <= self._settings.max_value_bytes  # type: ignore[arg-type]
+        except TypeError:
+            harmless = False  # a tombstone
+        decode: Callable[[Any], Transaction] = self._decode if harmless else self._decode_checked
+        row = 0
+        while row < len(values):
+            known = len(events)
             try:
-                if value is None:
-                    poison[row] = PoisonEvent("decode", "expected a transaction, got a tombstone", "Tombstone")
-                elif len(value) > limit:
-                    poison[row] = PoisonEvent(
-                        "decode", f"expected at most {limit} bytes, got {len(value)}", "ValueTooLarge"
-                    )
-                else:
-                    events.append(self._decode(value))
-                    rows.append(row)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                poison[row] = PoisonEvent("decode", _lower(str(error)), type(error).__name__)
-        return events, np.array(rows, np.intp)
+                events.extend(map(decode, islice(values, row, None)))
+                break
+            except (PoisonEvent, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                row += len(events) - known  # extend keeps what came before the error
+                poison[row] = _poison(error)
+                row += 1
+        return events, poison
 
-    def _validate(self, batch: RecordBatch, decoded: Decoded[Transactions]) -> Decoded[Transactions]:
-        columns, rows = decoded.columns, decoded.rows
+    def _decode_checked(self, value: bytes | None) -> Transaction:
+        if value is None:
+            raise PoisonEvent("decode", "expected a transaction, got a tombstone", "Tombstone")
+        if len(value) > self._settings.max_value_bytes:
+            limit = self._settings.max_value_bytes
+            raise PoisonEvent("decode", f"expected at most {limit} bytes, got {len(value)}", "ValueTooLarge")
+        return self._decode(value)
+
+    def _validate(self, decoded: Decoded[Transactions], record_keys: Sequence[bytes | None]) -> Decoded[Transactions]:
+        columns, rows, poison = decoded.columns, decoded.rows.tolist(), decoded.poison
         latest = int((self._clock.time() + self._settings.max_future_s) * 1000)
-        times = columns.event_time_ms
-        absurd = (times < EARLIEST_MS) | (times > latest)
-        record_keys = batch.keys if len(rows) == len(batch) else [batch.keys[row] for row in rows.tolist()]
-        if not absurd.any() and record_keys == columns.keys:
+        bad = (columns.event_time_ms < EARLIEST_MS) | (columns.event_time_ms > latest)
+        for place in np.flatnonzero(bad).tolist():
+            message = (
+                f"expected event_time between 2000 and {self._settings.max_future_s:g} s ahead of the clock, "
+                f"got {columns.events[place].event_time!s}"
+            )
+            poison[rows[place]] = PoisonEvent("decode", message, "EventTimeAbsurd")
+        if record_keys != columns.keys:
+            for place, (got, card) in enumerate(zip(record_keys, columns.keys, strict=True)):
+                if got != card:
+                    bad[place] = True
+                    message = f"expected the record's key to be its card_id {card!r}, got {got!r}"
+                    poison[rows[place]] = PoisonEvent("decode", message, "KeyMismatch")
+        if not bad.any():
             return decoded
-        good = []
-        for place, row in enumerate(rows.tolist()):
-            if absurd[place]:
-                decoded.poison[row] = PoisonEvent(
-                    "decode",
-                    f"expected event_time between 2000 and {self._settings.max_future_s:g} s ahead of the clock, "
-                    f"got {columns.events[place].event_time!s}",
-                    "EventTimeAbsurd",
-                )
-            elif record_keys[place] != columns.keys[place]:
-                decoded.poison[row] = PoisonEvent(
-                    "decode",
-                    f"expected the record's key to be its card_id {columns.keys[place]!r}, got {record_keys[place]!r}",
-                    "KeyMismatch",
-                )
-            else:
-                good.append(place)
-        kept = np.array(good, np.intp)
-        return Decoded(columns.take(kept), rows[kept], decoded.poison)
+        good = np.flatnonzero(~bad)
+        return Decoded(columns.take(good), decoded.rows[good], poison)
 
     def features(self, columns: Transactions, store: CardHistory) -> NDArray[np.float32]:
         windows = store.update(columns.keys, columns.event_time_ms, columns.amount, columns.offset)
@@ -241,6 +233,12 @@ def _clip(time: datetime | int) -> int:
     """Milliseconds since the epoch; numbers beyond int64 become its bounds, which are absurd anyway."""
     milliseconds = round(time.timestamp() * 1000) if isinstance(time, datetime) else time
     return max(min(milliseconds, 2**63 - 1), -(2**63))
+
+
+def _poison(error: Exception) -> PoisonEvent:
+    if isinstance(error, PoisonEvent):
+        return error
+    return PoisonEvent("decode", _lower(str(error)), type(error).__name__)
 
 
 def _lower(text: str) -> str:
