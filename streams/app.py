@@ -12,8 +12,8 @@ from streams.runner import Runner
 from streams.settings import Settings
 from streams.transport import Scheduler, Transport
 
-# Record batches between Faust's fetcher and the runner; the runner's own queue is counted in records.
-BUFFERED_BATCHES = 16
+# Polls between Faust's fetcher and the runner; the runner's own queue is counted in records.
+BUFFERED_POLLS = 4
 MAX_POLL_INTERVAL_S = 24 * 3600.0
 
 
@@ -40,7 +40,7 @@ def create_app(settings: Settings, group: str, input_topic: str, runner: Runner,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        stream_buffer_maxsize=BUFFERED_BATCHES,
+        stream_buffer_maxsize=BUFFERED_POLLS,
         stream_wait_empty=True,
         broker_commit_interval=settings.worker.commit_interval_s,
         broker_request_timeout=max(settings.kafka.request_timeout_s, settings.worker.session_timeout_s),
@@ -62,6 +62,7 @@ def create_app(settings: Settings, group: str, input_topic: str, runner: Runner,
     async def deliver(stream: Any) -> None:
         # noack: Faust's iterator would acknowledge what it skips after a rebalance, and what a task is still computing.
         async for event in stream.noack().events():
-            await runner.offer(event.message, app.consumer)
+            for received in event.value:
+                await runner.offer(received, app.consumer)
 
     return app

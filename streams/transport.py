@@ -6,7 +6,10 @@ decides what an acknowledgement and a committable offset are, the consumer threa
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, Protocol, cast
 
 import uvloop
@@ -23,6 +26,7 @@ from streams.settings import Settings
 
 MAX_BATCHES_PER_POLL = 16
 FETCH_MAX_WAIT_MS = 250
+POLL_INTERVAL_S = 0.002
 HEARTBEATS_PER_SESSION = 3
 PRODUCE_BATCH_BYTES = 512 << 10
 PRODUCE_REQUEST_BYTES = 8 << 20
@@ -39,23 +43,28 @@ class Flow(Protocol):
 
 
 class Scheduler(DefaultSchedulingStrategy):
-    """Yields record batches, in turn over the partitions."""
+    """Makes one message of a whole poll: its record batches, in turn over the partitions.
 
-    def iterate(self, records: Mapping[TP, list[RecordBatch]]) -> Iterator[tuple[TP, RecordBatch]]:
-        pending = {tp: iter(batches) for tp, batches in records.items()}
-        while pending:
-            for tp, batches in list(pending.items()):
-                batch = next(batches, None)
-                if batch is None:
-                    del pending[tp]
-                else:
-                    yield tp, batch
+    A message costs Faust as much as a hundred small events cost the pipeline.
+    """
+
+    def iterate(self, records: Mapping[TP, list[RecordBatch]]) -> Iterator[tuple[TP, list[Received]]]:
+        queues = [[Received(tp, batch) for batch in batches] for tp, batches in records.items()]
+        poll = [each for turn in zip_longest(*queues) for each in turn if each is not None]
+        if poll:
+            yield poll[0].tp, poll
 
 
-class BatchMessage(ConsumerMessage):
-    """A Faust message whose value is a record batch."""
+class Received:
+    """A record batch as it was delivered: what is acknowledged as one."""
+
+    __slots__ = ("flight", "tp", "value")
 
     flight: Flight
+
+    def __init__(self, tp: TP, value: RecordBatch) -> None:
+        self.tp = tp
+        self.value = value
 
 
 class Consumer(driver.Consumer):
@@ -79,21 +88,23 @@ class Consumer(driver.Consumer):
         flow: Flow = self.transport.flow
         return flow
 
-    async def _deliver(self, message: BatchMessage) -> None:
-        # A flight begins here and not in _to_message, whose message may still be dropped.
-        message.flight = self.marks.begin(message.tp, message.offset + 1)
+    async def _deliver(self, message: ConsumerMessage) -> None:
+        # Flights begin here and not in _to_message, whose message may still be dropped.
+        for received in message.value:
+            received.flight = self.marks.begin(received.tp, received.value.next_offset)
         await self._deliver_to_agent(message)
 
-    def _to_message(self, tp: TP, batch: RecordBatch) -> BatchMessage:
-        return BatchMessage(
-            batch.topic,
-            batch.partition,
-            batch.offsets[-1],
-            batch.timestamps_ms[-1] / 1000,
+    def _to_message(self, tp: TP, poll: list[Received]) -> ConsumerMessage:
+        last = next(received.value for received in reversed(poll) if received.tp == tp)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offsets[-1],
+            last.timestamps_ms[-1] / 1000,
             0,
             (),
             None,
-            batch,
+            poll,
             None,
             0,
             0,
@@ -101,16 +112,13 @@ class Consumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
-    def is_alive(self, message: BatchMessage) -> bool:
-        """False once the message's partition was revoked, or sought back, after its delivery."""
-        return self.marks.is_alive(message.tp, message.flight)
+    def is_alive(self, received: Received) -> bool:
+        """False once the batch's partition was revoked, or sought back, after its delivery."""
+        return self.marks.is_alive(received.tp, received.flight)
 
-    def ack(self, message: BatchMessage) -> bool:
-        if message.acked:
-            return False
-        message.acked = True
-        self._unacked_messages.discard(message)
-        self.marks.finish(message.tp, message.flight)
+    def ack(self, received: Received) -> bool:
+        """Everything that the batch became is written. Faust itself acknowledges nothing: its streams are `noack`."""
+        self.marks.finish(received.tp, received.flight)
         return True
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -180,6 +188,17 @@ class Consumer(driver.Consumer):
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread with the group's client: heartbeats go on there whatever the worker computes."""
+
+    _polled_at = 0.0
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        # A stream of single records would else be a stream of polls, each with its hops between threads.
+        early_s = self._polled_at + POLL_INTERVAL_S - time.monotonic()
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        records = await super()._fetch_records(*args, **kwargs)
+        self._polled_at = time.monotonic()
+        return records
 
     async def on_start(self) -> None:
         await super().on_start()

@@ -53,13 +53,16 @@ def send(
 ) -> None:
     """Produce (partition, key, value, headers) and wait until the broker has acknowledged all of them."""
     failed: list[str] = []
+
+    def delivered(error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            failed.append(str(error))
+
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True, **settings})
     for partition, key, value, headers in records:
         while True:
             try:
-                producer.produce(
-                    topic, value, key, partition, headers=headers, on_delivery=lambda e, _: e and failed.append(str(e))
-                )
+                producer.produce(topic, value, key, partition, headers=headers, on_delivery=delivered)
                 break
             except BufferError:
                 producer.poll(0.1)

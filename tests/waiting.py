@@ -11,7 +11,7 @@ POLL_S = 0.05
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], within_s: float, what: str) -> T:
+def until(condition: Callable[[], T | None], within_s: float, what: str) -> T:
     """The first true answer of `condition`.
 
     Raises:
