@@ -7,7 +7,6 @@ from typing import Any
 
 import faust
 
-from streams.recovery import Restore, state_manager
 from streams.runner import Runner
 from streams.settings import Settings
 from streams.transport import Scheduler, Transport
@@ -24,17 +23,17 @@ class App(faust.App):
         """Nothing to create."""
 
 
-def create_app(settings: Settings, group: str, input_topic: str, runner: Runner, restore: Restore) -> App:
+def create_app(settings: Settings, group: str, input_topic: str, runner: Runner, tables: Any) -> App:
     """An application of one agent over one topic. Start and stop it like any Faust service.
 
     Args:
         group: the consumer group.
-        restore: called with the partition numbers of each assignment before they flow.
+        tables: the table manager's class, of `recovery.state_manager`.
     """
     app = App(
         group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap_servers.split(",")],
-        TableManager=state_manager(restore),
+        TableManager=tables,
         ConsumerScheduler=Scheduler,
         datadir=Path(),
         web_enabled=False,

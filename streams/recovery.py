@@ -10,6 +10,7 @@ from faust.tables.recovery import Recovery
 from faust.types.tuples import TP
 
 Restore = Callable[[list[int]], Awaitable[None]]
+Flowing = Callable[[list[int]], None]
 
 
 class StateRecovery(Recovery):
@@ -41,18 +42,24 @@ class StateRecovery(Recovery):
         if self._revoked:  # meanwhile: what has just been resumed is not ours
             self.app.consumer.stop_flow()
             self.app.flow_control.suspend()
+            return
+        self.tables.flowing(partitions)
 
 
-def state_manager(restore: Restore) -> type[TableManager]:
+def state_manager(restore: Restore, flowing: Flowing) -> type[TableManager]:
     """A table manager class for `faust.App(TableManager=…)` that keeps no tables and calls `restore`.
 
     Args:
         restore: takes the partition numbers of an assignment; returns once their state is complete.
+        flowing: takes them again once their records are being fetched.
     """
 
     class StateManager(TableManager):
         async def restore(self, partitions: list[int]) -> None:
             await restore(partitions)
+
+        def flowing(self, partitions: list[int]) -> None:
+            flowing(partitions)
 
         _recovery: Recovery | None
 

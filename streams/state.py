@@ -204,6 +204,6 @@ class KeyedState:
         except ValueError as error:
             raise StateError(
                 f"restoring {tp.topic}[{tp.partition}]@{batch.offsets[0]}..{batch.offsets[-1]}: {error}; "
-                "the worker stops and nothing was changed"
+                "the worker stops"
             ) from error
         self._positions[tp.partition].offset = batch.next_offset

@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
+from mode.threads import WorkerThread
 
 from streams.fetching import fetch_record_batches
 from streams.offsets import Flight, LowWaterMarks
@@ -186,10 +187,30 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
 
+class DaemonThread(WorkerThread):
+    """Never keeps the process from ending: without the worker, its heartbeats would only hold the partitions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.daemon = True
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread with the group's client: heartbeats go on there whatever the worker computes."""
 
+    Worker = DaemonThread
+
     _polled_at = 0.0
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
+        # Straight to the other loop: Faust's queue for such calls costs three more hops.
+        consumer = self._ensure_consumer()
+        polling = self._fetch_records(consumer, active_partitions, timeout, consumer._max_poll_records)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(polling, self.thread_loop))
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         # A stream of single records would else be a stream of polls, each with its hops between threads.
@@ -199,10 +220,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         records = await super()._fetch_records(*args, **kwargs)
         self._polled_at = time.monotonic()
         return records
-
-    async def on_start(self) -> None:
-        await super().on_start()
-        fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf

@@ -7,7 +7,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -19,10 +19,11 @@ from streams.clock import Clock, SystemClock
 from streams.compute import ComputeThread
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
-from streams.errors import BrokerUnavailable, HeadraceError
+from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.health import Health, HealthServer
 from streams.pipeline import Processor
 from streams.pipelines import PIPELINES
+from streams.recovery import state_manager
 from streams.runner import Runner
 from streams.settings import Settings
 from streams.state import KeyedState
@@ -36,6 +37,8 @@ SWITCH_INTERVAL_S = 0.0005
 GC_YOUNG_OBJECTS = 200_000
 LOOK_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 20.0
+HOPELESS_STOP_S = 3.0
+END_TIMEOUT_S = 1.0
 
 
 class Worker:
@@ -89,7 +92,8 @@ class Worker:
         try:
             self.health.set("starting", "loading and compiling")
             await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
-            self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, self._restore)
+            tables = state_manager(self._restore, self._flowing)
+            self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, tables)
             logger.info(
                 "worker %s: group %s, %s (%d partitions) -> %s, model %s on %s, metrics and health on http://%s:%d",
                 self.pipeline.name,
@@ -124,9 +128,16 @@ class Worker:
                 self.health.set("stopped", str(failure))
                 logger.error("worker %s stops: %s", self.pipeline.name, failure)
         finally:
-            await self._stop_app(app, tasks)
+            # Without a broker nothing can be committed, and to wait for it is to wait for nothing.
+            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError))
+            in_order = await self._stop_app(app, tasks, HOPELESS_STOP_S if hopeless else STOP_TIMEOUT_S)
         if failure is not None:
             raise failure
+        if not in_order:
+            raise HeadraceError(
+                f"worker {self.pipeline.name} did not end in order within {STOP_TIMEOUT_S:g} s; what is uncommitted "
+                "is read again"
+            )
 
     async def _serve(self, app: App) -> None:
         """Everything that runs until something fails."""
@@ -138,15 +149,14 @@ class Worker:
             parts.create_task(self.runner.run(app.consumer, Emitter(producer)))
             parts.create_task(self._watch(app))
 
-    async def _stop_app(self, app: App, tasks: set[asyncio.Task[Any]]) -> None:
-        """Drain, commit and leave the group while the runner still runs; then end the tasks."""
-        try:
-            await asyncio.wait_for(app.stop(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            logger.warning("the orderly end took longer than %g s; what is uncommitted is read again", STOP_TIMEOUT_S)
-        for task in tasks:
+    async def _stop_app(self, app: App, tasks: set[asyncio.Task[Any]], timeout_s: float) -> bool:
+        """Drain, commit and leave the group while the runner still runs; then end the tasks. False: not in time."""
+        stopping = asyncio.create_task(app.stop())
+        _, late = await asyncio.wait({stopping}, timeout=timeout_s)
+        for task in (*tasks, *late):
             task.cancel()
         await asyncio.wait(tasks, timeout=LOOK_INTERVAL_S)
+        return not late
 
     async def _restore(self, partitions: list[int]) -> None:
         self.telemetry.add("headrace_rebalances_total", 1)
@@ -159,6 +169,8 @@ class Worker:
             logger.info(
                 "restored %s%s: %d records in %.2f s", self.state.topic, partitions, report.records, report.seconds
             )
+
+    def _flowing(self, partitions: list[int]) -> None:
         self.health.set("running", f"{len(partitions)} partitions assigned")
 
     async def _watch(self, app: App) -> None:
@@ -241,12 +253,30 @@ def run_worker(settings: Settings, pipeline: Any) -> None:
     Raises:
         HeadraceError, ModelError: with a sentence for the operator; the process should exit non-zero.
     """
+    run(lambda: _run(Worker(settings, pipeline)))
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a worker's coroutine to its end on an event loop of its own; the process is to end after it.
+
+    Unlike `asyncio.run` this waits for the tasks that are left for a moment only: without a broker, some of Faust's
+    never end.
+    """
     tune_interpreter()
-    uvloop.run(_run(settings, pipeline))
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.set_exception_handler(lambda *_: None)
+            loop.run_until_complete(asyncio.wait(left, timeout=END_TIMEOUT_S))
 
 
-async def _run(settings: Settings, pipeline: Any) -> None:
-    worker = Worker(settings, pipeline)
+async def _run(worker: Worker) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

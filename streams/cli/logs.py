@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
 from rich.console import Console
 from rich.logging import RichHandler
 
+from streams.errors import HeadraceError
+
 # Faust names its services' loggers after the modules of their subclasses.
 CHATTY = ("faust", "mode", "aiokafka", "asyncio", "streams.app", "streams.transport", "streams.recovery")
 # What aiokafka says on every start on a fresh cluster, before the coordinator's topic exists.
 EXPECTED = ("Group Coordinator Request failed: %s", "Marking the coordinator dead (node %s)for group %s.")
-LIBRARIES = ("faust", "mode", "aiokafka")
 REPEAT_S = 10.0
 
 
@@ -24,8 +26,10 @@ class Once(logging.Filter):
         self._last: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(LIBRARIES):
+        if not record.name.startswith(CHATTY):
             return True
+        if record.exc_info and isinstance(record.exc_info[1], (HeadraceError, asyncio.CancelledError)):
+            return False  # a crash that the worker itself puts into one sentence
         wording = (record.name, str(record.msg))
         now = time.monotonic()
         if wording[1] in EXPECTED or now - self._last.get(wording, -REPEAT_S) < REPEAT_S:

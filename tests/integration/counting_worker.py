@@ -23,18 +23,17 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
-import uvloop
 from numpy.typing import NDArray
 
 from models.engine import ModelError
 from streams import settings, transport
-from streams.cli.worker import configure_logging
+from streams.cli.logs import configure_logging
 from streams.emitter import Acknowledgement, Emitter, Letters
 from streams.errors import HeadraceError
 from streams.offsets import Flight, LowWaterMarks
 from streams.runner import Runner
 from streams.state import KeyedState, RestoreReport
-from streams.worker import SWITCH_INTERVAL_S, Worker
+from streams.worker import Worker, run
 from tests.counting import CountingPipeline, CountStore, Events
 
 logger = logging.getLogger(__name__)
@@ -117,9 +116,9 @@ def restore_slowly(state: KeyedState, seconds: float) -> None:
     """Make a restore take longer."""
     restore = state.restore
 
-    async def slowly(partitions: Sequence[int], kafka: settings.Kafka) -> RestoreReport:
+    async def slowly(partitions: Sequence[int], kafka: settings.Kafka, timeout_s: float) -> RestoreReport:
         await asyncio.sleep(seconds)
-        return await restore(partitions, kafka)
+        return await restore(partitions, kafka, timeout_s)
 
     state.restore = slowly  # type: ignore[method-assign]
 
@@ -150,8 +149,7 @@ if __name__ == "__main__":
     script = json.loads(sys.argv[1])
     if script.get("highest"):
         transport.LowWaterMarks = HighestFinished  # type: ignore[misc]
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        uvloop.run(main(script))
+        run(lambda: main(script))
     except (HeadraceError, ModelError) as error:
         sys.exit(f"error: {error}")
