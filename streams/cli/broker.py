@@ -44,7 +44,13 @@ def broker() -> None:
 @click.option("--heap", default=BrokerSettings.heap, show_default=True, help="Java's largest heap, like 512m or 2g.")
 @click.option("--foreground", is_flag=True, help="Stay until Ctrl-C, and stop the broker then.")
 def start(port: int, home: Path, heap: str, foreground: bool) -> None:
-    """Start the broker, and return once it answers."""
+    """Start the broker, and return once it answers.
+
+    \b
+    Examples:
+      headrace broker start
+      headrace broker start --port 19092 --home /tmp/kafka
+    """
     console = _console()
     embedded = Broker(BrokerSettings(home=home, port=port, heap=heap, owned=foreground))
     if foreground:
