@@ -122,7 +122,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dynamic batching, with Triton's meanings."""
 
-    max_batch_size: int = 2048
+    max_batch_size: int = 4096
     max_queue_delay_s: float = 0.0
     max_queue_size: int = 16384
 
@@ -253,7 +253,9 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         section, key = name.split(".")
         value = getattr(getattr(settings, section), key)
         if not 0 < value <= LARGEST:
-            raise SettingsError(f"{name}{_from(origins, name)} must lie in (0, {LARGEST}], got {value!r}")
+            raise SettingsError(
+                f"{name}{_from(origins, name)} must be above zero, and at most {LARGEST}; got {value!r}"
+            )
     batch, worker, dead_letter = settings.batch, settings.worker, settings.dead_letter
     bounds = (
         ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),

@@ -18,7 +18,7 @@ from streams.pipelines import PIPELINES
     "--slot", help="A name that is stable over restarts, one per worker: a restart then keeps its partitions."
 )
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
-@click.option("--max-batch-size", type=int, help="Most records in one inference call.  [2048]")
+@click.option("--max-batch-size", type=int, help="Most records in one inference call.  [4096]")
 @click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True

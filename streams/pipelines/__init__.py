@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streams import topics
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.topics import Topic
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,12 @@ class Domain:
         """Its consumer group."""
         return settings.worker.group or f"headrace-{self.name}"
 
-    def topics(self, settings: Settings) -> list[topics.Topic]:
+    def topics(self, settings: Settings) -> list[Topic]:
         """Its topics, the input first."""
+        from streams.topics import pipeline_topics  # loads the Kafka client, which `--help` does without
+
         section = getattr(settings, self.name)
-        return topics.pipeline_topics(section.input, section.output, self.group(settings), state=self.stateful)
+        return pipeline_topics(section.input, section.output, self.group(settings), state=self.stateful)
 
 
 def _load(place: str) -> Any:
