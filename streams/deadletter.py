@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from streams.clock import rfc3339
 from streams.errors import DeadLetterLimit, PoisonEvent
-from streams.records import Header, Outgoing, RecordBatch
+from streams.records import Header, Headers, Outgoing, RecordBatch
 from streams.settings import DeadLetter
 
 SUFFIX = ".dead-letter"
@@ -28,27 +28,36 @@ def dead_letters(
         now_s: processing time, seconds since the epoch.
     """
     rows = sorted(poison)
-    headers = [[*batch.headers[row], *_headers(batch, row, poison[row], pipeline, model, now_s)] for row in rows]
+    place: list[Header] = [
+        (PREFIX + "topic", batch.topic.encode()),
+        (PREFIX + "partition", str(batch.partition).encode()),
+        (PREFIX + "pipeline", pipeline.encode()),
+        (PREFIX + "model", model.encode()),
+    ]
+    now = rfc3339(now_s).encode()
+    headers = [
+        [*batch.headers[row], *_reason(poison[row]), *place, *_history(batch.headers[row], now), _offset(batch, row)]
+        for row in rows
+    ]
     return Outgoing(batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers)
 
 
-def _headers(batch: RecordBatch, row: int, error: PoisonEvent, pipeline: str, model: str, now_s: float) -> list[Header]:
-    earlier = {name: value for name, value in batch.headers[row] if name.startswith(PREFIX)}
-    fields = {
-        "stage": error.stage,
-        "type": error.kind,
-        "message": error.message[:MAX_MESSAGE],
-        "topic": batch.topic,
-        "partition": str(batch.partition),
-        "offset": str(batch.offsets[row]),
-        "pipeline": pipeline,
-        "model": model,
-        "attempts": str(_attempts(earlier.get(PREFIX + "attempts")) + 1),
-        "first-failed-at": (earlier.get(PREFIX + "first-failed-at") or rfc3339(now_s).encode()).decode(
-            errors="replace"
-        ),
-    }
-    return [(PREFIX + name, value.encode(errors="backslashreplace")) for name, value in fields.items()]
+def _reason(error: PoisonEvent) -> list[Header]:
+    message = error.message[:MAX_MESSAGE].encode(errors="backslashreplace")
+    kind = error.kind.encode(errors="backslashreplace")
+    return [(PREFIX + "stage", error.stage.encode()), (PREFIX + "type", kind), (PREFIX + "message", message)]
+
+
+def _history(headers: Headers, now: bytes) -> list[Header]:
+    """How often, and since when: a record that was a dead letter before says so itself."""
+    earlier = {name: value for name, value in headers if name.startswith(PREFIX)} if headers else {}
+    attempts = _attempts(earlier.get(PREFIX + "attempts")) + 1
+    since = earlier.get(PREFIX + "first-failed-at") or now
+    return [(PREFIX + "attempts", str(attempts).encode()), (PREFIX + "first-failed-at", since)]
+
+
+def _offset(batch: RecordBatch, row: int) -> Header:
+    return PREFIX + "offset", str(batch.offsets[row]).encode()
 
 
 def _attempts(header: bytes | None) -> int:
