@@ -39,7 +39,9 @@ def dead_letters(
         [*batch.headers[row], *_reason(poison[row]), *place, *_history(batch.headers[row], now), _offset(batch, row)]
         for row in rows
     ]
-    return Outgoing(batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers)
+    return Outgoing(
+        batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers, compressed=True
+    )
 
 
 def _reason(error: PoisonEvent) -> list[Header]:

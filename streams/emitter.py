@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -41,17 +41,23 @@ class Emitter:
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
 
-    async def send(self, letters: Letters) -> list[Acknowledgement]:
+    async def send(self, letters: Letters, alive: Callable[[], bool]) -> list[Acknowledgement] | None:
         """Hand every record batch to the client, in order; waits while a partition's earlier one has not left.
 
+        Args:
+            alive: whether the partition is still ours; asked before each batch, since the last may have waited.
+
         Returns:
-            Per Kafka batch its topic, number of records, and the future of the broker's acknowledgement.
+            Per Kafka batch its topic, number of records, and the future of the broker's acknowledgement; None where the
+            partition was lost on the way.
 
         Raises:
             ProduceError: the client refuses the write.
         """
         sent: list[Acknowledgement] = []
         for topic, batch in letters.batches:
+            if not alive():
+                return None
             try:
                 future = await self._producer.send_batch(batch, topic, partition=letters.partition)
             except KafkaError as error:

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -28,6 +29,7 @@ HEADER_BYTES = _HEAD.size + _TAIL.size  # 61
 _LENGTH_FROM = 12  # the length counts what follows it
 _CRC_FROM = _HEAD.size
 _MAGIC = 2
+_GZIP = 1
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
@@ -42,10 +44,11 @@ class EncodedBatch:
     The producer id, epoch and sequence are known only when the client sends; they are written in then.
     """
 
-    def __init__(self, buffer: bytearray, count: int, timestamp_ms: int) -> None:
+    def __init__(self, buffer: bytearray, count: int, timestamp_ms: int, compressed: bool = False) -> None:
         self._buffer = buffer
         self._count = count
         self._timestamp_ms = timestamp_ms
+        self._attributes = _GZIP if compressed else 0
         self._producer = (-1, -1, -1)
         self._built = False
 
@@ -75,7 +78,7 @@ class EncodedBatch:
     def _build(self) -> bytearray:
         if not self._built:
             buffer, time, last = self._buffer, self._timestamp_ms, self._count - 1
-            _TAIL.pack_into(buffer, _CRC_FROM, 0, last, time, time, *self._producer, self._count)
+            _TAIL.pack_into(buffer, _CRC_FROM, self._attributes, last, time, time, *self._producer, self._count)
             crc = calc_crc32c(memoryview(buffer)[_CRC_FROM:])
             _HEAD.pack_into(buffer, 0, 0, len(buffer) - _LENGTH_FROM, -1, _MAGIC, crc)
             self._built = True
@@ -118,8 +121,14 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
             max_bytes,
         )
         del buffer[size:]
-        yield EncodedBatch(buffer, stop - start, timestamp_ms)
+        compress = outgoing.compressed and size > max_bytes
+        yield EncodedBatch(_compress(buffer) if compress else buffer, stop - start, timestamp_ms, compress)
         start = stop
+
+
+def _compress(buffer: bytearray) -> bytearray:
+    """The same batch with its records compressed: one that came in compressed must fit a topic again."""
+    return buffer[:HEADER_BYTES] + gzip.compress(buffer[HEADER_BYTES:], compresslevel=6)
 
 
 def warm_up() -> None:

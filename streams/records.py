@@ -51,6 +51,7 @@ class Outgoing:
     """Records for one topic; they go to the partition number that their input came from.
 
     Args:
+        compressed: whether record batches that are large go over the wire compressed.
         headers: each record's own headers; without them every record has `common_headers`, and where `id_offsets` is
             given, an `id` header behind them that reads `id_prefix` and its offset in decimals.
     """
@@ -62,6 +63,7 @@ class Outgoing:
     common_headers: Headers = field(default_factory=list)
     id_prefix: bytes = b""
     id_offsets: Sequence[int] = ()
+    compressed: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

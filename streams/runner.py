@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from streams.batcher import Batcher
@@ -144,10 +145,11 @@ class Runner:
             started = self._clock.monotonic()
             sent: list[_Sent] = []
             for delivery, letters in zip(job.deliveries, job.letters, strict=True):
-                if consumer.is_alive(delivery.message):
-                    sent.append((delivery, letters, await emitter.send(letters)))
-                else:
+                acknowledgements = await emitter.send(letters, partial(consumer.is_alive, delivery.message))
+                if acknowledgements is None:
                     self._telemetry.add("headrace_records_discarded_total", len(delivery))
+                else:
+                    sent.append((delivery, letters, acknowledgements))
             tasks.create_task(self._settle(job, sent, consumer, started))
 
     async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, started: float) -> None:
@@ -156,7 +158,7 @@ class Runner:
             partition = delivery.batch.partition
             timeout_s = self._settings.worker.broker_timeout_s
             for topic, offset, count in await settle(partition, acknowledgements, timeout_s):
-                if state is not None and topic == state.topic:
+                if state is not None and topic == state.topic and consumer.is_alive(delivery.message):
                     state.wrote(partition, offset, count)
             consumer.ack(delivery.message)
             self._telemetry.acknowledged(delivery.batch, letters.outputs, letters.poison, self._clock.time())

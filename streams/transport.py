@@ -13,8 +13,9 @@ from itertools import zip_longest
 from typing import Any, Protocol, cast
 
 import uvloop
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
@@ -24,8 +25,10 @@ from streams.fetching import fetch_record_batches
 from streams.offsets import Flight, LowWaterMarks
 from streams.records import RecordBatch
 from streams.settings import Settings
+from streams.watchdog import PartitionView
 
-MAX_BATCHES_PER_POLL = 16
+LEAST_BATCHES_PER_POLL = 16
+LEAST_RECORDS_PER_POLL = 2048  # polls are spaced: few small ones would cap the rate
 FETCH_MAX_WAIT_MS = 250
 POLL_INTERVAL_S = 0.002
 HEARTBEATS_PER_SESSION = 3
@@ -68,6 +71,24 @@ class Received:
         self.value = value
 
 
+class _NoReadOffsets(dict[TP, int | None]):
+    """Remembers nothing.
+
+    Faust drops a message that begins below the last offset delivered. After a topic was made anew, or an unclean leader
+    election, that is every message, and here a message is a poll of all partitions. Flights and their resets do that
+    job.
+    """
+
+    def __missing__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        pass
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer with its own account of what is done.
 
@@ -81,6 +102,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.marks = LowWaterMarks()
         self._draining = False
+        self._read_offset = _NoReadOffsets()
         self._deliver_to_agent = self.callback
         self.callback = self._deliver
 
@@ -144,28 +166,46 @@ class Consumer(driver.Consumer):
             if topics is None or tp in topics or tp.topic in topics
         ]
 
-    def done_until(self, tp: TP) -> int | None:
-        """The offset below which all is done, as far as is known: the mark, the commit, or where fetching began."""
-        mark = self.marks.committable(tp)
-        if mark is None:
-            mark = self._committed_offset.get(tp)
-        if mark is None:
-            assignment = self._thread._ensure_consumer()._subscription.subscription.assignment
-            state = assignment.state_value(tp) if assignment is not None else None
-            mark = state.position if state is not None and state.has_valid_position else None
-        return mark
+    def views(self) -> dict[int, PartitionView]:
+        """Every assigned partition, as the watchdog looks at it."""
+        assignment = self._thread._ensure_consumer()._subscription.subscription.assignment
+        views: dict[int, PartitionView] = {}
+        for tp in () if assignment is None else assignment.tps:
+            state = assignment.state_value(tp)
+            position = state.position if state is not None and state.has_valid_position else None
+            in_flight = self.marks.in_flight(tp)
+            # With nothing in flight all is done that was read over: transaction markers, too, which no record follows.
+            done = self.marks.committable(tp) if in_flight else position
+            if done is None:
+                done = self._committed_offset.get(tp)
+            views[tp.partition] = PartitionView(done, state.lso if state is not None else None, in_flight)
+        return views
 
     def has_coordinator(self) -> bool:
         """Whether the client knows a living group coordinator; a heartbeat that fails makes it forget."""
-        return self._thread._ensure_consumer()._coordinator.coordinator_id is not None
+        consumer = self._thread._consumer
+        return consumer is not None and getattr(consumer._coordinator, "coordinator_id", None) is not None
 
     async def perform_seek(self) -> None:
+        """Back to the committed offsets, or to the beginning where nothing is committed."""
         if self._draining:
             # Faust seeks back when it drops what it fetched meanwhile. The restore that follows seeks anyway; here
             # it would disown the batches that are being drained.
             return
-        await super().perform_seek()
-        self.marks.reset()  # everything is delivered again from the committed offset
+        try:
+            committed = await self.seek_to_committed()
+            self._committed_offset.update({tp: committed.get(tp) or None for tp in self.assignment()})
+            # aiokafka seeks only where something is committed. Elsewhere a poll may have run ahead during the rebalance,
+            # and what it took would never be read.
+            unset = [TopicPartition(*tp) for tp in self.assignment() if not committed.get(tp)]
+            if unset:
+                await self._thread.seek_to_beginning(*unset)
+        except (IllegalStateError, AssertionError):
+            raise  # another rebalance has begun; the next assignment seeks
+        except Exception as error:
+            await self.crash(error)  # going on from wherever the poll stands would lose records
+            raise
+        self.marks.reset()  # everything is delivered again from there
 
     async def wait_empty(self) -> None:
         """Bounded, unlike Faust's: a batch that never finishes must not hold a rebalance for ever."""
@@ -233,7 +273,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[StickyPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_poll_records=MAX_BATCHES_PER_POLL,
+            max_poll_records=max(
+                LEAST_BATCHES_PER_POLL, LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size
+            ),
             max_partition_fetch_bytes=worker.fetch_max_bytes,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             session_timeout_ms=int(worker.session_timeout_s * 1000),
@@ -247,6 +289,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 class Producer(driver.Producer):
     """Faust's producer around an idempotent client: a retry neither repeats nor reorders a write."""
+
+    async def flush(self) -> None:
+        """Nothing: the low-water mark moves only after acknowledgements.
+
+        Faust flushes before each commit and in each revocation, which would wait for the very writes that a drain
+        has given up.
+        """
 
     def _settings_default(self) -> Mapping[str, Any]:
         settings: Settings = self.transport.settings

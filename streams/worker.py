@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
-from aiokafka import TopicPartition
 
 from streams import encoding, topics
 from streams.app import App, create_app
@@ -141,13 +140,26 @@ class Worker:
 
     async def _serve(self, app: App) -> None:
         """Everything that runs until something fails."""
-        await app.start()  # returns once the first assignment is restored, or that has failed
-        if app.crashed:
-            raise _crash(app, self.group)
+        await self._start(app)
         producer = (await app.maybe_start_producer())._producer
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self.runner.run(app.consumer, Emitter(producer)))
             parts.create_task(self._watch(app))
+
+    async def _start(self, app: App) -> None:
+        """Until the first assignment is restored; Faust itself would wait for a broker for ever."""
+        starting = asyncio.create_task(app.start())
+        try:
+            while not starting.done():
+                await asyncio.wait({starting}, timeout=LOOK_INTERVAL_S)
+                if self.health.phase == "restoring":
+                    self._contact_at = self.clock.monotonic()  # a restore bounds itself
+                self._check_contact(app)
+        finally:
+            starting.cancel()
+        starting.result()
+        if app.crashed:
+            raise _crash(app, self.group)
 
     async def _stop_app(self, app: App, tasks: set[asyncio.Task[Any]], timeout_s: float) -> bool:
         """Drain, commit and leave the group while the runner still runs; then end the tasks. False: not in time."""
@@ -181,7 +193,7 @@ class Worker:
             await asyncio.sleep(LOOK_INTERVAL_S)
             if app.crashed:
                 raise _crash(app, self.group)
-            views = self._views(app)
+            views = app.consumer.views()
             self._gauges(views)
             self._check_contact(app)
             if app.rebalancing or self.health.phase in ("starting", "restoring"):
@@ -207,14 +219,6 @@ class Worker:
                 f"no contact with the group coordinator at {self.settings.kafka.bootstrap_servers} for {limit_s:g} s "
                 "(worker.broker_timeout_s); the worker ends so that its supervisor starts another"
             )
-
-    def _views(self, app: App) -> dict[int, PartitionView]:
-        consumer = app.consumer
-        views: dict[int, PartitionView] = {}
-        for tp in consumer.assignment():
-            end = consumer.highwater(TopicPartition(tp.topic, tp.partition))
-            views[tp.partition] = PartitionView(consumer.done_until(tp), end, consumer.marks.in_flight(tp))
-        return views
 
     def _gauges(self, views: dict[int, PartitionView]) -> None:
         self.telemetry.set("headrace_ready", float(self.health.ready))

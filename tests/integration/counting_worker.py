@@ -19,7 +19,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,13 @@ class DelayingEmitter:
         self._hold = script.get("hold")
         self._numbers = itertools.count()
 
-    async def send(self, letters: Letters) -> list[Acknowledgement]:
+    async def send(self, letters: Letters, alive: Callable[[], bool]) -> list[Acknowledgement] | None:
         delay_s = self._random.uniform(0, self._longest_s)
         if next(self._numbers) == self._hold:
             logger.info("holding a write")
             delay_s = float("inf")
         if not delay_s:
-            return await self._emitter.send(letters)
+            return await self._emitter.send(letters, alive)
         late = asyncio.create_task(self._send_later(letters, delay_s))
         return [
             (topic, batch.record_count(), Later(late, number))  # type: ignore[misc]
@@ -87,7 +87,7 @@ class DelayingEmitter:
         if delay_s == float("inf"):
             await asyncio.Event().wait()
         await asyncio.sleep(delay_s)
-        return await self._emitter.send(letters)
+        return await self._emitter.send(letters, lambda: True) or []
 
 
 class Later:
