@@ -195,8 +195,8 @@ class Consumer(driver.Consumer):
         try:
             committed = await self.seek_to_committed()
             self._committed_offset.update({tp: committed.get(tp) or None for tp in self.assignment()})
-            # aiokafka seeks only where something is committed. Elsewhere a poll may have run ahead during the rebalance,
-            # and what it took would never be read.
+            # aiokafka seeks only where something is committed. Elsewhere a poll may have run ahead during the
+            # rebalance, and what it took would never be read.
             unset = [TopicPartition(*tp) for tp in self.assignment() if not committed.get(tp)]
             if unset:
                 await self._thread.seek_to_beginning(*unset)
@@ -263,6 +263,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf
+        fewest = LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size
         return AIOKafkaConsumer(
             **transport.settings.kafka.client_options(),
             client_id=conf.broker_client_id,
@@ -273,9 +274,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[StickyPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_poll_records=max(
-                LEAST_BATCHES_PER_POLL, LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size
-            ),
+            max_poll_records=max(LEAST_BATCHES_PER_POLL, fewest),
             max_partition_fetch_bytes=worker.fetch_max_bytes,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             session_timeout_ms=int(worker.session_timeout_s * 1000),

@@ -149,6 +149,7 @@ class Worker:
     async def _start(self, app: App) -> None:
         """Until the first assignment is restored; Faust itself would wait for a broker for ever."""
         starting = asyncio.create_task(app.start())
+        self._contact_at = self.clock.monotonic()
         try:
             while not starting.done():
                 await asyncio.wait({starting}, timeout=LOOK_INTERVAL_S)
