@@ -28,15 +28,19 @@ def dead_letters(
         now_s: processing time, seconds since the epoch.
     """
     rows = sorted(poison)
-    place: list[Header] = [
-        (PREFIX + "topic", batch.topic.encode()),
-        (PREFIX + "partition", str(batch.partition).encode()),
-        (PREFIX + "pipeline", pipeline.encode()),
-        (PREFIX + "model", model.encode()),
-    ]
+    topic, partition = (PREFIX + "topic", batch.topic.encode()), (PREFIX + "partition", str(batch.partition).encode())
+    served = [(PREFIX + "pipeline", pipeline.encode()), (PREFIX + "model", model.encode())]
     now = rfc3339(now_s).encode()
     headers = [
-        [*batch.headers[row], *_reason(poison[row]), *place, *_history(batch.headers[row], now), _offset(batch, row)]
+        [
+            *batch.headers[row],
+            *_reason(poison[row]),
+            topic,
+            partition,
+            (PREFIX + "offset", str(batch.offsets[row]).encode()),
+            *served,
+            *_history(batch.headers[row], now),
+        ]
         for row in rows
     ]
     return Outgoing(
@@ -56,10 +60,6 @@ def _history(headers: Headers, now: bytes) -> list[Header]:
     attempts = _attempts(earlier.get(PREFIX + "attempts")) + 1
     since = earlier.get(PREFIX + "first-failed-at") or now
     return [(PREFIX + "attempts", str(attempts).encode()), (PREFIX + "first-failed-at", since)]
-
-
-def _offset(batch: RecordBatch, row: int) -> Header:
-    return PREFIX + "offset", str(batch.offsets[row]).encode()
 
 
 def _attempts(header: bytes | None) -> int:

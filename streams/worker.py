@@ -132,6 +132,7 @@ class Worker:
             in_order = await self._stop_app(app, tasks, HOPELESS_STOP_S if hopeless else STOP_TIMEOUT_S)
         if failure is not None:
             raise failure
+        logger.info("worker %s ended in order" if in_order else "worker %s ended", self.pipeline.name)
         if not in_order:
             raise HeadraceError(
                 f"worker {self.pipeline.name} did not end in order within {STOP_TIMEOUT_S:g} s; what is uncommitted "
