@@ -84,7 +84,8 @@ async def _fill(bootstrap: str, topic: str, cards: int, transactions: int) -> No
             keys, values = await asyncio.to_thread(_changelog, partition, cards, transactions)
             for start in range(0, len(keys), SLICE):
                 outgoing = Outgoing(topic, keys[start : start + SLICE], values[start : start + SLICE])
-                on_the_way.append(await emitter.send(Letters(Outbox(partition, [outgoing]), FIRST_EVENT_TIME_MS)))
+                letters = Letters(Outbox(partition, [outgoing]), FIRST_EVENT_TIME_MS)
+                on_the_way.append(await emitter.send(letters, lambda: True) or [])
                 if len(on_the_way) >= LETTERS_ON_THE_WAY:
                     await settle(partition, on_the_way.pop(0))
         for sent in on_the_way:
