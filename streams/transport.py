@@ -261,6 +261,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._polled_at = time.monotonic()
         return records
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # A topic that was deleted: aiokafka would try again until the commit lands on a new topic of that name, whose
+        # records below it would never be read.
+        there = self._ensure_consumer()._client.cluster.partitions_for_topic
+        return bool(await super()._commit({tp: offset for tp, offset in offsets.items() if there(tp.topic)}))
+
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf
         fewest = LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size

@@ -21,18 +21,16 @@ BEFORE, TIMEOUT_S = (100, 5), 20
 def recreate(servers: str, topic: str) -> None:
     """Delete a topic and create it again as soon as the broker lets its name go."""
     admin = AdminClient({"bootstrap.servers": servers})
-    admin.delete_topics([topic])[topic].result(TIMEOUT_S)
-
-    def create() -> bool:
+    deleted = admin.delete_topics([topic])[topic]
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:  # without a pause: the worker may see no moment without the topic
         try:
             admin.create_topics([NewTopic(topic, len(BEFORE), 1)])[topic].result(TIMEOUT_S)
+            break
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
                 raise
-            return False
-        return True
-
-    until(create, TIMEOUT_S, f"the creation of {topic} anew")
+    deleted.result(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("longer", [False, True], ids=["shorter", "longer"])

@@ -46,6 +46,7 @@ def test_what_is_committed_is_predicted_and_markers_at_the_end_are_no_lag(
     quiet_until = time.monotonic() + 2 * STALL_S + 2
     while time.monotonic() < quiet_until:
         for worker in running:
+            assert worker.alive, worker.output()
             status, body = worker.ready()
             assert status == 200, body
         time.sleep(POLL_S)
