@@ -62,13 +62,10 @@ class Log:
         self.records: list[Written] = []
         self.acknowledge = acknowledge
         self.fail: KafkaError | None = None
-        self.blocked: asyncio.Event | None = None
         self._pending: list[tuple[asyncio.Future[Any], int]] = []
         self._ends: dict[tuple[str, int], int] = {}
 
     async def send_batch(self, builder: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:
-        if self.blocked is not None:
-            await self.blocked.wait()
         parsed = MemoryRecords(bytes(builder._build()))
         count = 0
         while parsed.has_next():
