@@ -52,21 +52,8 @@ class Topics:
         new = NewTopic(topic, PARTITIONS, 1)
         self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[topic].result()
         self._made.append(topic)
-        self._await_leaders(topic)
+        self.ends(topic)
         return topic
-
-    def _await_leaders(self, topic: str) -> None:
-        """Wait out the moment in which a new topic is known, but its partitions answer that they have no leader."""
-        limit_s = time.monotonic() + REQUEST_TIMEOUT_S
-        while True:
-            try:
-                self.ends(topic)
-            except KafkaException:
-                if time.monotonic() > limit_s:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
 
     def fill(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
         """Produce (key, value) pairs, partitioned by key, and return how many once the broker has all of them.
@@ -100,13 +87,22 @@ class Topics:
         return sum(self.ends(topic).values())
 
     def ends(self, topic: str) -> dict[int, int]:
-        """Return partition -> end offset."""
-        return {
-            partition: self._offsets.get_watermark_offsets(TopicPartition(topic, partition), timeout=REQUEST_TIMEOUT_S)[
-                1
-            ]
-            for partition in range(PARTITIONS)
-        }
+        """Return partition -> end offset.
+
+        A new topic is known a moment before its partitions are, and these before they have a leader: that is waited out.
+        """
+        limit_s = time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            try:
+                return {partition: self._end(topic, partition) for partition in range(PARTITIONS)}
+            except KafkaException:
+                if time.monotonic() > limit_s:
+                    raise
+                time.sleep(0.05)
+
+    def _end(self, topic: str, partition: int) -> int:
+        place = TopicPartition(topic, partition)
+        return int(self._offsets.get_watermark_offsets(place, timeout=REQUEST_TIMEOUT_S)[1])
 
 
 def _raise_undelivered(error: KafkaError | None, _message: Message) -> None:

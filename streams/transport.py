@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, cast
 
@@ -233,6 +234,11 @@ class DaemonThread(WorkerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.daemon = True
+
+    def run(self) -> None:
+        # Without a broker the thread's tasks are cancelled at the end; there is nothing in that for a person to read.
+        with suppress(asyncio.CancelledError):
+            super().run()
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
