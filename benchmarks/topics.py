@@ -89,7 +89,8 @@ class Topics:
     def ends(self, topic: str) -> dict[int, int]:
         """Return partition -> end offset.
 
-        A new topic is known a moment before its partitions are, and these before they have a leader: that is waited out.
+        A new topic is known a moment before its partitions are, and these before they have a leader: both is waited
+        for.
         """
         limit_s = time.monotonic() + REQUEST_TIMEOUT_S
         while True:

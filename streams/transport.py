@@ -32,6 +32,7 @@ LEAST_BATCHES_PER_POLL = 16
 LEAST_RECORDS_PER_POLL = 2048  # polls are spaced: few small ones would cap the rate
 FETCH_MAX_WAIT_MS = 250
 POLL_INTERVAL_S = 0.002
+FEW_RECORDS = 32  # after a poll of more the next one need not wait: it will be worth its hops
 HEARTBEATS_PER_SESSION = 3
 PRODUCE_BATCH_BYTES = 512 << 10
 PRODUCE_REQUEST_BYTES = 8 << 20
@@ -264,7 +265,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if early_s > 0:
             await asyncio.sleep(early_s)
         records = await super()._fetch_records(*args, **kwargs)
-        self._polled_at = time.monotonic()
+        few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
+        self._polled_at = time.monotonic() if few else 0.0
         return records
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
