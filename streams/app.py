@@ -13,7 +13,6 @@ from streams.transport import Scheduler, Transport
 
 # Polls between Faust's fetcher and the runner; the runner's own queue is counted in records.
 BUFFERED_POLLS = 4
-MAX_POLL_INTERVAL_S = 24 * 3600.0
 
 
 class App(faust.App):
@@ -44,11 +43,6 @@ def create_app(settings: Settings, group: str, input_topic: str, runner: Runner,
         broker_commit_interval=settings.worker.commit_interval_s,
         broker_request_timeout=max(settings.kafka.request_timeout_s, settings.worker.session_timeout_s),
         broker_session_timeout=settings.worker.session_timeout_s,
-        broker_heartbeat_interval=settings.worker.session_timeout_s / 3,
-        # The fetcher polls while a slow model computes, but waits while the queue is full: that must not cost the
-        # membership. A stalled partition is the watchdog's business.
-        broker_max_poll_interval=MAX_POLL_INTERVAL_S,
-        consumer_auto_offset_reset="earliest",
     )
     transport = Transport(app.conf.broker_consumer, app)
     transport.settings, transport.flow = settings, runner

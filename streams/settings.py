@@ -118,6 +118,10 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http_host: str = "127.0.0.1"
     http_port: int = 8080
 
+    def group_of(self, pipeline: str) -> str:
+        """The consumer group of a pipeline's workers."""
+        return self.group or f"headrace-{pipeline}"
+
 
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dynamic batching, with Triton's meanings."""

@@ -34,8 +34,7 @@ FETCH_MAX_WAIT_MS = 250
 POLL_INTERVAL_S = 0.002
 FEW_RECORDS = 32  # after a poll of more the next one need not wait: it will be worth its hops
 HEARTBEATS_PER_SESSION = 3
-PRODUCE_BATCH_BYTES = 512 << 10
-PRODUCE_REQUEST_BYTES = 8 << 20
+MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 
 class Flow(Protocol):
@@ -295,7 +294,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(worker.session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
             # Others wait this long for a member that drains: above the drain, below anybody's patience.
             rebalance_timeout_ms=int((worker.drain_timeout_s + worker.session_timeout_s) * 1000),
-            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            # The fetch loop waits while the queue is full: that must not cost the membership. A stalled partition is
+            # the watchdog's business.
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
         )
 
@@ -320,8 +321,6 @@ class Producer(driver.Producer):
             "acks": "all",
             "enable_idempotence": True,
             "linger_ms": 0,
-            "max_batch_size": PRODUCE_BATCH_BYTES,
-            "max_request_size": PRODUCE_REQUEST_BYTES,
         }
 
     def _settings_auth(self) -> Mapping[str, Any]:

@@ -51,7 +51,7 @@ class Worker:
     def __init__(self, settings: Settings, pipeline: Any, clock: Clock | None = None) -> None:
         self.settings = settings
         self.pipeline = PIPELINES[pipeline].build(settings) if isinstance(pipeline, str) else pipeline
-        self.group = settings.worker.group or f"headrace-{self.pipeline.name}"
+        self.group = settings.worker.group_of(self.pipeline.name)
         self.clock = clock or SystemClock()
         self.health = Health()
         self.telemetry = Telemetry(self.pipeline.name)

@@ -48,7 +48,7 @@ class Domain:
 
     def group(self, settings: Settings) -> str:
         """Its consumer group."""
-        return settings.worker.group or f"headrace-{self.name}"
+        return settings.worker.group_of(self.name)
 
     def topics(self, settings: Settings) -> list[Topic]:
         """Its topics, the input first."""
