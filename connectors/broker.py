@@ -113,7 +113,7 @@ class Broker:
             self._check_port()
             jars = kafka_runtime.classpath((self.settings.jars or self._home.root / "jars").absolute(), tell)
             kafka = KafkaJava(self._home, kafka_runtime.java(), jars, self.settings.heap)
-            self._home.clear_last_run()
+            self._home.prepare_run()
             if not self._home.is_formatted():
                 tell("formatting the data folder")
                 kafka.format()

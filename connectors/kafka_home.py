@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,27 +99,37 @@ class BrokerHome:
         return self.root / "broker.json"
 
     def make(self) -> None:
-        """Make the folder.
+        """Make the folder itself, which several processes may do at once.
 
         Raises:
-            HomeNotWritableError: it cannot be made or written.
+            HomeNotWritableError: it cannot be made.
         """
-        try:
-            for folder in (self.root, self.root / "logs", self.root / "tmp"):
-                folder.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    def prepare_run(self) -> None:
+        """Set the last run's log aside, drop what a killed broker left unpacked; for the holder of the folder's lock.
+
+        Raises:
+            HomeNotWritableError: the folder cannot be written.
+        """
+        shutil.rmtree(self.root / "tmp", ignore_errors=True)
+        with self._writing():
+            for folder in (self.root / "logs", self.root / "tmp"):
+                folder.mkdir(exist_ok=True)
+            if self.server_log.exists():
+                self.server_log.replace(self.server_log.with_name("server.previous.log"))
             (self.root / "log4j2.properties").write_text(_LOG4J)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise HomeNotWritableError(
                 f"cannot write the embedded broker's folder {str(self.root)!r}: {error.strerror}; "
                 "choose another with --home"
             ) from error
-
-    def clear_last_run(self) -> None:
-        """Set the last run's log aside, and drop what a killed broker left unpacked."""
-        if self.server_log.exists():
-            self.server_log.replace(self.server_log.with_name("server.previous.log"))
-        shutil.rmtree(self.root / "tmp", ignore_errors=True)
-        self.make()
 
     def write_properties(self, name: str, data: str, port: int, controller_port: int, extra: Mapping[str, str]) -> None:
         """Write the server properties `name` for log folder `data`; `extra` wins over what is set here."""

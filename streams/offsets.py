@@ -70,6 +70,10 @@ class LowWaterMarks:
         """Batches delivered and not yet below the mark."""
         return len(self._queues.get(partition, ()))
 
+    def settled(self) -> bool:
+        """Whether no batch at all is in flight."""
+        return not any(self._queues.values())
+
     def reset(self, partitions: Iterable[Hashable] | None = None) -> None:
         """Forget `partitions` (default: all): they are delivered again from their committed offset, or elsewhere."""
         for partition in list(self._queues) if partitions is None else partitions:

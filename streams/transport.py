@@ -1,26 +1,23 @@
 """Faust's Kafka transport, made to hand record batches to agents and to commit a contiguous low-water mark.
 
 Everything hangs on Faust's own extension points: the consumer's scheduler decides what one message is, the consumer
-decides what an acknowledgement and a committable offset are, the consumer thread builds the client.
+decides what an acknowledgement and a committable offset are, its "thread" builds the client.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, cast
 
-import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
-from mode.threads import WorkerThread
 
 from streams.fetching import fetch_record_batches
 from streams.offsets import Flight, LowWaterMarks
@@ -29,10 +26,10 @@ from streams.settings import Settings
 from streams.watchdog import PartitionView
 
 LEAST_BATCHES_PER_POLL = 16
-LEAST_RECORDS_PER_POLL = 2048  # polls are spaced: few small ones would cap the rate
+LEAST_RECORDS_PER_POLL = 2048
 FETCH_MAX_WAIT_MS = 250
-POLL_INTERVAL_S = 0.002
-FEW_RECORDS = 32  # after a poll of more the next one need not wait: it will be worth its hops
+FEW_RECORDS = 256  # a poll of fewer has cost more than they have
+SETTLE_S = 0.005
 HEARTBEATS_PER_SESSION = 3
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
@@ -102,6 +99,8 @@ class Consumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks = LowWaterMarks()
+        self.settled = asyncio.Event()  # nothing is in flight
+        self.settled.set()
         self._draining = False
         self._read_offset = _NoReadOffsets()
         self._deliver_to_agent = self.callback
@@ -116,6 +115,7 @@ class Consumer(driver.Consumer):
         # Flights begin here and not in _to_message, whose message may still be dropped.
         for received in message.value:
             received.flight = self.marks.begin(received.tp, received.value.next_offset)
+        self.settled.clear()
         await self._deliver_to_agent(message)
 
     def _to_message(self, tp: TP, poll: list[Received]) -> ConsumerMessage:
@@ -143,6 +143,8 @@ class Consumer(driver.Consumer):
     def ack(self, received: Received) -> bool:
         """Everything that the batch became is written. Faust itself acknowledges nothing: its streams are `noack`."""
         self.marks.finish(received.tp, received.flight)
+        if self.marks.settled():
+            self.settled.set()
         return True
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -224,48 +226,47 @@ class Consumer(driver.Consumer):
         self.marks.reset(revoked)
         self._flow.revoked(frozenset(tp.partition for tp in revoked))
 
-    def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
+    def _new_consumer_thread(self) -> GroupClient:
+        return GroupClient(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
 
 
-class DaemonThread(WorkerThread):
-    """Never keeps the process from ending: without the worker, its heartbeats would only hold the partitions."""
+class GroupClient(driver.AIOKafkaConsumerThread):
+    """The group's client, on the worker's own event loop.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.daemon = True
+    Faust gives it a thread, so that heartbeats survive an agent that computes. Here nothing computes on the loop, and
+    each poll would cost hops between threads that wait for each other's GIL.
+    """
 
-    def run(self) -> None:
-        # Without a broker the thread's tasks are cancelled at the end; there is nothing in that for a person to read.
-        with suppress(asyncio.CancelledError):
-            super().run()
+    _few = False
+    _serving: asyncio.Task[None]
 
+    async def start(self) -> None:
+        self._thread_started.set()
+        self._thread_running = asyncio.get_running_loop().create_future()
+        self._serving = asyncio.create_task(self._serve())
+        await self._thread_running
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread with the group's client: heartbeats go on there whatever the worker computes."""
-
-    Worker = DaemonThread
-
-    _polled_at = 0.0
+    async def _gather_remaining_tasks(self) -> None:
+        """Nothing: the loop's other tasks are not this service's to cancel."""
 
     async def on_start(self) -> None:
         await super().on_start()
         fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
-        # Straight to the other loop: Faust's queue for such calls costs three more hops.
+        # Not through Faust's queue for calls into the thread: three hops that a poll can do without.
         consumer = self._ensure_consumer()
-        polling = self._fetch_records(consumer, active_partitions, timeout, consumer._max_poll_records)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(polling, self.thread_loop))
+        return await self._fetch_records(consumer, active_partitions, timeout, consumer._max_poll_records)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        # A stream of single records would else be a stream of polls, each with its hops between threads.
-        early_s = self._polled_at + POLL_INTERVAL_S - time.monotonic()
-        if early_s > 0:
-            await asyncio.sleep(early_s)
+        # Polling as soon as a record is there would make a poll, a micro-batch and a write of each. While what the last
+        # poll brought is on its way, more come; but a write that takes long must not hold up the next.
+        if self._few:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await self.consumer.settled.wait()
         records = await super()._fetch_records(*args, **kwargs)
-        few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
-        self._polled_at = time.monotonic() if few else 0.0
+        self._few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
         return records
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:

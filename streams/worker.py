@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # The compute thread hands the GIL over this often: with CPython's 5 ms the event loop would wait that long for a turn.
 SWITCH_INTERVAL_S = 0.0005
-GC_YOUNG_OBJECTS = 200_000
+GC_YOUNG_OBJECTS = 20_000
 LOOK_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 20.0
 HOPELESS_STOP_S = 3.0
@@ -116,6 +116,7 @@ class Worker:
     def _warm_up(self) -> None:
         encoding.warm_up()
         self.pipeline.warm_up()
+        gc.freeze()  # what is loaded by now stays: the collector need not walk it again
 
     async def _run_app(self, app: App) -> None:
         tasks: set[asyncio.Task[Any]] = {asyncio.create_task(self._stop.wait()), asyncio.create_task(self._serve(app))}
