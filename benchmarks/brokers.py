@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from connectors.broker import Broker, BrokerSettings
@@ -12,11 +12,16 @@ from connectors.kafka_port import free_port
 
 
 @contextlib.contextmanager
-def broker(bootstrap: str | None, said: Callable[[str], None]) -> Iterator[str]:
+def broker(
+    bootstrap: str | None, said: Callable[[str], None], properties: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Yield a broker's address (host:port); without one given, start one in a folder that is deleted at the end.
 
     Kafka's jars are those of the default home, so they are fetched once for all runs from one folder. The broker is
     owned: it ends with this process, even when that is killed.
+
+    Args:
+        properties: further server properties of one that is started.
 
     Raises:
         ConnectorError: the embedded broker could not be started.
@@ -26,7 +31,12 @@ def broker(bootstrap: str | None, said: Callable[[str], None]) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="headrace-bench-kafka-") as folder:
         settings = BrokerSettings(
-            home=Path(folder), port=free_port(), heap="1g", owned=True, jars=BrokerSettings().home / "jars"
+            home=Path(folder),
+            port=free_port(),
+            heap="1g",
+            owned=True,
+            jars=BrokerSettings().home / "jars",
+            properties=properties or {},
         )
         embedded = Broker(settings)
         try:

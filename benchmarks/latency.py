@@ -109,18 +109,18 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
         model = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-bench-"))) / "model.onnx"
         write_network(model)
         topics = stack.enter_context(Topics(bootstrap))
-        sender = stack.enter_context(_probe("send", bootstrap))
-        reader = stack.enter_context(_probe("read", bootstrap))
-        _warm_broker(plan, topics, sender, reader, said)
+        sender = stack.enter_context(probe("send", bootstrap))
+        reader = stack.enter_context(probe("read", bootstrap))
+        warm_broker(plan, topics, sender, reader, said)
         _rehearse(plan, topics, sender, reader, model, said)
         for number in range(plan.rounds):
             for echo in plan.echoes if number % 2 == 0 else reversed(plan.echoes):
                 label = f"round {number + 1} of {plan.rounds}, {echo.name}"
                 source, sink = (topics.create(f"{echo.name}.{number}.{end}") for end in ("in", "out"))
                 try:
-                    with _echoing(echo, topics, source, sink, model):
+                    with echoing(echo, topics, source, sink, model):
                         for rate in plan.rates:
-                            latencies = _measure(plan, rate, topics, source, sink, sender, reader)
+                            latencies = measure(plan, rate, topics, source, sink, sender, reader)
                             outcome.measurements[rate][echo.name].append(latencies)
                             said(f"{label}, {rate:,}/s: p50 {latencies.p50_ms:.1f} ms, p99 {latencies.p99_ms:.1f} ms")
                             _drain(topics, source, sink)
@@ -130,11 +130,11 @@ def run(plan: Plan, bootstrap: str, said: Callable[[str], None]) -> Outcome:
     return outcome
 
 
-def _warm_broker(plan: Plan, topics: Topics, sender: Child, reader: Child, said: Callable[[str], None]) -> None:
+def warm_broker(plan: Plan, topics: Topics, sender: Child, reader: Child, said: Callable[[str], None]) -> None:
     """Send straight to the reader: a broker's first seconds are slow, and would all be the first contender's."""
     topic, rate = topics.create("direct"), max(plan.rates)
     brief = dataclasses.replace(plan, warm_up_s=1.0, measured_s=3.0)
-    floor = _measure(brief, rate, topics, topic, topic, sender, reader)
+    floor = measure(brief, rate, topics, topic, topic, sender, reader)
     said(f"without a contender, {rate:,}/s: p50 {floor.p50_ms:.1f} ms, p99 {floor.p99_ms:.1f} ms")
 
 
@@ -147,26 +147,27 @@ def _rehearse(
         said(f"rehearsing {echo.name}")
         source, sink = (topics.create(f"{echo.name}.rehearsal.{end}") for end in ("in", "out"))
         # A contender that fails here fails again where it is measured, and is reported there.
-        with contextlib.suppress(ChildError, KafkaException, TimeoutError), _echoing(echo, topics, source, sink, model):
-            _measure(brief, max(plan.rates), topics, source, sink, sender, reader)
+        with contextlib.suppress(ChildError, KafkaException, TimeoutError), echoing(echo, topics, source, sink, model):
+            measure(brief, max(plan.rates), topics, source, sink, sender, reader)
 
 
-def _probe(role: str, bootstrap: str) -> contextlib.AbstractContextManager[Child]:
+def probe(role: str, bootstrap: str) -> contextlib.AbstractContextManager[Child]:
+    """Start the process that sends on schedule (`send`), or the subscriber (`read`)."""
     return started(f"probe {role}", ("-m", "benchmarks.probe", role, bootstrap), piped_input=True)
 
 
 @contextlib.contextmanager
-def _echoing(echo: Echo, topics: Topics, source: str, sink: str, model: Path) -> Iterator[None]:
-    """Keep a contender running inside the block, which begins when it has answered events of all partitions."""
+def echoing(echo: Echo, topics: Topics, source: str, sink: str, model: Path, pings: int = PINGS) -> Iterator[None]:
+    """Keep a contender running inside the block, which begins when it has answered so many events."""
     options = ("--bootstrap", topics.bootstrap, "--input", source, "--output", sink, "--model", str(model))
-    topics.fill(source, (transaction(index, AMOUNT, b"0") for index in range(PINGS)))
+    topics.fill(source, (transaction(index, AMOUNT, b"0") for index in range(pings)))
     with started(echo.name, (*echo.command, *options), scratch=model.parent) as child:
         limit_s = time.monotonic() + START_LIMIT_S
-        while topics.size(sink) < PINGS:
+        while topics.committed(sink) < pings:
             if not child.running:
                 raise child.failure("ended before its first outputs")
             if time.monotonic() > limit_s:
-                raise child.failure(f"had not answered {PINGS} events after {START_LIMIT_S:.0f} s")
+                raise child.failure(f"had not answered {pings} events after {START_LIMIT_S:.0f} s")
             time.sleep(0.1)
         try:
             yield
@@ -176,7 +177,12 @@ def _echoing(echo: Echo, topics: Topics, source: str, sink: str, model: Path) ->
             raise
 
 
-def _measure(plan: Plan, rate: int, topics: Topics, source: str, sink: str, sender: Child, reader: Child) -> Latencies:
+def measure(plan: Plan, rate: int, topics: Topics, source: str, sink: str, sender: Child, reader: Child) -> Latencies:
+    """Send at a rate for the plan's warm-up and measured span, and return what the subscriber saw.
+
+    Raises:
+        ChildError: no output came.
+    """
     offsets = [end for _, end in sorted(topics.ends(sink).items())]
     start_ns = time.monotonic_ns() + int(LEAD_S * NS_PER_S)
     count = int(rate * (plan.warm_up_s + plan.measured_s))
@@ -197,7 +203,7 @@ def _measure(plan: Plan, rate: int, topics: Topics, source: str, sink: str, send
 def _drain(topics: Topics, source: str, sink: str) -> None:
     """Wait until what was sent has come out, so that one rate's backlog is not the next one's latency."""
     limit_s = time.monotonic() + DRAIN_LIMIT_S
-    while (left := topics.size(source) - topics.size(sink)) > 0:
+    while (left := topics.size(source) - topics.committed(sink)) > 0:
         if time.monotonic() > limit_s:
             raise TimeoutError(f"draining {source}: expected as many outputs as inputs, {left} are still missing")
         time.sleep(0.1)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -29,14 +29,20 @@ class Child:
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], *, piped_input: bool = False, scratch: Path | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        piped_input: bool = False,
+        scratch: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop(); a pipe could fill up
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=None if scratch is None else {**os.environ, "TMPDIR": str(scratch)},
+            env={**(os.environ if environment is None else environment), **_temporary(scratch)},
             stdin=subprocess.PIPE if piped_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -45,8 +51,19 @@ class Child:
         )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """All that it has written to stderr so far."""
+        size = os.fstat(self._stderr.fileno()).st_size
+        # At an offset: the child writes where this very file stands, and to seek would move it.
+        return os.pread(self._stderr.fileno(), size, 0).decode(errors="replace")
 
     def finish(self, limit_s: float) -> str:
         """Wait for the end and return its stdout.
@@ -80,8 +97,7 @@ class Child:
 
     def failure(self, what: str) -> ChildError:
         """Return the error that says what happened to this child, with the tail of its stderr."""
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
+        lines = self.said.splitlines()[-TAIL_LINES:]
         return ChildError("\n  ".join([f"{self.name} {what}", *lines]))
 
     def stop(self) -> None:
@@ -96,6 +112,10 @@ class Child:
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal, and nothing to its children; one that has ended gets none."""
+        self._process.send_signal(number)
 
     def _signal_group(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -133,6 +153,10 @@ def exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _temporary(scratch: Path | None) -> dict[str, str]:
+    return {} if scratch is None else {"TMPDIR": str(scratch)}
 
 
 def _pipe(stream: IO[str] | None) -> IO[str]:

@@ -16,11 +16,12 @@ from benchmarks.processes import started
 from benchmarks.topics import PARTITIONS, Topics
 from models.fraud.blocks import DAY_MS
 from models.fraud.history import CardHistory
-from streams.emitter import Emitter, Letters, settle
+from streams.emitter import Emitter, Letters
 from streams.records import Outbox, Outgoing
 
 FIRST_EVENT_TIME_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 SLICE = 20_000
+WRITE_TIMEOUT_S = 60.0
 LETTERS_ON_THE_WAY = 8
 RUN_LIMIT_S = 300.0
 
@@ -79,17 +80,18 @@ def run(sizes: tuple[int, ...], transactions: int, bootstrap: str, said: Callabl
 async def _fill(bootstrap: str, topic: str, cards: int, transactions: int) -> None:
     """The changelog as compaction leaves it: each block of each card once."""
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True) as producer:
-        emitter, on_the_way = Emitter(producer), []
+        emitter, on_the_way = Emitter(producer, WRITE_TIMEOUT_S), []
         for partition in range(PARTITIONS):
             keys, values = await asyncio.to_thread(_changelog, partition, cards, transactions)
             for start in range(0, len(keys), SLICE):
                 outgoing = Outgoing(topic, keys[start : start + SLICE], values[start : start + SLICE])
                 letters = Letters(Outbox(partition, [outgoing]), FIRST_EVENT_TIME_MS)
-                on_the_way.append(await emitter.send(letters, lambda: True) or [])
+                if (sent := await emitter.send(letters, lambda: True)) is not None:
+                    on_the_way.append(sent)
                 if len(on_the_way) >= LETTERS_ON_THE_WAY:
-                    await settle(partition, on_the_way.pop(0))
+                    await on_the_way.pop(0).written()
         for sent in on_the_way:
-            await settle(PARTITIONS - 1, sent)
+            await sent.written()
 
 
 def _changelog(partition: int, cards: int, transactions: int) -> tuple[list[bytes], list[bytes | None]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from types import TracebackType
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 4
 REQUEST_TIMEOUT_S = 15.0
+READ_LIMIT_S = 60.0
 _QUIET = {"log_level": 0}  # a broker that is gone raises here; librdkafka would also write about it, again and again
 _POLL_EVERY = 4_096  # records between two looks at the delivery reports while filling
 
@@ -27,7 +29,7 @@ class Topics:
         self._prefix = f"headrace-bench-{secrets.token_hex(3)}"
         self._admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
         self._offsets = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{self._prefix}.offsets", **_QUIET})
-        self._made: list[str] = []
+        self._made: dict[str, int] = {}  # topic -> partitions
 
     def __enter__(self) -> Topics:
         return self
@@ -42,16 +44,16 @@ class Topics:
             for outcome in self._admin.delete_topics(left, request_timeout=REQUEST_TIMEOUT_S).values():
                 outcome.exception()  # what is left behind is a named throw-away topic: no reason to hide the results
 
-    def create(self, name: str) -> str:
-        """Create a topic with four partitions and return its full name.
+    def create(self, name: str, partitions: int = PARTITIONS, config: Mapping[str, str] | None = None) -> str:
+        """Create a topic and return its full name.
 
         Raises:
             KafkaException: the broker is not there or refuses.
         """
         topic = f"{self._prefix}.{name}"
-        new = NewTopic(topic, PARTITIONS, 1)
+        new = NewTopic(topic, partitions, 1, config=dict(config or {}))
         self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[topic].result()
-        self._made.append(topic)
+        self._made[topic] = partitions
         self.ends(topic)
         return topic
 
@@ -83,8 +85,42 @@ class Topics:
         return count
 
     def size(self, topic: str) -> int:
-        """Return the number of records that were ever written to a topic, by its end offsets."""
+        """Return the number of records that were ever written to a topic, by its end offsets.
+
+        Those count the markers and aborted records of transactions, too: see `committed`.
+        """
         return sum(self.ends(topic).values())
+
+    def committed(self, topic: str) -> int:
+        """Return the number of records that a `read_committed` subscriber finds in a topic now, by reading them all.
+
+        Raises:
+            TimeoutError: the broker did not send all of them in time.
+        """
+        settings = {
+            "bootstrap.servers": self.bootstrap,
+            "group.id": f"{self._prefix}.reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 10,
+            **_QUIET,
+        }
+        count, unread, limit_s = 0, set(self.ends(topic)), time.monotonic() + READ_LIMIT_S
+        with closing(Consumer(settings)) as consumer:
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in unread])
+            while unread:
+                if time.monotonic() > limit_s:
+                    raise TimeoutError(
+                        f"counting {topic}: partitions {sorted(unread)} not read in {READ_LIMIT_S:.0f} s"
+                    )
+                for message in consumer.consume(_POLL_EVERY, 0.1):
+                    error = message.error()
+                    if error is None:
+                        count += 1
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        unread.discard(message.partition())
+        return count
 
     def ends(self, topic: str) -> dict[int, int]:
         """Return partition -> end offset.
@@ -95,7 +131,7 @@ class Topics:
         limit_s = time.monotonic() + REQUEST_TIMEOUT_S
         while True:
             try:
-                return {partition: self._end(topic, partition) for partition in range(PARTITIONS)}
+                return {partition: self._end(topic, partition) for partition in range(self._made[topic])}
             except KafkaException:
                 if time.monotonic() > limit_s:
                     raise

@@ -30,6 +30,7 @@ _LENGTH_FROM = 12  # the length counts what follows it
 _CRC_FROM = _HEAD.size
 _MAGIC = 2
 _GZIP = 1
+_TRANSACTIONAL = 0x10
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
@@ -42,13 +43,17 @@ class EncodedBatch:
     """A finished record batch, with the methods of aiokafka's `BatchBuilder` that a producer calls.
 
     The producer id, epoch and sequence are known only when the client sends; they are written in then.
+
+    Attributes:
+        transactional: whether it is part of its producer's transaction; to be set before it is sent.
     """
 
     def __init__(self, buffer: bytearray, count: int, timestamp_ms: int, compressed: bool = False) -> None:
         self._buffer = buffer
         self._count = count
         self._timestamp_ms = timestamp_ms
-        self._attributes = _GZIP if compressed else 0
+        self.transactional = False
+        self._compressed = compressed
         self._producer = (-1, -1, -1)
         self._built = False
 
@@ -78,7 +83,8 @@ class EncodedBatch:
     def _build(self) -> bytearray:
         if not self._built:
             buffer, time, last = self._buffer, self._timestamp_ms, self._count - 1
-            _TAIL.pack_into(buffer, _CRC_FROM, self._attributes, last, time, time, *self._producer, self._count)
+            attributes = _GZIP * self._compressed | _TRANSACTIONAL * self.transactional
+            _TAIL.pack_into(buffer, _CRC_FROM, attributes, last, time, time, *self._producer, self._count)
             crc = calc_crc32c(memoryview(buffer)[_CRC_FROM:])
             _HEAD.pack_into(buffer, 0, 0, len(buffer) - _LENGTH_FROM, -1, _MAGIC, crc)
             self._built = True

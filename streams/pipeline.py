@@ -267,7 +267,13 @@ class Processor(Generic[C]):
 
     def _outbox(self, work: _Work[C], values: list[bytes]) -> Outbox:
         batch, pipeline = work.batch, self.pipeline
-        outbox = Outbox(batch.partition, outputs=len(values))
+        outbox = Outbox(
+            batch.partition,
+            outputs=len(values),
+            records=len(batch),
+            first_offset=batch.offsets[0],
+            next_offset=batch.next_offset,
+        )
         if work.poison:
             outbox.poison = dict(Counter((error.stage, error.kind) for error in work.poison.values()))
             outbox.add(

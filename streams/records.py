@@ -78,11 +78,18 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Outbox:
-    """All that one record batch has become. Its input may be committed once every write is acknowledged."""
+    """All that one record batch has become. Its input may be committed once every write is acknowledged.
+
+    Args:
+        records, first_offset, next_offset: of the record batch.
+    """
 
     partition: int
     outgoing: list[Outgoing] = field(default_factory=list)
     outputs: int = 0
+    records: int = 0
+    first_offset: int = 0
+    next_offset: int = 0
     poison: dict[tuple[str, str], int] = field(default_factory=dict)  # (stage, error type) -> dead letters
 
     def add(self, outgoing: Outgoing) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
-from streams.emitter import Acknowledgement, Emitter, Letters, settle
+from streams.emitter import Letters, Sender, Sent
 from streams.pipeline import Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
@@ -54,14 +54,14 @@ class _Job:
     letters: Sequence[Letters]
 
 
-_Sent = tuple[Delivery, Letters, list[Acknowledgement]]
+_Sent = tuple[Delivery, Letters, Sent]
 
 
 class Runner:
     """Drives a processor from deliveries to acknowledgements; implements `transport.Flow`.
 
-    Delivery is at least once: a batch is acknowledged after the broker has acknowledged every write that it became. A
-    batch whose partition was revoked meanwhile is neither produced nor acknowledged. Belongs to one event loop.
+    A batch is acknowledged after the emitter has committed everything that it became. A batch whose partition was
+    revoked meanwhile is neither produced nor acknowledged. Belongs to one event loop.
 
     Args:
         processor: the pipeline.
@@ -89,6 +89,7 @@ class Runner:
         self._idle.set()
         self._draining = False
         self._failed = False
+        self._emitter: Sender | None = None
 
     async def offer(self, message: Any, consumer: Acknowledger) -> None:
         """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
@@ -96,12 +97,13 @@ class Runner:
             await self._batcher.put(Delivery(message.value, message, self._clock.monotonic()))
             self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
 
-    async def run(self, consumer: Acknowledger, emitter: Emitter) -> None:
+    async def run(self, consumer: Acknowledger, emitter: Sender) -> None:
         """Until cancelled, or until something makes going on wrong.
 
         Raises:
             ExceptionGroup: of PipelineStopped, ProduceError or what else a stage could not handle.
         """
+        self._emitter = emitter
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._compute_all(consumer))
@@ -139,32 +141,40 @@ class Runner:
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "pack")
         return letters
 
-    async def _emit_all(self, consumer: Acknowledger, emitter: Emitter, tasks: asyncio.TaskGroup) -> None:
+    async def _emit_all(self, consumer: Acknowledger, emitter: Sender, tasks: asyncio.TaskGroup) -> None:
         while True:
             job = await self._computed.get()
             started = self._clock.monotonic()
             sent: list[_Sent] = []
             for delivery, letters in zip(job.deliveries, job.letters, strict=True):
-                acknowledgements = await emitter.send(letters, partial(consumer.is_alive, delivery.message))
-                if acknowledgements is None:
-                    self._telemetry.add("headrace_records_discarded_total", len(delivery))
+                handed_over = await emitter.send(letters, partial(consumer.is_alive, delivery.message))
+                if handed_over is None:
+                    self._lost(delivery, consumer)
                 else:
-                    sent.append((delivery, letters, acknowledgements))
-            tasks.create_task(self._settle(job, sent, consumer, started))
+                    sent.append((delivery, letters, handed_over))
+            tasks.create_task(self._settle(job, sent, consumer, emitter.alone, started))
 
-    async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, started: float) -> None:
+    async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, alone: bool, started: float) -> None:
         state = self._processor.state
-        for delivery, letters, acknowledgements in sent:
-            partition = delivery.batch.partition
-            timeout_s = self._settings.worker.broker_timeout_s
-            for topic, offset, count in await settle(partition, acknowledgements, timeout_s):
+        for delivery, _, handed_over in sent:
+            for topic, offset, count in await handed_over.written() or ():
                 if state is not None and topic == state.topic and consumer.is_alive(delivery.message):
-                    state.wrote(partition, offset, count)
-            consumer.ack(delivery.message)
-            self._telemetry.acknowledged(delivery.batch, letters.outputs, letters.poison, self._clock.time())
+                    state.wrote(delivery.batch.partition, offset, count, alone)
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "produce")
-        self._end(job.deliveries)
         self._slots.release()
+        for delivery, letters, handed_over in sent:
+            if await handed_over.committed():
+                consumer.ack(delivery.message)
+                self._telemetry.acknowledged(delivery.batch, letters.outputs, letters.poison, self._clock.time())
+            else:
+                self._lost(delivery, consumer)
+        self._end(job.deliveries)
+
+    def _lost(self, delivery: Delivery, consumer: Acknowledger) -> None:
+        """Its partition is, or soon will be, somebody else's; state that it changed was never written."""
+        self._telemetry.add("headrace_records_discarded_total", len(delivery))
+        if self._processor.state is not None and consumer.is_alive(delivery.message):
+            self._processor.state.discard(delivery.batch.partition)
 
     def _begin(self, deliveries: Sequence[Delivery]) -> None:
         self._busy.update(each.batch.partition for each in deliveries)
@@ -177,6 +187,8 @@ class Runner:
             self._idle.set()
 
     async def _wait_idle(self) -> bool:
+        if self._emitter is not None:
+            self._emitter.flush()
         try:
             async with asyncio.timeout(self._settings.worker.drain_timeout_s):
                 await self._idle.wait()
@@ -202,4 +214,6 @@ class Runner:
         for partition in partitions & self._busy.keys():
             if state is not None:
                 state.discard(partition)
+        if self._emitter is not None:
+            self._emitter.revoked(partitions)
         self._draining = False

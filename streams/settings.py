@@ -110,7 +110,11 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slot: str | None = None  # a stable name per worker makes a restart keep its partitions (static membership)
     session_timeout_s: float = 8.0  # a killed worker's partitions move after this; its own restart waits no longer
     drain_timeout_s: float = 5.0  # how long a rebalance waits for batches in flight before it discards them
-    commit_interval_s: float = 0.3
+    processing_guarantee: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    commit_interval_s: float = 0.3  # at_least_once: how often finished offsets are committed
+    transaction_interval_s: float = 0.1  # exactly_once: how long outputs wait to become visible together
+    transaction_max_records: int = 50_000  # exactly_once: a transaction of this many input records ends earlier
+    transaction_timeout_s: float = 60.0  # exactly_once: the broker aborts what is open for longer
     in_flight: int = 8  # micro-batches that may wait for acknowledgement while the next are computed
     stall_timeout_s: float = 45.0  # readiness turns 503 after this without progress; the process exits after twice it
     broker_timeout_s: float = 45.0  # a broker that is away for longer ends the worker with a non-zero exit
@@ -167,6 +171,9 @@ _POSITIVE = (
     "worker.session_timeout_s",
     "worker.drain_timeout_s",
     "worker.commit_interval_s",
+    "worker.transaction_interval_s",
+    "worker.transaction_max_records",
+    "worker.transaction_timeout_s",
     "worker.in_flight",
     "worker.stall_timeout_s",
     "worker.broker_timeout_s",

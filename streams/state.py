@@ -106,10 +106,18 @@ class KeyedState:
         self._stores.pop(partition, None)
         self._positions.pop(partition, None)
 
-    def wrote(self, partition: int, base_offset: int, count: int) -> None:
-        """`count` changelog records of ours were acknowledged at `base_offset`."""
+    def wrote(self, partition: int, base_offset: int, count: int, alone: bool = False) -> None:
+        """`count` changelog records of ours were acknowledged at `base_offset`.
+
+        Args:
+            alone: nobody else can have written since the restore: a gap holds transaction markers only.
+        """
         position = self._positions.get(partition)
-        if position is not None:
+        if position is None:
+            return
+        if alone:
+            position.offset = max(position.offset, base_offset + count)
+        else:
             position.wrote(base_offset, count)
 
     async def restore(

@@ -55,6 +55,9 @@ METRICS: Mapping[str, Metric] = {
     "headrace_lag_seconds": Metric(
         "gauge", "Age of the last processed record while there are records behind it.", ("partition",)
     ),
+    "headrace_transactions_total": Metric(
+        "counter", "Transactions of exactly_once: committed, aborted, or fenced by the next owner.", ("outcome",)
+    ),
     "headrace_rebalances_total": Metric("counter", "Assignments received."),
     "headrace_assigned_partitions": Metric("gauge", "Partitions assigned now."),
     "headrace_restored_records_total": Metric("counter", "Changelog records read back."),

@@ -270,6 +270,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         return records
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        if self.transport.settings.worker.processing_guarantee == "exactly_once":
+            return True  # they were part of the transactions
         # A topic that was deleted: aiokafka would try again until the commit lands on a new topic of that name, whose
         # records below it would never be read.
         there = self._ensure_consumer()._client.cluster.partitions_for_topic

@@ -17,7 +17,7 @@ from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
 from streams.compute import ComputeThread
 from streams.deadletter import DeadLetterGuard
-from streams.emitter import Emitter
+from streams.emitter import Emitter, Sender
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.health import Health, HealthServer
 from streams.pipeline import Processor
@@ -27,6 +27,7 @@ from streams.runner import Runner
 from streams.settings import Settings
 from streams.state import KeyedState
 from streams.telemetry import Telemetry
+from streams.transactions import TransactionalEmitter
 from streams.watchdog import PartitionView, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Worker:
         processor = Processor(self.pipeline, self.state, DeadLetterGuard(settings.dead_letter), self.clock)
         self.runner = Runner(processor, self._compute, settings, self.telemetry, self.clock)
         self.app: App | None = None
+        self._transactions: TransactionalEmitter | None = None
         self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
         self._stop = asyncio.Event()
         self._contact_at = self.clock.monotonic()
@@ -87,6 +89,10 @@ class Worker:
             self.pipeline.input_topic, self.pipeline.output_topic, self.group, state=self.state is not None
         )
         partitions = await topics.prepare(self.settings.kafka, wanted)
+        if self.settings.worker.processing_guarantee == "exactly_once":
+            self._transactions = TransactionalEmitter(
+                self.settings, self.group, self.pipeline.input_topic, self.telemetry, self.clock
+            )
         await self._server.start()
         try:
             self.health.set("starting", "loading and compiling")
@@ -94,8 +100,9 @@ class Worker:
             tables = state_manager(self._restore, self._flowing)
             self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, tables)
             logger.info(
-                "worker %s: group %s, %s (%d partitions) -> %s, model %s on %s, metrics and health on http://%s:%d",
+                "worker %s: %s, group %s, %s (%d partitions) -> %s, model %s on %s, metrics and health on http://%s:%d",
                 self.pipeline.name,
+                self.settings.worker.processing_guarantee.replace("_", " "),
                 self.group,
                 self.pipeline.input_topic,
                 partitions,
@@ -108,6 +115,8 @@ class Worker:
             await self._run_app(self.app)
         finally:
             await self._server.stop()
+            if self._transactions is not None:
+                await self._transactions.stop()
             self._compute.shutdown(wait=False, cancel_futures=True)
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
@@ -145,7 +154,12 @@ class Worker:
         await self._start(app)
         producer = (await app.maybe_start_producer())._producer
         async with asyncio.TaskGroup() as parts:
-            parts.create_task(self.runner.run(app.consumer, Emitter(producer)))
+            if self._transactions is None:
+                emitter: Sender = Emitter(producer, self.settings.worker.broker_timeout_s)
+            else:
+                emitter = self._transactions
+                parts.create_task(self._transactions.watch())
+            parts.create_task(self.runner.run(app.consumer, emitter))
             parts.create_task(self._watch(app))
 
     async def _start(self, app: App) -> None:
@@ -176,6 +190,9 @@ class Worker:
     async def _restore(self, partitions: list[int]) -> None:
         self.telemetry.add("headrace_rebalances_total", 1)
         self.telemetry.set("headrace_assigned_partitions", len(partitions))
+        if self._transactions is not None:
+            # First: what the last owner left open would hold up the reading, and it could still write behind it.
+            await self._transactions.open(partitions)
         if self.state is not None and partitions:
             self.health.set("restoring", f"reading {self.state.topic}{partitions}")
             report = await self.state.restore(partitions, self.settings.kafka, self.settings.worker.broker_timeout_s)

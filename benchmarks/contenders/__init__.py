@@ -55,11 +55,12 @@ class Echo:
     name: str
     about: str
     module: str
+    arguments: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
         """Arguments of the Python interpreter, before the common options."""
-        return ("-m", self.module)
+        return ("-m", self.module, *self.arguments)
 
 
 REFERENCE = "librdkafka"

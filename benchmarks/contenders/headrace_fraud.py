@@ -1,12 +1,11 @@
-"""The real fraud pipeline with its state, changelog and commits."""
+"""The real fraud pipeline with its state, changelog and commits; `--guarantee` chooses how it commits."""
 
 from __future__ import annotations
 
-from benchmarks.contenders.contract import parse_options, report
-from benchmarks.contenders.product import measure, product_settings
+from benchmarks.contenders.contract import report
+from benchmarks.contenders.product import measure, parse_product_options
 from streams.pipelines.fraud import FraudPipeline
 
 if __name__ == "__main__":
-    _options = parse_options(__doc__)
-    _settings = product_settings(_options)
+    _options, _settings = parse_product_options(__doc__)
     report(measure(_options, _settings, FraudPipeline(_settings.fraud)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import signal
@@ -9,19 +10,28 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.contenders.contract import Measurement, Meter, Options
+from benchmarks.contenders.contract import Measurement, Meter, Options, parse_options
 from streams import settings
 from streams.worker import Worker, tune_interpreter
 
 LOOK_S = 0.002
 
 
-def product_settings(options: Options) -> settings.Settings:
-    """The product's defaults; only the broker, the topics and the group are the benchmark's."""
+def parse_product_options(about: str | None) -> tuple[Options, settings.Settings]:
+    """Read the command line of a contender that is the product: every contender's options, and the guarantee."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--guarantee", help="worker.processing_guarantee; the product's default without it")
+    own, common = parser.parse_known_args()
+    options = parse_options(about, common)
+    return options, product_settings(options, own.guarantee)
+
+
+def product_settings(options: Options, guarantee: str | None = None) -> settings.Settings:
+    """The product's defaults; only the broker, the topics, the group and the guarantee are the benchmark's."""
     return settings.load(
         overrides={
             "kafka": {"bootstrap_servers": options.bootstrap},
-            "worker": {"group": options.group, "http_port": 0},
+            "worker": {"group": options.group, "http_port": 0, "processing_guarantee": guarantee},
             "fraud": {"input": options.input, "output": options.output},
         }
     )

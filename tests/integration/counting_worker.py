@@ -19,7 +19,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from models.engine import ModelError
 from streams import settings, transport
 from streams.cli.logs import configure_logging
-from streams.emitter import Acknowledgement, Emitter, Letters
+from streams.emitter import Letters, Sender, Sent, Write
 from streams.errors import HeadraceError
 from streams.offsets import Flight, LowWaterMarks
 from streams.runner import Runner
@@ -61,46 +61,58 @@ class ScriptedPipeline(CountingPipeline):
 
 
 class DelayingEmitter:
-    """Stands before the emitter: a write is handed on later, or never, while those behind it go on."""
+    """Stands before the emitter: a write is handed on later, or never, while those behind it go on.
 
-    def __init__(self, emitter: Emitter, script: dict[str, Any]) -> None:
+    With exactly once those of the same partition do not overtake it: a transaction takes its letters in order.
+    """
+
+    def __init__(self, emitter: Sender, script: dict[str, Any]) -> None:
         self._emitter = emitter
         self._random = random.Random(script.get("seed", 0))
         self._longest_s = script.get("delays_s", 0.0)
         self._hold = script.get("hold")
         self._numbers = itertools.count()
+        self._last: dict[int, asyncio.Task[Sent | None]] = {}
+        self.alone = emitter.alone
+        self.flush = emitter.flush
+        self.revoked = emitter.revoked
 
-    async def send(self, letters: Letters, alive: Callable[[], bool]) -> list[Acknowledgement] | None:
+    async def send(self, letters: Letters, alive: Callable[[], bool]) -> Sent | None:
         delay_s = self._random.uniform(0, self._longest_s)
         if next(self._numbers) == self._hold:
             logger.info("holding a write")
             delay_s = float("inf")
         if not delay_s:
             return await self._emitter.send(letters, alive)
-        late = asyncio.create_task(self._send_later(letters, delay_s))
-        return [
-            (topic, batch.record_count(), Later(late, number))  # type: ignore[misc]
-            for number, (topic, batch) in enumerate(letters.batches)
-        ]
+        before = self._last.get(letters.partition) if self.alone else None
+        late = asyncio.create_task(self._send_later(letters, alive, delay_s, before))
+        self._last[letters.partition] = late
+        return Later(late)
 
-    async def _send_later(self, letters: Letters, delay_s: float) -> list[Acknowledgement]:
+    async def _send_later(
+        self, letters: Letters, alive: Callable[[], bool], delay_s: float, before: asyncio.Task[Sent | None] | None
+    ) -> Sent | None:
         if delay_s == float("inf"):
             await asyncio.Event().wait()
+        if before is not None:
+            await before
         await asyncio.sleep(delay_s)
-        return await self._emitter.send(letters, lambda: True) or []
+        return await self._emitter.send(letters, alive if self.alone else lambda: True)
 
 
 class Later:
-    """The acknowledgement of a write that is not produced yet; to be awaited like the real one."""
+    """What becomes of a write that is not produced yet."""
 
-    def __init__(self, late: asyncio.Task[list[Acknowledgement]], number: int) -> None:
-        self._late, self._number = late, number
+    def __init__(self, late: asyncio.Task[Sent | None]) -> None:
+        self._late = late
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._wait().__await__()
+    async def written(self) -> Sequence[Write] | None:
+        sent = await self._late
+        return None if sent is None else await sent.written()
 
-    async def _wait(self) -> Any:
-        return await (await self._late)[self._number][2]
+    async def committed(self) -> bool:
+        sent = await self._late
+        return sent is not None and await sent.committed()
 
 
 class DelayingRunner(Runner):

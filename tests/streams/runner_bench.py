@@ -54,7 +54,8 @@ class Bench:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        task = asyncio.create_task(self.runner.run(self.consumer, Emitter(self.log)))
+        emitter = Emitter(self.log, self.settings.worker.broker_timeout_s)
+        task = asyncio.create_task(self.runner.run(self.consumer, emitter))
         try:
             yield task
         finally:

@@ -1,0 +1,53 @@
+"""What a measurement is held against: printed as met or missed, never enforced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: at most `limit`, or at least.
+
+    Attributes:
+        what: what was measured.
+        found: NaN where it could not be.
+        digits: how many decimals are shown.
+    """
+
+    what: str
+    found: float
+    limit: float
+    unit: str = ""
+    at_least: bool = False
+    digits: int = 1
+
+    @property
+    def met(self) -> bool | None:
+        """None: not measured."""
+        if math.isnan(self.found):
+            return None
+        return self.found >= self.limit if self.at_least else self.found <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """One word for a table."""
+        return {True: "met", False: "missed", None: "not measured"}[self.met]
+
+
+def table(bars: Iterable[Bar]) -> Table:
+    """Draw the bars for a terminal."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    drawn.add_column("bar")
+    for heading in ("found", "expected", "verdict"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for bar in bars:
+        found = "" if bar.met is None else f"{bar.found:,.{bar.digits}f}{bar.unit}"
+        limit = f"{'>=' if bar.at_least else '<='} {bar.limit:,.{bar.digits}f}{bar.unit}"
+        drawn.add_row(bar.what, found, limit, bar.verdict)
+    return drawn
