@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bars, guarantees, latency, state, throughput
+from benchmarks import bars, guarantees, latency, recovery, state, throughput
 from benchmarks.brokers import broker
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.processes import exit_on_sigterm
@@ -235,3 +235,36 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
         outcome = guarantees.run(plan, address, _say)
     held_against = outcome.bars(guarantees.transaction_interval_s())
     _finish(guarantees.table(outcome), outcome.answer(), outcome.failures, as_json, held_against)
+
+
+@bench.command("recovery")
+@_bootstrap
+@_quick
+@_json
+@click.option("--repetitions", type=click.IntRange(1), help="How often each fault.  [3; 1 with --quick]")
+@click.option("--guarantee", type=click.Choice(guarantees.GUARANTEES), help="Only this one.")
+def recovery_command(
+    bootstrap: str | None, quick: bool, as_json: bool, repetitions: int | None, guarantee: str | None
+) -> None:
+    """How soon every partition flows again when workers come, go and are killed.
+
+    Fraud workers as a user starts them, on 8 partitions, under 2 000 events/s. A subscriber that reads committed
+    records only notes when each output arrives. What counts is the longest silence of any partition from the fault
+    until the partitions are spread over the workers again and each has flowed since; a silence that begins with the
+    fault counts from the fault.
+
+    \b
+    a second worker joins           beside the one that had all partitions
+    SIGTERM of one of two           the older and the newer in turn, like the next but one
+    SIGKILL, restarted in its slot  with worker.slot, at once, as a supervisor does
+    SIGKILL of one of two           not restarted: the other takes over after the session timeout
+
+    About four minutes; --quick, one repetition, is under 100 s.
+
+    --json: guarantee -> fault -> median_s, worst_s, bar_s, runs_s. Exit code 1 if a fault could not be measured; a bar
+    missed is no failure.
+    """
+    chosen = (guarantee,) if guarantee else guarantees.GUARANTEES
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
+        outcome = recovery.run(repetitions or (1 if quick else 3), chosen, address, _say)
+    _finish(recovery.table(outcome), outcome.answer(), outcome.failures, as_json, outcome.bars())

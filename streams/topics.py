@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -95,17 +95,14 @@ class Admin:
         for name, code, *rest in response.topic_errors:
             if code not in (0, TopicAlreadyExistsError.errno):
                 raise TopicError(f"creating topic {name!r}: {rest[0] if rest else for_code(code).__name__}")
-        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
-        while topic.name not in await self.partitions():
-            if time.monotonic() >= deadline:
-                raise TopicError(f"creating topic {topic.name!r}: it did not appear in {VISIBLE_TIMEOUT_S:g} s")
-            await asyncio.sleep(VISIBLE_POLL_S)
+        if not await self._until(lambda there: topic.name in there):
+            raise TopicError(f"creating topic {topic.name!r}: it did not appear in {VISIBLE_TIMEOUT_S:g} s")
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics.
 
         Raises:
-            TopicError: the broker refuses to delete one; others may be gone.
+            TopicError: the broker refuses to delete one, or they do not disappear; others may be gone.
         """
         try:
             response = await self._client.delete_topics(list(names))
@@ -114,6 +111,17 @@ class Admin:
         for name, code in response.topic_error_codes:
             if code:
                 raise TopicError(f"deleting topic {name!r}: {for_code(code).__name__}")
+        if not await self._until(lambda there: there.keys().isdisjoint(names)):
+            raise TopicError(f"deleting {', '.join(names)}: still there after {VISIBLE_TIMEOUT_S:g} s")
+
+    async def _until(self, seen: Callable[[dict[str, int]], bool]) -> bool:
+        """The broker answers before its metadata shows the change. False: not in time."""
+        deadline = time.monotonic() + VISIBLE_TIMEOUT_S
+        while not seen(await self.partitions()):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(VISIBLE_POLL_S)
+        return True
 
 
 def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:

@@ -1,0 +1,264 @@
+"""One partition's transactions: its producer, what is on its way, and the task that commits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import InvalidProducerIdMapping, InvalidTxnState, KafkaError, ProducerFenced
+
+from streams.clock import Clock
+from streams.emitter import Acknowledgement, Letters, Write, hand_over, settle
+from streams.errors import ProduceError
+from streams.settings import Worker
+from streams.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 1.0
+
+# The partition has another owner, or the broker has given the transaction up: either way this one is over.
+_SHUT_OUT = (ProducerFenced, InvalidProducerIdMapping, InvalidTxnState)
+
+
+class TransactionalProducer(AIOKafkaProducer):
+    """A transactional producer on a client that it shares: a client of its own for each partition would be dear."""
+
+    def __init__(self, client: AIOKafkaClient, options: Mapping[str, Any]) -> None:
+        super().__init__(**options)
+        self.client = self._sender.client = client
+        self._metadata = self._message_accumulator._cluster = client.cluster
+
+    @property
+    def transactional_id(self) -> str:
+        return str(self._txn_manager.transactional_id)
+
+    async def start(self) -> None:
+        await self._sender.start()
+
+    async def stop(self) -> None:
+        """At once: what was not sent never will be, and an open transaction is aborted, since readers wait for it."""
+        self._closed = True
+        self._message_accumulator.fail_all(ProducerFenced())
+        self._message_accumulator._batches.clear()
+        try:
+            if self._txn_manager.is_in_transaction():
+                await self.abort_transaction()
+        finally:
+            await self._sender.close()
+
+
+class Pending:
+    """Letters on their way through a lane; implements `emitter.Sent`."""
+
+    def __init__(self, letters: Letters, alive: Callable[[], bool], queued_at: float, timeout_s: float) -> None:
+        self.letters = letters
+        self.alive = alive
+        self.queued_at = queued_at
+        self._timeout_s = timeout_s
+        loop = asyncio.get_running_loop()
+        self.handed_over: asyncio.Future[list[Acknowledgement] | None] = loop.create_future()
+        self.done: asyncio.Future[bool] = loop.create_future()
+
+    async def written(self) -> Sequence[Write] | None:
+        acknowledgements = await self.handed_over
+        if acknowledgements is None:
+            return None
+        try:
+            return await settle(self.letters.partition, acknowledgements, self._timeout_s)
+        except ProduceError as error:
+            if isinstance(error.__cause__, _SHUT_OUT):
+                return None
+            raise
+
+    async def committed(self) -> bool:
+        return await self.done
+
+    def lost(self) -> None:
+        if not self.handed_over.done():
+            self.handed_over.set_result(None)
+        if not self.done.done():
+            self.done.set_result(False)
+
+    def failed(self, error: ProduceError) -> None:
+        for future in (self.handed_over, self.done):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # the first who waits ends the worker; nobody may wait for the others
+
+
+@dataclass(frozen=True)
+class LaneContext:
+    """What all lanes of a worker share.
+
+    Args:
+        failed: told when a lane cannot go on.
+    """
+
+    group: str
+    worker: Worker
+    telemetry: Telemetry
+    clock: Clock
+    failed: Callable[[ProduceError], None]
+
+
+class Lane:
+    """One partition: a queue of letters, and the task that puts them into one transaction after the other."""
+
+    def __init__(self, context: LaneContext, producer: TransactionalProducer, source: TopicPartition) -> None:
+        self._context = context
+        self._producer = producer
+        self._source = source
+        self._settings = context.worker
+        self._now = context.clock.monotonic
+        self._queue: deque[Pending] = deque()
+        self._open: list[Pending] = []  # in the transaction at hand
+        self._changed = asyncio.Event()
+        self._flushing = False
+        self._next_offset = 0
+        self._failure: ProduceError | None = None
+        self._over = False
+        self._task = asyncio.create_task(self._run())
+
+    def put(self, letters: Letters, alive: Callable[[], bool]) -> Pending:
+        pending = Pending(letters, alive, self._now(), self._settings.broker_timeout_s)
+        if self._failure is not None:
+            pending.failed(self._failure)
+        elif self._over:
+            pending.lost()
+        else:
+            self._queue.append(pending)
+            self._changed.set()
+        return pending
+
+    def flush(self) -> None:
+        self._flushing = True
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Whatever is not committed is lost."""
+        aborted = bool(self._open)
+        self._lose()
+        self._task.cancel()
+        with suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._producer.stop()
+        if aborted:
+            self._context.telemetry.add("headrace_transactions_total", 1, "aborted")
+
+    def _lose(self) -> None:
+        self._over = True
+        for pending in (*self._open, *self._queue):
+            pending.lost()
+        self._queue.clear()
+        self._open.clear()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._wait(None)
+                if self._queue:
+                    await self._transaction()
+        except _SHUT_OUT as error:
+            self._context.telemetry.add("headrace_transactions_total", 1, "fenced")
+            self._lose()
+            self._fail(await self._await_rebalance(error))
+        except Exception as error:  # also the client's own assertions: a lane must not end unheard
+            self._fail(error)
+
+    async def _transaction(self) -> None:
+        records, due = 0, self._queue[0].queued_at + self._settings.transaction_interval_s
+        await self._producer.begin_transaction()
+        while True:
+            # No more than are there now: behind a backlog the queue may never be empty.
+            for _ in range(len(self._queue)):
+                pending = self._queue.popleft()
+                self._open.append(pending)
+                await self._hand_over(pending)
+                records += pending.letters.records
+            left_s = due - self._now()
+            if self._flushing or records >= self._settings.transaction_max_records or left_s <= 0:
+                break
+            await self._wait(left_s)
+        await self._commit()
+
+    async def _hand_over(self, pending: Pending) -> None:
+        letters = pending.letters
+        if letters.first_offset < self._next_offset:
+            raise ProduceError(
+                f"{self._source.topic}[{self._source.partition}]@{letters.first_offset} was delivered again, behind "
+                f"offset {self._next_offset}: its topic was made anew, or truncated; the worker stops and starts from "
+                "the committed offset"
+            )
+        try:
+            sent = await hand_over(self._producer, letters, pending.alive, transactional=True)
+        except ProduceError as error:
+            if isinstance(error.__cause__, _SHUT_OUT):
+                raise error.__cause__ from None
+            raise
+        if sent is None:
+            raise ProducerFenced  # by ourselves: the partition is no longer ours
+        self._next_offset = letters.next_offset
+        if not pending.handed_over.done():
+            pending.handed_over.set_result(sent)
+
+    async def _commit(self) -> None:
+        started, offset = self._now(), {self._source: self._next_offset}
+        async with asyncio.timeout(self._settings.broker_timeout_s):
+            await asyncio.gather(
+                self._written(), self._producer.send_offsets_to_transaction(offset, self._context.group)
+            )
+            await self._producer.commit_transaction()
+        for pending in self._open:
+            pending.done.set_result(True)
+        self._open.clear()
+        self._context.telemetry.observe("headrace_stage_seconds", self._now() - started, "commit")
+        self._context.telemetry.add("headrace_transactions_total", 1, "committed")
+
+    async def _written(self) -> None:
+        """Not left to `commit_transaction`: it would commit what was written without what was refused."""
+        for pending in self._open:
+            if await pending.written() is None:
+                raise ProducerFenced
+
+    async def _wait(self, timeout_s: float | None) -> None:
+        """Until something is queued or the lane is flushed, or the time is over."""
+        self._changed.clear()
+        if not self._queue:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
+
+    async def _await_rebalance(self, error: Exception) -> ProduceError:
+        """Who was shut out by the partition's next owner hears of it from the group, and this lane is closed."""
+        logger.warning(
+            "%s[%d]: the transactional producer was shut out (%s); the partition waits for a rebalance",
+            *self._source,
+            type(error).__name__,
+        )
+        patience_s = 2 * self._settings.session_timeout_s
+        await asyncio.sleep(patience_s)
+        return ProduceError(
+            f"the transactional id {self._producer.transactional_id!r} is used by another application, or a "
+            f"transaction took longer than worker.transaction_timeout_s = {self._settings.transaction_timeout_s:g}: "
+            f"no rebalance has followed within {patience_s:g} s; the worker stops, what is uncommitted is read again"
+        )
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, ProduceError):
+            cause = "no answer in time" if isinstance(error, TimeoutError) else repr(error)
+            error = ProduceError(
+                f"committing the transaction of {self._source.topic}[{self._source.partition}] up to offset "
+                f"{self._next_offset}: {cause}; the worker stops, what is uncommitted is read again"
+            )
+        self._failure = error
+        for pending in (*self._open, *self._queue):
+            pending.failed(error)
+        self._context.failed(error)
