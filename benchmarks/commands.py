@@ -14,11 +14,12 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bars, guarantees, latency, recovery, state, throughput
+from benchmarks import bars, guarantees, latency, recovery, soak, state, throughput
 from benchmarks.brokers import broker
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.processes import exit_on_sigterm
 from connectors.contract import ConnectorError
+from streams import settings
 
 RATES = (1_000, 5_000, 20_000)
 QUICK_BUDGET_S = 42.0  # under the promised 50 s, with room for the stop of the last contender and the broker
@@ -267,4 +268,37 @@ def recovery_command(
     chosen = (guarantee,) if guarantee else guarantees.GUARANTEES
     with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
         outcome = recovery.run(repetitions or (1 if quick else 3), chosen, address, _say)
-    _finish(recovery.table(outcome), outcome.answer(), outcome.failures, as_json, outcome.bars())
+    _finish(recovery.table(outcome), outcome.answer(), outcome.failures, as_json)
+
+
+@bench.command("soak")
+@_bootstrap
+@_json
+@click.option("--minutes", type=click.FloatRange(0.1), default=20, show_default=True, help="How long; verdicts from 6.")
+@click.option("--rate", type=click.FloatRange(1), help="Events/s.  [70 % of what a short calibration finds]")
+@click.option(
+    "--guarantee",
+    type=click.Choice(guarantees.GUARANTEES),
+    default=settings.Worker().processing_guarantee,
+    show_default=True,
+    help="worker.processing_guarantee.",
+)
+def soak_command(bootstrap: str | None, as_json: bool, minutes: float, rate: float | None, guarantee: str) -> None:
+    """One worker under a steady load for a long time: does it hold on to memory or files?
+
+    A fraud worker as a user starts it, on 4 partitions, and `headrace produce transactions` at a steady rate. Every
+    10 s RSS, open files, threads, lag and the size of the state are sampled. Cards are few and event time runs fast:
+    the 31 days that the state keeps of each card have passed before the first sample, so that it has its size; its own
+    growth stands beside that of the RSS. Topics delete what is older than a moment.
+
+    \b
+    growth    MB in 10 minutes, by least squares over the samples after the first quarter, at least three minutes
+    files     at the end beside after the warm-up
+    done      of what was sent: a worker that falls behind is measured with its queues full
+
+    --json: rss_slope_mb_per_10min, files_first, files_last, verdict, samples and what else was seen. Exit code 1 if the
+    worker ended; a bar missed is no failure.
+    """
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say, soak.BROKER) as address:
+        outcome = soak.run(minutes, rate, guarantee, address, _say)
+    _finish(soak.table(outcome), outcome.answer(), outcome.failures, as_json, outcome.bars())

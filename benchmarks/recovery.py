@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import math
 import statistics
 import threading
 import time
@@ -102,14 +101,6 @@ class Outcome:
             for guarantee, faults in self.seconds.items()
         }
 
-    def bars(self) -> list[Bar]:
-        """Return the worst repetition of each beside what is expected of it."""
-        return [
-            Bar(f"{fault.about}, {guarantee}", max(faults[fault.name], default=math.nan), fault.limit_s, " s", digits=2)
-            for guarantee, faults in self.seconds.items()
-            for fault in FAULTS
-        ]
-
 
 def table(outcome: Outcome) -> Table:
     """Draw the results for a terminal of 80 columns."""
@@ -118,16 +109,24 @@ def table(outcome: Outcome) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        caption="median / worst",
+        caption="median / worst, and whether the worst has met the bar",
     )
     drawn.add_column("fault")
     for heading in (*GUARANTEES, "bar", "runs"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for fault in FAULTS:
         found = [outcome.seconds[guarantee][fault.name] for guarantee in GUARANTEES]
-        cells = [f"{statistics.median(runs):.2f} / {max(runs):.2f}" if runs else "not measured" for runs in found]
-        drawn.add_row(fault.about, *cells, f"<= {fault.limit_s:g}", str(max(map(len, found))))
+        drawn.add_row(
+            fault.about, *(_cell(fault, runs) for runs in found), f"<= {fault.limit_s:g}", str(max(map(len, found)))
+        )
     return drawn
+
+
+def _cell(fault: Fault, runs: Sequence[float]) -> str:
+    if not runs:
+        return "-"
+    worst = Bar(fault.about, max(runs), fault.limit_s)
+    return f"{statistics.median(runs):.2f} / {worst.found:.2f} {worst.verdict}"
 
 
 def run(repetitions: int, guarantees: Sequence[str], bootstrap: str, said: Callable[[str], None]) -> Outcome:

@@ -136,6 +136,7 @@ class Topics:
                 if time.monotonic() > limit_s:
                     raise
                 time.sleep(0.05)
+                self._offsets.list_topics(topic, REQUEST_TIMEOUT_S)  # the client keeps what it was told too early
 
     def _end(self, topic: str, partition: int) -> int:
         place = TopicPartition(topic, partition)

@@ -101,7 +101,7 @@ class Worker(Child):
 
 
 class Load(Child):
-    """`headrace produce transactions`: simulated transactions, at a steady rate or (0) as fast as the broker takes them.
+    """`headrace produce transactions`: the simulator, at a steady rate or (0) as fast as the broker takes it.
 
     A card pays twice a simulated day on average, so at high rates days pass in a second: they begin long ago, since an
     event may not lie in the future.

@@ -23,6 +23,7 @@ from streams.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 1.0
+SMOOTHING = 0.1
 
 # The partition has another owner, or the broker has given the transaction up: either way this one is over.
 _SHUT_OUT = (ProducerFenced, InvalidProducerIdMapping, InvalidTxnState)
@@ -46,13 +47,19 @@ class TransactionalProducer(AIOKafkaProducer):
     async def stop(self) -> None:
         """At once: what was not sent never will be, and an open transaction is aborted, since readers wait for it."""
         self._closed = True
-        self._message_accumulator.fail_all(ProducerFenced())
-        self._message_accumulator._batches.clear()
+        accumulator = self._message_accumulator
+        accumulator.fail_all(ProducerFenced())
+        left = [batch._drain_waiter for batches in accumulator._batches.values() for batch in batches]
+        accumulator._batches.clear()
         try:
             if self._txn_manager.is_in_transaction():
                 await self.abort_transaction()
         finally:
             await self._sender.close()
+            # Nobody waits for these any more, and asyncio would complain about each.
+            for future in (*left, self._txn_manager.wait_for_transaction_end()):
+                if future is not None and future.done() and not future.cancelled():
+                    future.exception()
 
 
 class Pending:
@@ -123,6 +130,7 @@ class Lane:
         self._changed = asyncio.Event()
         self._flushing = False
         self._next_offset = 0
+        self._commit_s = 0.0  # what a commit takes, smoothed
         self._failure: ProduceError | None = None
         self._over = False
         self._task = asyncio.create_task(self._run())
@@ -174,7 +182,9 @@ class Lane:
             self._fail(error)
 
     async def _transaction(self) -> None:
-        records, due = 0, self._queue[0].queued_at + self._settings.transaction_interval_s
+        interval_s = self._settings.transaction_interval_s
+        # The interval ends when subscribers see it, so the commit begins earlier; not by more than half of it.
+        records, due = 0, self._queue[0].queued_at + max(interval_s - self._commit_s, interval_s / 2)
         await self._producer.begin_transaction()
         while True:
             # No more than are there now: behind a backlog the queue may never be empty.
@@ -219,7 +229,9 @@ class Lane:
         for pending in self._open:
             pending.done.set_result(True)
         self._open.clear()
-        self._context.telemetry.observe("headrace_stage_seconds", self._now() - started, "commit")
+        took_s = self._now() - started
+        self._commit_s += (took_s - self._commit_s) * SMOOTHING
+        self._context.telemetry.observe("headrace_stage_seconds", took_s, "commit")
         self._context.telemetry.add("headrace_transactions_total", 1, "committed")
 
     async def _written(self) -> None:

@@ -66,6 +66,11 @@ class WorkerProcess:
         self.said(STARTED.pattern)
         return self
 
+    @property
+    def listening(self) -> bool:
+        """Whether its HTTP port has answered by now."""
+        return STARTED.search(self.output()) is not None
+
     def running(self, within_s: float = START_S) -> WorkerProcess:
         """Wait until it is ready."""
         self.started()
@@ -89,22 +94,45 @@ class WorkerProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
+        return self.metrics(name, **labels)[0]
+
+    def metrics(self, *names: str, **labels: str) -> list[float]:
+        """The same of several metrics at one moment."""
         wanted = {f'{label}="{value}"' for label, value in labels.items()}
-        text = self.get("/metrics")[1].decode()
-        return sum(
-            float(value)
-            for found, got, value in SAMPLE.findall(text)
-            if found == name and wanted <= set((got or "").split(","))
-        )
+        sums = dict.fromkeys(names, 0.0)
+        for found, got, value in SAMPLE.findall(self.get("/metrics")[1].decode()):
+            if found in sums and wanted <= set((got or "").split(",")):
+                sums[found] += float(value)
+        return list(sums.values())
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
         self.process.kill()
         self.process.wait()
 
+    def suspend(self) -> None:
+        """SIGSTOP: it holds everything and does nothing, like a machine that hangs."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT, after `suspend`."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def oddity(self) -> str | None:
+        """What is wrong with how it has ended by itself: not with an error in one line; None where nothing is."""
+        said, code = self.output(), self.process.returncode
+        errors = [line for line in said.splitlines() if line.startswith("error: ")]
+        if code == 1 and "Traceback" not in said and errors == said.splitlines()[-1:]:
+            return None
+        return f"a worker has ended with {code}, expected 1 and one line of `error: `:\n{said[-2000:]}"
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting."""
+        self.process.send_signal(signal.SIGTERM)
+
     def stop(self, within_s: float = 15.0) -> int:
         """SIGTERM, and wait for the orderly end; returns the exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         return self.ended(within_s)
 
     def ended(self, within_s: float) -> int:

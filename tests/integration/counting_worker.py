@@ -6,6 +6,7 @@ hold              the number (from 0) of the write that is never produced
 slow_s            how long the model takes for a record whose value is `slow`
 restore_s         how much longer a restore takes
 broken            the model fails for every record
+broken_while      likewise, while this file is there
 highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
 """
 
@@ -20,6 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,7 @@ class ScriptedPipeline(CountingPipeline):
         self.model_broken = script.get("broken", False)
         self._slow_s = script.get("slow_s", 0.0)
         self._slow = False
+        self._broken_while = script.get("broken_while")
 
     def features(self, columns: Events, store: CountStore) -> NDArray[np.float32]:
         self._slow = b"slow" in columns.values
@@ -57,6 +60,8 @@ class ScriptedPipeline(CountingPipeline):
             logger.info("the model begins its slow call")
             time.sleep(self._slow_s)
             logger.info("the model has ended its slow call")
+        if self._broken_while is not None:
+            self.model_broken = Path(self._broken_while).exists()
         return super().infer(features)
 
 

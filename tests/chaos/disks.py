@@ -1,0 +1,45 @@
+"""A disk that can be made full: a file system in memory, for who may mount one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+LARGE = "3g"  # an upper limit: it takes what is written to it
+
+
+class SmallDisk:
+    """A tmpfs on a folder.
+
+    Raises:
+        OSError: it cannot be mounted here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        if os.geteuid() != 0:
+            raise PermissionError("mounting a tmpfs needs root")
+        self._run("mount", "-t", "tmpfs", "-o", f"size={LARGE}", "chaos", str(folder))
+
+    def fill(self) -> None:
+        """From now on not one more page can be written."""
+        stat = os.statvfs(self.folder)
+        self._resize(str((stat.f_blocks - stat.f_bfree) * stat.f_frsize))
+
+    def free(self) -> None:
+        """There is room again."""
+        self._resize(LARGE)
+
+    def unmount(self) -> None:
+        """Nothing of it is left."""
+        self._run("umount", str(self.folder))
+
+    def _resize(self, size: str) -> None:
+        self._run("mount", "-o", f"remount,size={size}", str(self.folder))
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode != 0:
+            raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
