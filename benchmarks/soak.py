@@ -31,7 +31,10 @@ LEAST_SPAN_S = 180.0  # a slope over less is noise
 LOAD_SHARE = 0.7
 
 CARDS = 20_000
+FEWEST_CARDS = 100
 PAYMENTS_A_DAY = 2  # of a card, on average
+STATE_DAYS = 32  # that a card's history goes back, with the day by which events may be late
+DELIVERED_AGAIN = 70_000  # offsets of a partition for which it stays even longer
 CALIBRATION_EVENTS = 1_500_000  # 37 simulated days of those cards: the state has its size after 31
 CALIBRATION_LIMIT_S = 300.0
 SOAK_DAY = "2001-01-01"  # after the calibration's days: event time goes forward
@@ -82,9 +85,8 @@ class Outcome:
 
     @property
     def settled(self) -> list[Sample]:
-        """The samples after the warm-up: a quarter of the time, three minutes at least."""
-        warm_up_s = max(LEAST_WARM_UP_S, WARM_UP_SHARE * 60 * self.minutes)
-        return [sample for sample in self.samples if sample.at_s >= warm_up_s]
+        """The samples after the warm-up."""
+        return [sample for sample in self.samples if sample.at_s >= warm_up_s(60 * self.minutes)]
 
     def slope(self, column: str) -> float:
         """Growth of a column in 10 minutes, by least squares over the settled samples; NaN where they are too few."""
@@ -152,8 +154,8 @@ def table(outcome: Outcome) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    drawn.add_column("")
-    for heading in ("minute", "RSS MB", "of it state", "files", "threads", "lag", "events done"):
+    drawn.add_column("", no_wrap=True)
+    for heading in ("minute", "RSS MB", "state MB", "files", "threads", "lag", "done"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     named = [("first", outcome.samples[:1]), ("warm", outcome.settled[:1]), ("last", outcome.samples[-1:])]
     for name, samples in named:
@@ -207,12 +209,20 @@ def run(minutes: float, rate: float | None, guarantee: str, bootstrap: str, said
 
 
 def cards_for(rate: float, seconds: float) -> int:
-    """Return how many cards it takes for the simulated days to last until the end, 20 000 at least.
+    """Return with how many cards a load is steady: 20 000, or fewer or more where the rate asks for it.
 
-    The fewer cards, the sooner the 31 days that the state keeps of each have passed, and the smaller it is.
+    Few enough for the state to have its size when the warm-up ends: it keeps 32 days of each card, and some more of
+    what may be delivered again. Enough for the simulated days to last: they must not reach the present.
     """
-    days = (date.today() - date.fromisoformat(SOAK_DAY)).days - 31  # noqa: DTZ011 - within a day is enough
-    return max(CARDS, math.ceil(1.1 * rate * seconds / (PAYMENTS_A_DAY * days)))
+    days = (date.today() - date.fromisoformat(SOAK_DAY)).days  # noqa: DTZ011 - within a day is enough
+    enough = 1.1 * rate * seconds / (PAYMENTS_A_DAY * days)
+    steady = (rate * warm_up_s(seconds) - PARTITIONS * DELIVERED_AGAIN) / (PAYMENTS_A_DAY * STATE_DAYS)
+    return math.ceil(max(min(CARDS, steady), enough, FEWEST_CARDS))
+
+
+def warm_up_s(seconds: float) -> float:
+    """Return how long a soak warms up: a quarter of the time, three minutes at least."""
+    return max(LEAST_WARM_UP_S, WARM_UP_SHARE * seconds)
 
 
 def _calibrate(flow: Flow, worker: Worker, said: Callable[[str], None]) -> float:

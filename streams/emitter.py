@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from streams.encoding import EncodedBatch, encode
@@ -171,7 +171,15 @@ async def settle(partition: int, acknowledgements: Iterable[Acknowledgement], ti
 
 def not_written(topic: str, partition: int, count: int, error: Exception) -> ProduceError:
     """What to tell the operator."""
-    cause = "not acknowledged in time" if isinstance(error, TimeoutError) else repr(error)
+    if isinstance(error, TimeoutError):
+        cause = "not acknowledged in time"
+    elif isinstance(error, InvalidTimestampError):
+        cause = (
+            "this machine's clock and the broker's differ by more than the topic's message.timestamp.before.max.ms and "
+            "message.timestamp.after.max.ms allow; set the clocks"
+        )
+    else:
+        cause = repr(error)
     return ProduceError(
         f"writing {count} records to {topic}[{partition}]: {cause}; the worker stops, "
         "their input stays uncommitted and is read again"

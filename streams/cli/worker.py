@@ -17,6 +17,11 @@ from streams.pipelines import PIPELINES
 @click.option(
     "--slot", help="A name that is stable over restarts, one per worker: a restart then keeps its partitions."
 )
+@click.option(
+    "--guarantee",
+    type=click.Choice(["at-least-once", "exactly-once"]),
+    help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at-least-once]",
+)
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
 @click.option("--max-batch-size", type=int, help="Most records in one inference call.  [4096]")
 @click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
@@ -27,6 +32,7 @@ def worker(
     pipeline: str,
     group: str | None,
     slot: str | None,
+    guarantee: str | None,
     http_port: int | None,
     max_batch_size: int | None,
     max_queue_delay: float | None,
@@ -41,12 +47,18 @@ def worker(
     Example:
       headrace worker fraud
       headrace worker fraud --slot 1 --http-port 8081
+      headrace worker fraud --guarantee exactly-once
     """
     from streams.worker import run_worker  # numba and ONNX Runtime load here, not for `--help`
 
     configure_logging(log_level)
     overrides: dict[str, dict[str, Any]] = {
-        "worker": {"group": group, "slot": slot, "http_port": http_port},
+        "worker": {
+            "group": group,
+            "slot": slot,
+            "processing_guarantee": guarantee and guarantee.replace("-", "_"),
+            "http_port": http_port,
+        },
         "batch": {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},
     }
     run_worker(settings.load(overrides=overrides), pipeline)

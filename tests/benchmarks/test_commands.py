@@ -8,15 +8,21 @@ pytest.importorskip("orjson", reason="needs the extra `bench`")
 from benchmarks.commands import bench
 
 
-def test_help_teaches_both_benchmarks() -> None:
+COMMANDS = ("throughput", "latency", "state", "guarantees", "recovery", "soak")
+
+
+def test_the_list_names_every_benchmark() -> None:
     answer = CliRunner().invoke(bench, ["--help"])
     assert answer.exit_code == 0
-    assert "throughput" in answer.output
-    assert "latency" in answer.output
-    for command in ("throughput", "latency"):
-        answer = CliRunner().invoke(bench, [command, "--help"])
-        assert answer.exit_code == 0
-        assert "--json" in answer.output
+    assert set(COMMANDS) == set(bench.commands)
+    assert all(command in answer.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_the_last_line_holds(command: str) -> None:
+    answer = CliRunner().invoke(bench, [command, "--help"])
+    assert answer.exit_code == 0
+    assert "--json: " in answer.output
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,9 @@ def test_help_teaches_both_benchmarks() -> None:
         (["throughput", "--contenders", ""], "nothing"),
         (["latency", "--rates", "fast"], "whole numbers above zero"),
         (["latency", "--rates", "0"], "whole numbers above zero"),
+        (["guarantees", "--partitions", "4,many"], "whole numbers above zero"),
+        (["recovery", "--guarantee", "at_most_once"], "exactly_once"),
+        (["soak", "--minutes", "0"], "0.1"),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_starts(arguments: list[str], complaint: str) -> None:

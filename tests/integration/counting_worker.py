@@ -5,6 +5,7 @@ delays_s, seed    every write waits for up to so long, at random, *before* it is
 hold              the number (from 0) of the write that is never produced
 slow_s            how long the model takes for a record whose value is `slow`
 restore_s         how much longer a restore takes
+clock_ahead_s     how far the machine's clock is ahead
 broken            the model fails for every record
 broken_while      likewise, while this file is there
 highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from models.engine import ModelError
 from streams import settings, transport
 from streams.cli.logs import configure_logging
+from streams.clock import SystemClock
 from streams.emitter import Letters, Sender, Sent, Write
 from streams.errors import HeadraceError
 from streams.offsets import Flight, LowWaterMarks
@@ -149,8 +151,18 @@ class HighestFinished(LowWaterMarks):
             self._marks[partition] = max(self._marks.get(partition, 0), flight.next_offset)
 
 
+class ClockAhead(SystemClock):
+    """Somebody has set the machine's clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def time(self) -> float:
+        return super().time() + self._seconds
+
+
 async def main(script: dict[str, Any]) -> None:
-    worker = Worker(settings.load(), ScriptedPipeline(script))
+    worker = Worker(settings.load(), ScriptedPipeline(script), ClockAhead(script.get("clock_ahead_s", 0.0)))
     worker.runner.__class__ = DelayingRunner
     worker.runner.script = script  # type: ignore[attr-defined]
     if worker.state is not None and "restore_s" in script:

@@ -129,6 +129,33 @@ def test_a_transactional_id_that_somebody_else_takes(kafka: Kafka, make_topics: 
     expect_each_once(servers, source, output, group)
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_clock_that_jumps(
+    kafka: Kafka, make_topics: MakeTopics, workers: Workers, guarantee: str, hours: int
+) -> None:
+    servers, limit = kafka.bootstrap_servers, {"message.timestamp.before.max.ms": str(3_600_000)}
+    source, output = make_topics("clock", "clock-out", partitions=PARTITIONS, config=limit)
+    group, script = f"{source}-group", {"input": source, "output": output}
+    verify.send(servers, source, rows(good_and_poison()))
+    settings = {"worker__processing_guarantee": guarantee, "worker__slot": "one"}
+    worker = workers.counting(group, script | {"clock_ahead_s": 3600 * hours}, **settings)
+    assert_ends(worker, r"writing \d+ records to .* this machine's clock and the broker's differ", "set the clocks")
+    assert not verify.read(servers, output)
+
+    worker = workers.counting(group, script, **settings).running()
+    until(lambda: not verify.behind(servers, group, source), SOON_S, "a commit of everything")
+    assert worker.stop() == 0
+    assert (
+        verify.assert_nothing_lost(
+            [record for record in verify.read(servers, source) if record.value != b"poison"],
+            verify.read(servers, output),
+            source,
+        )
+        == 0
+    )
+
+
 @pytest.mark.parametrize(
     ("properties", "expected"),
     [
