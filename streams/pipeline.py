@@ -113,6 +113,7 @@ class _Work(Generic[C]):
     features: NDArray[np.float32]
     predictions: NDArray[np.float32]
     store: Any
+    changes: tuple[list[bytes], list[bytes | None]] = ([], [])
 
     def keep(self, good: Rows) -> None:
         """Go on with these rows only."""
@@ -202,6 +203,9 @@ class Processor(Generic[C]):
         if failed:
             work.poison |= {int(work.rows[row]): _poison("features", error) for row, error in failed.items()}
             work.columns, work.rows = columns.take(good), work.rows[good]
+        if self.state is not None:
+            # Before the next batch of this partition: its changes must not be committed without its input.
+            work.changes = store.changes()
 
     def _infer(self, works: list[_Work[C]]) -> None:
         works = [work for work in works if len(work.rows)]
@@ -294,8 +298,7 @@ class Processor(Generic[C]):
             )
         )
         if self.state is not None:
-            changed, changes = work.store.changes()
-            outbox.add(Outgoing(self.state.topic, changed, changes))
+            outbox.add(Outgoing(self.state.topic, *work.changes))
         return outbox
 
 

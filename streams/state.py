@@ -23,7 +23,7 @@ from streams.settings import Kafka
 
 RESTORE_FETCH_BYTES = 4 << 20
 RESTORE_BATCH_RECORDS = 10_000
-RESTORE_POLL_MS = 500
+RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
 RESTORE_TIMEOUT_S = 45.0
 
 

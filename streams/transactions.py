@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -143,7 +144,8 @@ class TransactionalEmitter:
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
         for client in self._clients:
-            await client.close()
+            with suppress(RuntimeError):  # a broker that died in the midst of its background refresh
+                await client.close()
 
     def _failed(self, error: ProduceError) -> None:
         """A lane cannot go on."""

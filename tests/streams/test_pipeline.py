@@ -80,6 +80,13 @@ def test_a_good_batch_becomes_predictions_and_changes_and_no_dead_letters() -> N
     assert _dead(outbox) == []
 
 
+def test_two_batches_of_a_partition_each_carry_their_own_changes() -> None:
+    """They may end up in two transactions, and the first must not commit what the second has done."""
+    first, second = Bench()(batch([b"x"], keys=[b"a"], start=0), batch([b"x"] * 2, keys=[b"a", b"b"], start=1))
+    assert _changes(first) == {b"a": (1, 0)}
+    assert _changes(second) == {b"a": (2, 1), b"b": (1, 2)}
+
+
 def test_every_prediction_carries_id_model_and_engine() -> None:
     (outbox,) = Bench()(batch([b"x", b"poison", b"x"], start=41, partition=3))
     (outgoing,) = _to(outbox, OUT)
