@@ -18,6 +18,7 @@ class Bar:
         what: what was measured.
         found: NaN where it could not be.
         digits: how many decimals are shown.
+        spoiled: the machine was too busy for a verdict.
     """
 
     what: str
@@ -26,18 +27,21 @@ class Bar:
     unit: str = ""
     at_least: bool = False
     digits: int = 1
+    spoiled: bool = False
 
     @property
     def met(self) -> bool | None:
-        """None: not measured."""
-        if math.isnan(self.found):
+        """None: there is no verdict."""
+        if math.isnan(self.found) or self.spoiled:
             return None
         return self.found >= self.limit if self.at_least else self.found <= self.limit
 
     @property
     def verdict(self) -> str:
-        """One word for a table."""
-        return {True: "met", False: "missed", None: "not measured"}[self.met]
+        """One or two words for a table."""
+        if self.met is None:
+            return "no verdict" if self.spoiled else "not measured"
+        return "met" if self.met else "missed"
 
 
 def table(bars: Iterable[Bar]) -> Table:
@@ -47,7 +51,7 @@ def table(bars: Iterable[Bar]) -> Table:
     for heading in ("found", "expected", "verdict"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for bar in bars:
-        found = "" if bar.met is None else f"{bar.found:,.{bar.digits}f}{bar.unit}"
+        found = "" if math.isnan(bar.found) else f"{bar.found:,.{bar.digits}f}{bar.unit}"
         limit = f"{'>=' if bar.at_least else '<='} {bar.limit:,.{bar.digits}f}{bar.unit}"
         drawn.add_row(bar.what, found, limit, bar.verdict)
     return drawn

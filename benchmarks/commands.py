@@ -34,13 +34,16 @@ def bench() -> None:
     Each event is a small JSON transaction: decode it, make two features, run a 16-64-64-1 network on ONNX Runtime,
     encode the prediction, produce it. Every contender is one process. Without --bootstrap a Kafka is started for the
     run on this machine and stopped after it. Compare numbers of one run only: the machine changes between runs, and the
-    broker shares its cores.
+    broker shares its cores. `guarantees`, `recovery` and `soak` measure Headrace alone, with its fraud pipeline.
 
     \b
     Examples:
-      python -m benchmarks throughput --quick
-      python -m benchmarks throughput --contenders aiokafka,librdkafka --rounds 7
-      python -m benchmarks latency --json | tail -1
+      headrace bench throughput --quick
+      headrace bench throughput --contenders aiokafka,librdkafka --rounds 7
+      headrace bench latency --json | tail -1
+      headrace bench guarantees --quick
+      headrace bench recovery --guarantee exactly_once
+      headrace bench soak --minutes 20
     """
 
 
@@ -213,17 +216,18 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
     exactly_once, in turn, on topics of few and of many partitions. events/s is measured as `throughput` does it, and a
     record counts as done when what it became is durable: acknowledged, or its transaction committed. Latency is
     measured as `latency` does it, at 5 000 events/s, by a subscriber that reads committed records only. Afterwards the
-    outputs are counted by reading them, and that there were transactions is checked.
+    outputs are counted by reading them, and that there were transactions is checked. About ten minutes.
 
     \b
     ratio        events/s by those of at_least_once in the same round, median over rounds
+    CPU µs       of the worker, an event, all its threads; less in the way of other work on the machine than events/s
     extra p99    p99 less that of at_least_once in the same round, median over rounds
 
     --json: guarantee -> partitions -> eps, p50_ms, p99_ms. Exit code 1 if a run failed; a bar missed is no failure.
     """
     began_s = time.monotonic()
     counts = _whole_numbers(partitions, "--partitions")
-    spans = latency.Plan((), (guarantees.RATE,), 1, 1.0 if quick else 2.0, 3.0 if quick else 10.0)
+    spans = latency.Plan((), (guarantees.RATE,), rounds=1, warm_up_s=2.0, measured_s=3.0 if quick else 10.0)
     plan = guarantees.Plan(
         partitions=counts[:1] if quick else counts,
         rounds=rounds or 3,
@@ -240,7 +244,7 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
 
 @bench.command("recovery")
 @_bootstrap
-@_quick
+@click.option("--quick", is_flag=True, help="One repetition, in under 100 s: a look, not a measurement.")
 @_json
 @click.option("--repetitions", type=click.IntRange(1), help="How often each fault.  [3; 1 with --quick]")
 @click.option("--guarantee", type=click.Choice(guarantees.GUARANTEES), help="Only this one.")
@@ -256,7 +260,7 @@ def recovery_command(
 
     \b
     a second worker joins           beside the one that had all partitions
-    SIGTERM of one of two           the older and the newer in turn, like the next but one
+    SIGTERM of one of two           the older one and the newer one in turn
     SIGKILL, restarted in its slot  with worker.slot, at once, as a supervisor does
     SIGKILL of one of two           not restarted: the other takes over after the session timeout
 
@@ -288,7 +292,7 @@ def soak_command(bootstrap: str | None, as_json: bool, minutes: float, rate: flo
 
     A fraud worker as a user starts it, on 4 partitions, and `headrace produce transactions` at a steady rate. Every
     10 s RSS, open files, threads, lag and the size of the state are sampled. Cards are few and event time runs fast:
-    the 31 days that the state keeps of each card have passed before the first sample, so that it has its size; its own
+    the 31 days that the state keeps of each card have passed when the warm-up ends, so that it has its size; its own
     growth stands beside that of the RSS. Topics delete what is older than a moment.
 
     \b

@@ -33,7 +33,7 @@ LOAD_SHARE = 0.7
 CARDS = 20_000
 FEWEST_CARDS = 100
 PAYMENTS_A_DAY = 2  # of a card, on average
-STATE_DAYS = 32  # that a card's history goes back, with the day by which events may be late
+STATE_DAYS = 31  # that a card's history goes back: 30 of its longest window, one by which events may be late
 DELIVERED_AGAIN = 70_000  # offsets of a partition for which it stays even longer
 CALIBRATION_EVENTS = 1_500_000  # 37 simulated days of those cards: the state has its size after 31
 CALIBRATION_LIMIT_S = 300.0
@@ -211,7 +211,7 @@ def run(minutes: float, rate: float | None, guarantee: str, bootstrap: str, said
 def cards_for(rate: float, seconds: float) -> int:
     """Return with how many cards a load is steady: 20 000, or fewer or more where the rate asks for it.
 
-    Few enough for the state to have its size when the warm-up ends: it keeps 32 days of each card, and some more of
+    Few enough for the state to have its size when the warm-up ends: it keeps 31 days of each card, and some more of
     what may be delivered again. Enough for the simulated days to last: they must not reach the present.
     """
     days = (date.today() - date.fromisoformat(SOAK_DAY)).days  # noqa: DTZ011 - within a day is enough

@@ -162,7 +162,8 @@ async def settle(partition: int, acknowledgements: Iterable[Acknowledgement], ti
     for topic, count, future in acknowledgements:
         try:
             async with asyncio.timeout(timeout_s):
-                metadata = await future
+                # Others may wait for it as well, and to cancel one who waits would cancel it for all.
+                metadata = await asyncio.shield(future)
         except (KafkaError, TimeoutError) as error:
             raise not_written(topic, partition, count, error) from error
         done.append((topic, metadata.offset, count))

@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import InvalidProducerIdMapping, InvalidTxnState, KafkaError, ProducerFenced
+from aiokafka.client import CoordinationType
+from aiokafka.errors import (
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+    UnknownTopicOrPartitionError,
+)
+from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 
+from streams.client import SteadyClient, steady_producer
 from streams.clock import Clock
 from streams.emitter import Acknowledgement, Letters, Write, hand_over, settle
 from streams.errors import ProduceError
@@ -25,17 +33,43 @@ logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 1.0
 SMOOTHING = 0.1
 
-# The partition has another owner, or the broker has given the transaction up: either way this one is over.
-_SHUT_OUT = (ProducerFenced, InvalidProducerIdMapping, InvalidTxnState)
+
+class _OffsetCommit(TxnOffsetCommitHandler):
+    """Fails where the input topic is gone: aiokafka would try until the offset lands on a new topic of that name."""
+
+    def handle_response(self, response: Any) -> float | None:
+        for topic, partitions in response.errors:
+            if any(code == UnknownTopicOrPartitionError.errno for _, code in partitions):
+                gone = UnknownTopicOrPartitionError(f"the input topic {topic!r} is gone")
+                self._sender._txn_manager.error_transaction(gone)
+                return None
+        backoff_s: float | None = super().handle_response(response)
+        return backoff_s
+
+
+class _Sender(Sender):
+    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
+        if offsets:
+            node = await self._find_coordinator(CoordinationType.GROUP, group_id)
+            await _OffsetCommit(self, offsets, group_id).do(node)
 
 
 class TransactionalProducer(AIOKafkaProducer):
     """A transactional producer on a client that it shares: a client of its own for each partition would be dear."""
 
-    def __init__(self, client: AIOKafkaClient, options: Mapping[str, Any]) -> None:
+    def __init__(self, client: SteadyClient, options: Mapping[str, Any]) -> None:
         super().__init__(**options)
-        self.client = self._sender.client = client
+        steady_producer(self)
+        self.client = client
         self._metadata = self._message_accumulator._cluster = client.cluster
+        self._sender = _Sender(
+            client,
+            acks=-1,
+            txn_manager=self._txn_manager,
+            message_accumulator=self._message_accumulator,
+            retry_backoff_ms=options["retry_backoff_ms"],
+            request_timeout_ms=options["request_timeout_ms"],
+        )
 
     @property
     def transactional_id(self) -> str:
@@ -44,20 +78,31 @@ class TransactionalProducer(AIOKafkaProducer):
     async def start(self) -> None:
         await self._sender.start()
 
-    async def stop(self) -> None:
-        """At once: what was not sent never will be, and an open transaction is aborted, since readers wait for it."""
+    async def stop(self, timeout_s: float = 0) -> None:
+        """What was not sent never will be; an open transaction is aborted, since readers wait for its end.
+
+        Args:
+            timeout_s: for what is on the way, and for the abort.
+        """
         self._closed = True
         accumulator = self._message_accumulator
-        accumulator.fail_all(ProducerFenced())
-        left = [batch._drain_waiter for batches in accumulator._batches.values() for batch in batches]
+        accumulator._exception = ProducerFenced()
+        queued = [batch for batches in accumulator._batches.values() for batch in batches]
         accumulator._batches.clear()
+        for batch in queued:
+            batch.failure(ProducerFenced())
         try:
             if self._txn_manager.is_in_transaction():
-                await self.abort_transaction()
+                async with asyncio.timeout(timeout_s):
+                    await self.abort_transaction()
         finally:
-            await self._sender.close()
+            for batch in list(accumulator._pending_batches):
+                batch.failure(ProducerFenced())
+            with suppress(Exception):  # it died of what ended the lane, which has been told
+                async with asyncio.timeout(timeout_s):
+                    await self._sender.close()
             # Nobody waits for these any more, and asyncio would complain about each.
-            for future in (*left, self._txn_manager.wait_for_transaction_end()):
+            for future in (*(batch._drain_waiter for batch in queued), self._txn_manager.wait_for_transaction_end()):
                 if future is not None and future.done() and not future.cancelled():
                     future.exception()
 
@@ -75,18 +120,18 @@ class Pending:
         self.done: asyncio.Future[bool] = loop.create_future()
 
     async def written(self) -> Sequence[Write] | None:
-        acknowledgements = await self.handed_over
+        acknowledgements = await asyncio.shield(self.handed_over)  # the lane waits for it, too
         if acknowledgements is None:
             return None
         try:
             return await settle(self.letters.partition, acknowledgements, self._timeout_s)
         except ProduceError as error:
-            if isinstance(error.__cause__, _SHUT_OUT):
+            if _shut_out(error):
                 return None
             raise
 
     async def committed(self) -> bool:
-        return await self.done
+        return await asyncio.shield(self.done)
 
     def lost(self) -> None:
         if not self.handed_over.done():
@@ -156,8 +201,7 @@ class Lane:
         self._lose()
         self._task.cancel()
         with suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._producer.stop()
+            await self._producer.stop(CLOSE_TIMEOUT_S)
         if aborted:
             self._context.telemetry.add("headrace_transactions_total", 1, "aborted")
 
@@ -174,11 +218,11 @@ class Lane:
                 await self._wait(None)
                 if self._queue:
                     await self._transaction()
-        except _SHUT_OUT as error:
-            self._context.telemetry.add("headrace_transactions_total", 1, "fenced")
-            self._lose()
-            self._fail(await self._await_rebalance(error))
         except Exception as error:  # also the client's own assertions: a lane must not end unheard
+            if _shut_out(error):
+                self._context.telemetry.add("headrace_transactions_total", 1, "fenced")
+                self._lose()
+                error = await self._await_rebalance(error)
             self._fail(error)
 
     async def _transaction(self) -> None:
@@ -207,12 +251,7 @@ class Lane:
                 f"offset {self._next_offset}: its topic was made anew, or truncated; the worker stops and starts from "
                 "the committed offset"
             )
-        try:
-            sent = await hand_over(self._producer, letters, pending.alive, transactional=True)
-        except ProduceError as error:
-            if isinstance(error.__cause__, _SHUT_OUT):
-                raise error.__cause__ from None
-            raise
+        sent = await hand_over(self._producer, letters, pending.alive, transactional=True)
         if sent is None:
             raise ProducerFenced  # by ourselves: the partition is no longer ours
         self._next_offset = letters.next_offset
@@ -227,7 +266,8 @@ class Lane:
             )
             await self._producer.commit_transaction()
         for pending in self._open:
-            pending.done.set_result(True)
+            if not pending.done.done():
+                pending.done.set_result(True)
         self._open.clear()
         took_s = self._now() - started
         self._commit_s += (took_s - self._commit_s) * SMOOTHING
@@ -259,8 +299,9 @@ class Lane:
         await asyncio.sleep(patience_s)
         return ProduceError(
             f"the transactional id {self._producer.transactional_id!r} is used by another application, or a "
-            f"transaction took longer than worker.transaction_timeout_s = {self._settings.transaction_timeout_s:g}: "
-            f"no rebalance has followed within {patience_s:g} s; the worker stops, what is uncommitted is read again"
+            f"transaction took longer than worker.transaction_timeout_s = {self._settings.transaction_timeout_s:g} "
+            f"({error!r}): no rebalance has followed within {patience_s:g} s; the worker stops, what is uncommitted is "
+            "read again"
         )
 
     def _fail(self, error: Exception) -> None:
@@ -274,3 +315,12 @@ class Lane:
         for pending in (*self._open, *self._queue):
             pending.failed(error)
         self._context.failed(error)
+
+
+def _shut_out(error: BaseException | None) -> bool:
+    """Whether the partition has another owner, or the broker has given the transaction up; aiokafka wraps some."""
+    while error is not None:
+        if isinstance(error, (ProducerFenced, InvalidProducerIdMapping, InvalidTxnState)):
+            return True
+        error = error.__cause__
+    return False

@@ -158,7 +158,9 @@ class Processor(Generic[C]):
         processed = Processed(records=sum(map(len, batches)))
         seconds, now = processed.stage_seconds, self._clock.monotonic
         started = now()
-        works = [self._decode(batch) for batch in batches]
+        # All of them now: a revocation may put another store in a partition's place, which a restore fills meanwhile.
+        stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
+        works = [self._decode(batch, store) for batch, store in zip(batches, stores, strict=True)]
         seconds["decode"], started = now() - started, now()
         for work in works:
             self._features(work)
@@ -173,9 +175,7 @@ class Processor(Generic[C]):
         seconds["encode"] = now() - started
         return processed
 
-    def _decode(self, batch: RecordBatch) -> _Work[C]:
-        # Held from here on: a revocation may put another store in its place, which a restore fills in another thread.
-        store = None if self.state is None else self.state.store(batch.partition)
+    def _decode(self, batch: RecordBatch, store: Any) -> _Work[C]:
         try:
             decoded = self.pipeline.decode(batch)
         except Exception:  # a domain's oversight, e.g. RecursionError: it must not stop the pipeline for ever

@@ -66,6 +66,9 @@ class Runner:
     Args:
         processor: the pipeline.
         compute: an executor of one thread, so that state changes happen in order.
+
+    Attributes:
+        emitter: is told of drains and revocations; `run` sets it, whoever needs it told before that may, too.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Runner:
         self._idle.set()
         self._draining = False
         self._failed = False
-        self._emitter: Sender | None = None
+        self.emitter: Sender | None = None
 
     async def offer(self, message: Any, consumer: Acknowledger) -> None:
         """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
@@ -103,7 +106,7 @@ class Runner:
         Raises:
             ExceptionGroup: of PipelineStopped, ProduceError or what else a stage could not handle.
         """
-        self._emitter = emitter
+        self.emitter = emitter
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._compute_all(consumer))
@@ -187,8 +190,8 @@ class Runner:
             self._idle.set()
 
     async def _wait_idle(self) -> bool:
-        if self._emitter is not None:
-            self._emitter.flush()
+        if self.emitter is not None:
+            self.emitter.flush()
         try:
             async with asyncio.timeout(self._settings.worker.drain_timeout_s):
                 await self._idle.wait()
@@ -214,6 +217,6 @@ class Runner:
         for partition in partitions & self._busy.keys():
             if state is not None:
                 state.discard(partition)
-        if self._emitter is not None:
-            self._emitter.revoked(partitions)
+        if self.emitter is not None:
+            self.emitter.revoked(partitions)
         self._draining = False

@@ -278,6 +278,13 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         if not holds:
             value = getattr(getattr(settings, section), key)
             raise SettingsError(f"{name}{_from(origins, name)} must lie {where}, got {value!r}")
+    if worker.transaction_timeout_s <= worker.transaction_interval_s + worker.broker_timeout_s:
+        raise SettingsError(
+            f"worker.transaction_timeout_s = {worker.transaction_timeout_s:g}"
+            f"{_from(origins, 'worker.transaction_timeout_s')} must be above worker.transaction_interval_s = "
+            f"{worker.transaction_interval_s:g} and worker.broker_timeout_s = {worker.broker_timeout_s:g} together: "
+            "the broker would end transactions that the worker still works on"
+        )
     if batch.max_queue_size < batch.max_batch_size:
         raise SettingsError(
             f"batch.max_queue_size = {batch.max_queue_size}{_from(origins, 'batch.max_queue_size')} must not be below "

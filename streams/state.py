@@ -89,6 +89,7 @@ class KeyedState:
         self._new_store = new_store
         self._stores: dict[int, Any] = {}
         self._positions: dict[int, _Position] = {}
+        self._restoring = asyncio.Lock()  # a cancelled restore may still be merging when the next one begins
 
     def store(self, partition: int) -> Any:
         """The store of a partition; an empty one where nothing was restored."""
@@ -144,7 +145,8 @@ class KeyedState:
         try:
             await consumer.start()
             fetch_record_batches(consumer, RESTORE_BATCH_RECORDS)
-            records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions], timeout_s)
+            async with self._restoring:
+                records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions], timeout_s)
         except KafkaError as error:
             raise StateError(f"restoring {self.topic}{list(partitions)}: {error!r}; the worker stops") from error
         finally:

@@ -16,18 +16,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
-    CoordinatorNotAvailableError,
     InvalidTransactionTimeout,
     KafkaError,
     TransactionalIdAuthorizationFailed,
 )
 
+from streams.client import SteadyClient
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters
 from streams.errors import BrokerUnavailable, ProduceError
@@ -56,32 +54,50 @@ class TransactionalEmitter:
         self._group = group
         self._input_topic = input_topic
         self._context = LaneContext(group, settings.worker, telemetry, clock or SystemClock(), self._failed)
-        self._clients: list[AIOKafkaClient] = []
+        self._clients: list[SteadyClient] = []
         self._lanes: dict[int, Lane] = {}
+        self._opening: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def open(self, partitions: Sequence[int]) -> None:
+    async def open(self, partitions: Sequence[int]) -> bool:
         """Become the only writer of `partitions`; what anybody left open there is aborted when this returns.
+
+        Returns:
+            False where they were revoked meanwhile: to go on would shut their next owner out.
 
         Raises:
             BrokerUnavailable: the broker has no transactions for us; says why.
         """
         self.revoked(list(self._lanes))
+        self._opening = asyncio.create_task(self._open_all(partitions))
+        try:
+            await asyncio.wait({self._opening})
+        except asyncio.CancelledError:
+            self._opening.cancel()
+            raise
+        if self._opening.cancelled():
+            return False
+        self._opening.result()
+        return True
+
+    async def _open_all(self, partitions: Sequence[int]) -> None:
         timeout_s = self._settings.worker.broker_timeout_s
         first = self._producer_id(partitions[0]) if partitions else ""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connect()
-                await asyncio.gather(*(self._open(partition) for partition in partitions))
+                async with asyncio.TaskGroup() as tasks:
+                    for partition in partitions:
+                        tasks.create_task(self._open(partition))
         except TimeoutError:
             raise BrokerUnavailable(
                 f"opening the transactional producer {first!r}: no transaction coordinator within {timeout_s:g} s. "
                 "The cluster must have transactions, and as many brokers as transaction.state.log.replication.factor; "
                 "or use worker.processing_guarantee = 'at_least_once'"
             ) from None
-        except KafkaError as error:
-            raise _refused(first, error, self._settings.worker.transaction_timeout_s) from error
+        except (KafkaError, ExceptionGroup) as error:
+            raise self._refused(first, error) from error
 
     async def watch(self) -> None:
         """Wait until a partition cannot go on.
@@ -93,7 +109,7 @@ class TransactionalEmitter:
 
     async def _connect(self) -> None:
         while len(self._clients) < CONNECTIONS:
-            client = AIOKafkaClient(
+            client = SteadyClient(
                 **self._settings.kafka.client_options(), client_id=f"{self._group}-{len(self._clients)}"
             )
             await client.bootstrap()
@@ -134,6 +150,8 @@ class TransactionalEmitter:
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Give up what these partitions have not committed."""
+        if self._opening is not None:
+            self._opening.cancel()
         for partition in partitions:
             if lane := self._lanes.pop(partition, None):
                 self._spawn(lane.close())
@@ -144,8 +162,7 @@ class TransactionalEmitter:
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
         for client in self._clients:
-            with suppress(RuntimeError):  # a broker that died in the midst of its background refresh
-                await client.close()
+            await client.close()
 
     def _failed(self, error: ProduceError) -> None:
         """A lane cannot go on."""
@@ -158,17 +175,18 @@ class TransactionalEmitter:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-
-def _refused(producer_id: str, error: KafkaError, timeout_s: float) -> BrokerUnavailable:
-    if isinstance(error, InvalidTransactionTimeout):
-        why = (
-            f"worker.transaction_timeout_s = {timeout_s:g} is above the broker's transaction.max.timeout.ms; "
-            "lower the first, or raise the second"
+    def _refused(self, producer_id: str, error: Exception) -> BrokerUnavailable:
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, InvalidTransactionTimeout):
+            why = (
+                f"worker.transaction_timeout_s = {self._settings.worker.transaction_timeout_s:g} is above the broker's "
+                "transaction.max.timeout.ms; lower the first, or raise the second"
+            )
+        elif isinstance(error, TransactionalIdAuthorizationFailed):
+            why = "this user may not use it; allow Write on the transactional ids that begin with the group's name"
+        else:
+            why = repr(error)
+        return BrokerUnavailable(
+            f"opening the transactional producer {producer_id!r}: {why}; nothing was read or written"
         )
-    elif isinstance(error, TransactionalIdAuthorizationFailed):
-        why = "it may not be used by this user; allow Write on the transactional ids that begin with the group's name"
-    elif isinstance(error, CoordinatorNotAvailableError):
-        why = "the cluster has no transaction coordinator"
-    else:
-        why = repr(error)
-    return BrokerUnavailable(f"opening the transactional producer {producer_id!r}: {why}; nothing was read or written")

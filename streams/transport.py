@@ -12,13 +12,14 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, cast
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
 
+from streams.client import steady_consumer, steady_producer
 from streams.fetching import fetch_record_batches
 from streams.offsets import Flight, LowWaterMarks
 from streams.records import RecordBatch
@@ -244,6 +245,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         self._thread_started.set()
         self._thread_running = asyncio.get_running_loop().create_future()
         self._serving = asyncio.create_task(self._serve())
+        self._serving.add_done_callback(lambda done: done.cancelled() or done.exception())  # `crash` has told of it
         await self._thread_running
 
     async def _gather_remaining_tasks(self) -> None:
@@ -280,7 +282,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf
         fewest = LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size
-        return AIOKafkaConsumer(
+        consumer = AIOKafkaConsumer(
             **transport.settings.kafka.client_options(),
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -302,10 +304,14 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
         )
+        return steady_consumer(consumer)
 
 
 class Producer(driver.Producer):
     """Faust's producer around an idempotent client: a retry neither repeats nor reorders a write."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        return steady_producer(super()._new_producer(transactional_id))
 
     async def flush(self) -> None:
         """Nothing: the low-water mark moves only after acknowledgements.

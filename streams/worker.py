@@ -93,6 +93,7 @@ class Worker:
             self._transactions = TransactionalEmitter(
                 self.settings, self.group, self.pipeline.input_topic, self.telemetry, self.clock
             )
+            self.runner.emitter = self._transactions
         await self._server.start()
         try:
             self.health.set("starting", "loading and compiling")
@@ -190,9 +191,9 @@ class Worker:
     async def _restore(self, partitions: list[int]) -> None:
         self.telemetry.add("headrace_rebalances_total", 1)
         self.telemetry.set("headrace_assigned_partitions", len(partitions))
-        if self._transactions is not None:
-            # First: what the last owner left open would hold up the reading, and it could still write behind it.
-            await self._transactions.open(partitions)
+        # First: what the last owner left open would hold up the reading, and it could still write behind it.
+        if self._transactions is not None and not await self._transactions.open(partitions):
+            return
         if self.state is not None and partitions:
             self.health.set("restoring", f"reading {self.state.topic}{partitions}")
             report = await self.state.restore(partitions, self.settings.kafka, self.settings.worker.broker_timeout_s)

@@ -7,7 +7,6 @@ pytest.importorskip("orjson", reason="needs the extra `bench`")
 
 from benchmarks.commands import bench
 
-
 COMMANDS = ("throughput", "latency", "state", "guarantees", "recovery", "soak")
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -23,7 +25,7 @@ def p99(*values: float | None) -> list[Latencies | None]:
     return [None if value is None else Latencies(value / 2, value, value, 5_000, 0) for value in values]
 
 
-def outcome(at_least: Found | None = None) -> Outcome:
+def outcome() -> Outcome:
     # The machine halves its speed between the rounds: ratio and difference must not notice.
     few = Found(
         {AT_LEAST_ONCE: eps(200, 100, None), EXACTLY_ONCE: eps(160, 80, 90)},
@@ -64,8 +66,16 @@ def test_bars_compare_rounds_and_rates_are_held_to_one_on_few_partitions_only() 
     assert (many.found, many.verdict) == (190.0, "missed")
 
 
+def test_a_sender_that_fell_behind_spoils_the_verdict() -> None:
+    found = outcome()
+    late = found.found[4].latency[EXACTLY_ONCE][1]
+    assert late is not None
+    found.found[4].latency[EXACTLY_ONCE][1] = replace(late, behind=True)
+    assert [bar.verdict for bar in found.bars(INTERVAL_S)] == ["met", "no verdict", "missed"]
+
+
 def test_the_table_has_a_row_for_each_and_fits_a_terminal() -> None:
-    console = Console(width=80, record=True, quiet=True)
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(table(outcome()))
     text = console.export_text()
     assert all(word in text for word in ("0.80", "0.50", "+100.0", "+190.0", "partitions", "extra p99"))
@@ -80,6 +90,7 @@ def test_the_table_has_a_row_for_each_and_fits_a_terminal() -> None:
         (Bar("a", 0.7, 0.7, at_least=True), "met"),
         (Bar("a", 0.6, 0.7, at_least=True), "missed"),
         (Bar("a", math.nan, 0.7, at_least=True), "not measured"),
+        (Bar("a", 0.5, 1.0, spoiled=True), "no verdict"),
     ],
 )
 def test_a_bar_is_met_or_missed(bar: Bar, verdict: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import pytest
 from rich.console import Console
 
@@ -55,7 +57,7 @@ def test_the_answer_has_median_worst_and_bar() -> None:
         "join": {"median_s": 0.3, "worst_s": 1.4, "bar_s": 1.0, "runs_s": [0.2, 1.4, 0.3]}
     }
     assert answer["exactly_once"] == {}
-    console = Console(width=80, record=True, quiet=True)
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(table(outcome))
     text = console.export_text()
     assert "0.30 / 1.40 missed" in text

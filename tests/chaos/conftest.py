@@ -112,6 +112,7 @@ def enter(broker: Broker, workers: Workers, tmp_path: Path, chaos: Options) -> I
 
     def make(plan: Plan, seed: int, guarantees: Sequence[str] | None = None) -> Stage:
         entered.append(Stage(broker, workers, tmp_path, guarantees or chaos.guarantees, plan, seed))
+        entered[-1].begin()
         return entered[-1]
 
     yield make
@@ -120,11 +121,11 @@ def enter(broker: Broker, workers: Workers, tmp_path: Path, chaos: Options) -> I
         stage.close()
 
 
-Conclude = Callable[[list[Outcome]], None]
+Report = Callable[[Sequence[Outcome]], None]
 
 
 @pytest.fixture
-def report(chaos: Options) -> Callable[[Sequence[Outcome]], None]:
+def report(chaos: Options) -> Report:
     """Tell the table about outcomes."""
 
     def tell(outcomes: Sequence[Outcome]) -> None:

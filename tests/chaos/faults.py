@@ -6,8 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from tests.chaos.disks import SmallDisk
 from tests.chaos.stage import Line, Stage
 
 Fault = Callable[[Stage], None]
@@ -33,14 +33,15 @@ def zombie(stage: Stage) -> None:
         slots = [(line, _one(stage, line)) for line in stage.lines]
         for line, slot in slots:
             line.fleet.suspend(slot)
-        stage.wait(SESSION_S + stage.dice.uniform(1.0, 2.5))
+        stage.until(lambda: all(map(_taken_over, stage.lines)), 30, "others to take over")
+        stage.wait(stage.dice.uniform(0.2, 1.0))
         for line, slot in slots:
             line.fleet.resume(slot)
         stage.wait(1.5)  # what it had in flight goes out, and it hears that it was replaced
 
 
 def twin(stage: Stage) -> None:
-    """The same, but what replaces it is another worker of its own slot, as a supervisor would start it."""
+    """The same, but what replaces it is another worker of its own slot; that supervisor then finds the old one."""
     with stage.disturbed():
         frozen = []
         for line in stage.lines:
@@ -52,9 +53,9 @@ def twin(stage: Stage) -> None:
         stage.wait(stage.dice.uniform(0.2, 1.0))
         for _, worker in frozen:
             worker.resume()
-        stage.until(lambda: not any(worker.alive for _, worker in frozen), 60, "the end of those who were replaced")
+        stage.wait(stage.dice.uniform(1.0, 3.0))
         for line, worker in frozen:
-            line.fleet.ended(worker)
+            line.fleet.discard(worker)
 
 
 def rebalance(stage: Stage) -> None:
@@ -102,43 +103,45 @@ def produce_timeout(stage: Stage) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def failing_model(marker: Path) -> Fault:
-    """While a file is there the model fails for every record, until a worker of each line has ended because of it."""
+def failing_model(stage: Stage) -> None:
+    """The model of each line fails for every record, until a worker has ended because of it."""
+    stage.wait(stage.dice.uniform(0.2, 1.0))
+    with stage.disturbed():
+        ends = {line.source: len(line.fleet.ends) for line in stage.lines}
+        for line in stage.lines:
+            line.breaks_model.touch()
 
-    def fail(stage: Stage) -> None:
-        stage.wait(stage.dice.uniform(0.2, 1.0))
-        with stage.disturbed():
-            ends = [len(line.fleet.ends) for line in stage.lines]
-            marker.touch()
-            try:
-                stage.until(
-                    lambda: all(len(line.fleet.ends) > before for line, before in zip(stage.lines, ends, strict=True)),
-                    30,
-                    "the end of a worker whose model fails",
-                )
-            finally:
-                marker.unlink()
+        def all_have_ended() -> bool:
+            over = [line for line in stage.lines if len(line.fleet.ends) > ends[line.source]]
+            for line in over:
+                line.breaks_model.unlink(missing_ok=True)
+            return len(over) == len(stage.lines)
 
-    return fail
+        stage.until(all_have_ended, 40, "the end of a worker whose model fails")
 
 
-def disk_full(shrink: Callable[[], None], grow: Callable[[], None]) -> Fault:
+def disk_full(disk: SmallDisk) -> Fault:
     """The broker's disk has no byte left; once the broker has given up, or after a while, there is room again."""
 
     def full(stage: Stage) -> None:
         stage.wait(stage.dice.uniform(0.2, 1.0))
         with stage.disturbed():
-            shrink()
+            disk.fill()
             try:
                 deadline = time.monotonic() + 10
                 while stage.broker.status().running and time.monotonic() < deadline:
                     stage.wait(0.1)
             finally:
-                grow()
+                disk.free()
             stage.broker.kill()
             stage.broker.start()
 
     return full
+
+
+def _taken_over(line: Line) -> bool:
+    """Whether those that are not suspended have all partitions."""
+    return line.fleet.assigned() == line.plan.partitions
 
 
 def _one(stage: Stage, line: Line) -> str:

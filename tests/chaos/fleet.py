@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tests.chaos.verdict import Lives, Tally
 from tests.processes import WorkerProcess
 
-RESTART_PAUSE_S = 0.5
+RESTART_PAUSE_S, STOP_S = 0.5, 25.0
 COUNTED = ("headrace_records_in_total", "headrace_records_out_total", "headrace_records_dead_lettered_total")
 
 
@@ -44,7 +44,9 @@ class Fleet:
     def remove(self, slot: str) -> None:
         """SIGTERM; it must end in order."""
         self._all_seen_last = False
-        self._must_end_in_order(self.slots.pop(slot))
+        worker = self.slots.pop(slot)
+        worker.terminate()
+        self._must_end_in_order(worker)
 
     def kill(self, slot: str) -> None:
         """SIGKILL, and start the next one at once."""
@@ -52,6 +54,15 @@ class Fleet:
         self.slots[slot].kill()
         self._unplanned()
         self.add(slot)
+
+    def discard(self, worker: WorkerProcess) -> None:
+        """SIGKILL one that has no slot any more; it may have ended by itself."""
+        if not worker.alive:
+            self.ended(worker)
+            return
+        self._all_seen_last = False
+        worker.kill()
+        self._unplanned()
 
     def suspend(self, slot: str) -> None:
         """SIGSTOP."""
@@ -86,7 +97,15 @@ class Fleet:
 
     def ready(self) -> bool:
         """Whether all workers that are not suspended are ready."""
-        return all(self._is_ready(worker) for slot, worker in self.slots.items() if slot not in self._suspended)
+        return all(map(_is_ready, self._awake()))
+
+    def assigned(self) -> int:
+        """How many partitions the workers have that are ready and not suspended."""
+        ready = filter(_is_ready, self._awake())
+        return sum(int(worker.metric("headrace_assigned_partitions")) for worker in ready)
+
+    def _awake(self) -> list[WorkerProcess]:
+        return [worker for slot, worker in self.slots.items() if slot not in self._suspended]
 
     def tally(self) -> None:
         """Look at the metrics of all living workers."""
@@ -103,13 +122,13 @@ class Fleet:
         return Lives(list(self._seen.values()), self._all_seen_last, self._odd)
 
     def _must_end_in_order(self, worker: WorkerProcess) -> None:
-        code = worker.stop()
+        code = worker.ended(STOP_S)
         if code != 0:
             self._odd.append(f"a worker has ended with {code} after SIGTERM:\n{worker.output()[-2000:]}")
 
-    @staticmethod
-    def _is_ready(worker: WorkerProcess) -> bool:
-        try:
-            return worker.alive and worker.listening and worker.ready()[0] == 200
-        except OSError:  # it ends right now
-            return False
+
+def _is_ready(worker: WorkerProcess) -> bool:
+    try:
+        return worker.alive and worker.listening and worker.ready()[0] == 200
+    except OSError:  # it ends right now
+        return False

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from tests.waiting import POLL_S
 
 COMMIT_INTERVAL_S = 0.3
 SLACK_S = 1.7  # a commit's own time, and a busy machine
+# Delayed writes of a partition queue behind each other where it is written in transactions.
+QUEUED_SHARE = 0.2
 TOPIC_TIMEOUT_S = 30
 CATCH_UP_S = 60.0
 
@@ -78,11 +81,12 @@ class Outcome:
 class Line:
     """One pipeline under one guarantee: its topics, its producer, its workers."""
 
-    def __init__(self, broker: Broker, workers: Workers, guarantee: str, plan: Plan, seed: int) -> None:
+    def __init__(self, broker: Broker, workers: Workers, folder: Path, guarantee: str, plan: Plan, seed: int) -> None:
         self.guarantee, self.plan, self.servers = guarantee, plan, broker.bootstrap_servers
         name = f"{guarantee.replace('_', '-')}-{next(_serial)}"
         self.source, self.output, self.group = name, f"{name}-out", f"{name}-group"
         self.changelog = f"{self.group}.changelog"
+        self.breaks_model = folder / f"{name}.breaks-model"  # while it is there
         self.disturbances: list[Disturbance] = []
         self._broker, self._workers = broker, workers
         self._seeds = itertools.count(seed)
@@ -106,7 +110,15 @@ class Line:
             future.exception(TOPIC_TIMEOUT_S)
 
     def _start(self, slot: str) -> WorkerProcess:
-        script = {"input": self.source, "output": self.output, "seed": next(self._seeds), **self.plan.script}
+        script = {
+            "input": self.source,
+            "output": self.output,
+            "seed": next(self._seeds),
+            "broken_while": str(self.breaks_model),
+            **self.plan.script,
+        }
+        if self.guarantee == verdict.EXACTLY_ONCE:
+            script["delays_s"] = self.plan.delays_s * QUEUED_SHARE
         settings: dict[str, object] = {
             "worker__processing_guarantee": self.guarantee,
             "worker__commit_interval_s": COMMIT_INTERVAL_S,
@@ -154,9 +166,12 @@ class Stage:
         self._folder = folder
         self._began = time.monotonic()
         self._hangs: dict[str, str] = {}
-        self.lines = [Line(broker, workers, each, plan, seed) for each in guarantees]
+        self.lines = [Line(broker, workers, folder, each, plan, seed) for each in guarantees]
+
+    def begin(self) -> None:
+        """Start all workers, and wait until they are ready."""
         for line in self.lines:
-            for number in range(plan.workers):
+            for number in range(self.plan.workers):
                 line.fleet.add(str(number))
         self.until(self.ready, 40, "readiness of all workers")
 
@@ -196,11 +211,12 @@ class Stage:
         for line, before in zip(self.lines, committed, strict=True):
             line.disturbances.append(Disturbance(from_ms, time.time() * 1000, before))
 
-    def finish(self, scenario: str, doses: int, judged_as: str | None = None) -> list[Outcome]:
+    def finish(self, scenario: str, doses: int, judged_as: str | None = None, in_order: bool = False) -> list[Outcome]:
         """Let everything come to rest, and judge each line.
 
         Args:
             judged_as: another guarantee than its own, which it must then be seen to miss.
+            in_order: whether the order is judged although delays let writes overtake each other.
         """
         for line in self.lines:
             line.flow.stop()
@@ -212,9 +228,9 @@ class Stage:
             self.until(lambda: all(map(done, self.lines)), CATCH_UP_S, "readiness, and a commit of everything")
         except AssertionError as error:
             self._hangs = {line.source: f"a hang: {error}" for line in self.lines if not done(line)}
-        return [self._judge(line, scenario, doses, judged_as or line.guarantee) for line in self.lines]
+        return [self._judge(line, scenario, doses, judged_as or line.guarantee, in_order) for line in self.lines]
 
-    def _judge(self, line: Line, scenario: str, doses: int, guarantee: str) -> Outcome:
+    def _judge(self, line: Line, scenario: str, doses: int, guarantee: str, in_order: bool) -> Outcome:
         hang = self._hangs.get(line.source)
         lives = Lives() if hang else line.fleet.stop()
         evidence = line.evidence()
@@ -225,7 +241,7 @@ class Stage:
             guarantee,
             disturbances=line.disturbances,
             reach_s=COMMIT_INTERVAL_S + SLACK_S + line.plan.delays_s,
-            overtaking=bool(line.plan.delays_s),
+            overtaking=bool(line.plan.delays_s) and not in_order,
             lives=lives,
         )
         if violations:
@@ -258,6 +274,12 @@ class Stage:
             "plan": vars(line.plan),
         }
         (self._folder / f"{line.source}.json").write_text(json.dumps(told, indent=1, default=str))
+        home = self.broker.settings.home
+        for pattern in (f"data/{line.source}*/*.log", "data/__transaction_state-*/*.log", "logs/*.log"):
+            for log in home.glob(pattern):
+                copy = self._folder / "broker" / log.relative_to(home)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(log, copy)
 
     def close(self) -> None:
         """End the producers, whatever state the rest is in; the workers end with their fixture."""

@@ -8,7 +8,7 @@ restore_s         how much longer a restore takes
 clock_ahead_s     how far the machine's clock is ahead
 broken            the model fails for every record
 broken_while      likewise, while this file is there
-highest           commits the highest finished offset instead of the low-water mark: the mistake, for comparison
+without           a safeguard of tests/chaos/safeguards.py that is switched off: the mistake, for comparison
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engine import ModelError
-from streams import settings, transport
+from streams import settings
 from streams.cli.logs import configure_logging
 from streams.clock import SystemClock
 from streams.emitter import Letters, Sender, Sent, Write
 from streams.errors import HeadraceError
-from streams.offsets import Flight, LowWaterMarks
 from streams.runner import Runner
 from streams.state import KeyedState, RestoreReport
 from streams.worker import Worker, run
+from tests.chaos.safeguards import switch_off
 from tests.counting import CountingPipeline, CountStore, Events
 
 logger = logging.getLogger(__name__)
@@ -142,15 +142,6 @@ def restore_slowly(state: KeyedState, seconds: float) -> None:
     state.restore = slowly  # type: ignore[method-assign]
 
 
-class HighestFinished(LowWaterMarks):
-    """What must not be done: the mark jumps over batches that are still in flight."""
-
-    def finish(self, partition: Any, flight: Flight) -> None:
-        super().finish(partition, flight)
-        if self.is_alive(partition, flight):
-            self._marks[partition] = max(self._marks.get(partition, 0), flight.next_offset)
-
-
 class ClockAhead(SystemClock):
     """Somebody has set the machine's clock."""
 
@@ -176,8 +167,8 @@ async def main(script: dict[str, Any]) -> None:
 if __name__ == "__main__":
     configure_logging("info")
     script = json.loads(sys.argv[1])
-    if script.get("highest"):
-        transport.LowWaterMarks = HighestFinished  # type: ignore[misc]
+    if "without" in script:
+        switch_off(script["without"])
     try:
         run(lambda: main(script))
     except (HeadraceError, ModelError) as error:

@@ -79,7 +79,7 @@ def test_a_killed_workers_transaction_is_never_seen_and_comes_once(
         return workers.counting(group, script, worker__slot="one", **EXACTLY_ONCE, **settings)
 
     # Its transactions stay open: all is written, nothing is committed.
-    worker = start(worker__transaction_interval_s=60).running()
+    worker = start(worker__transaction_interval_s=60, worker__transaction_timeout_s=300).running()
     verify.send(servers, source, rows(good_and_poison()))
     until(lambda: written(servers, f"{group}.changelog") > 0, SOON_S, "a write to the changelog")
     until(lambda: written(servers, output) == RECORDS * 9 // 10, SOON_S, "all outputs in the log")
@@ -103,7 +103,9 @@ def test_an_orderly_end_commits_what_is_in_flight(kafka: Kafka, make_topics: Mak
     source, output = make_topics("ended", "ended-out", partitions=PARTITIONS)
     group = f"{source}-group"
     script = {"input": source, "output": output}
-    worker = workers.counting(group, script, **EXACTLY_ONCE, worker__transaction_interval_s=60).running()
+    worker = workers.counting(
+        group, script, **EXACTLY_ONCE, worker__transaction_interval_s=60, worker__transaction_timeout_s=300
+    ).running()
     verify.send(servers, source, rows(good_and_poison()))
     until(lambda: written(servers, output) == RECORDS * 9 // 10, SOON_S, "all outputs in the log")
     assert worker.stop() == 0  # long before the interval is over

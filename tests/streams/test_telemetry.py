@@ -13,7 +13,7 @@ from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms.
 UNITS = {"transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "ready", "info"}
-BOUNDED = {"stage", "error_type", "partition", "model", "version", "engine"}
+BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine"}
 
 
 def _samples(telemetry: Telemetry) -> dict[str, list[tuple[dict[str, str], float]]]:

@@ -1,0 +1,65 @@
+"""aiokafka's clients, made to outlive a broker's restart.
+
+Each change stands for a way in which a worker was seen to end, or to stand still, through an outage that is shorter
+than `worker.broker_timeout_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.producer.transaction_manager import TransactionManager
+
+LARGEST_SEQUENCE = 0x7FFFFFFF
+
+
+class SteadyClient(AIOKafkaClient):
+    """Tries again, after a pause, where aiokafka's client gives up or does not pause."""
+
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().send(*args, **kwargs)
+        except RuntimeError as error:  # uvloop's, for a transport that has closed; asyncio's own loop says nothing
+            raise KafkaConnectionError(str(error)) from error
+        except KeyError as error:  # after a timeout: another request has closed the connection already
+            raise KafkaConnectionError("connection closed") from error
+
+    async def coordinator_lookup(self, *args: Any) -> Any:
+        try:
+            return await super().coordinator_lookup(*args)
+        except KafkaConnectionError as error:  # a transactional producer takes this one for the end
+            raise NodeNotReadyError(str(error)) from error
+
+    async def _metadata_update(self, *args: Any) -> bool:
+        try:
+            updated = bool(await super()._metadata_update(*args))
+        except RuntimeError:  # as above; without this the task that refreshes the metadata ends for good
+            updated = False
+        if not updated:
+            await asyncio.sleep(self._retry_backoff)  # a producer whose partition has no leader asks again at once
+        return updated
+
+
+class WrappingSequences(TransactionManager):
+    """Sequence numbers that begin again at 0, as Kafka's do, and not below it."""
+
+    def increment_sequence_number(self, tp: TopicPartition, increment: int) -> None:
+        self._sequence_numbers[tp] = (self._sequence_numbers[tp] + increment) & LARGEST_SEQUENCE
+
+
+def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
+    """The same producer, not started yet, with both of the above."""
+    producer.client.__class__ = SteadyClient
+    if producer._txn_manager is not None:
+        producer._txn_manager.__class__ = WrappingSequences
+    return producer
+
+
+def steady_consumer(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    """The same consumer, not started yet, on a steady client."""
+    consumer._client.__class__ = SteadyClient
+    return consumer
