@@ -221,7 +221,7 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
     \b
     ratio        events/s by those of at_least_once in the same round, median over rounds
     CPU µs       of the worker, an event, all its threads; less in the way of other work on the machine than events/s
-    extra p99    p99 less that of at_least_once in the same round, median over rounds
+    extra        p99 less that of at_least_once in the same round, median over rounds
 
     --json: guarantee -> partitions -> eps, p50_ms, p99_ms. Exit code 1 if a run failed; a bar missed is no failure.
     """
@@ -231,7 +231,7 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
     plan = guarantees.Plan(
         partitions=counts[:1] if quick else counts,
         rounds=rounds or 3,
-        events=150_000 if quick else 600_000,
+        events=200_000 if quick else 600_000,
         latency=spans,
         budget_s=QUICK_BUDGET_S if quick else float("inf"),
         began_s=began_s,

@@ -125,7 +125,7 @@ def table(outcome: Outcome) -> Table:
     )
     drawn.add_column("partitions", justify="right", no_wrap=True)
     drawn.add_column("guarantee", no_wrap=True)
-    for heading in ("events/s", "ratio", "CPU µs", "p50 ms", "p99 ms", "extra p99"):
+    for heading in ("events/s", "ratio", "CPU µs", "p50 ms", "p99 ms", "extra"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for partitions, found in outcome.found.items():
         rows, latencies, extra_ms = found.rows(), found.latencies(), found.extra_p99_ms()

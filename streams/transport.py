@@ -29,6 +29,7 @@ from streams.watchdog import PartitionView
 LEAST_BATCHES_PER_POLL = 16
 LEAST_RECORDS_PER_POLL = 2048
 FETCH_MAX_WAIT_MS = 250
+METADATA_MAX_AGE_MS = 5_000
 FEW_RECORDS = 256  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
 HEARTBEATS_PER_SESSION = 3
@@ -295,6 +296,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             max_poll_records=max(LEAST_BATCHES_PER_POLL, fewest),
             max_partition_fetch_bytes=worker.fetch_max_bytes,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            # A topic that was away, or has more partitions than before, is noticed no sooner than by looking.
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
             session_timeout_ms=int(worker.session_timeout_s * 1000),
             heartbeat_interval_ms=int(worker.session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
             # Others wait this long for a member that drains: above the drain, below anybody's patience.

@@ -33,9 +33,10 @@ def recreate(servers: str, topic: str) -> None:
     deleted.result(TIMEOUT_S)
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
 @pytest.mark.parametrize("longer", [False, True], ids=["shorter", "longer"])
 def test_every_record_of_a_topic_made_anew_is_predicted(
-    kafka: Kafka, make_topics: MakeTopics, workers: Workers, longer: bool
+    kafka: Kafka, make_topics: MakeTopics, workers: Workers, longer: bool, guarantee: str
 ) -> None:
     """The worker goes on with the new topic, or ends with an error and its restart does.
 
@@ -53,7 +54,7 @@ def test_every_record_of_a_topic_made_anew_is_predicted(
                 producer.produce(source, b"{}", key, partition)
         assert producer.flush(TIMEOUT_S) == 0
 
-    worker = workers.counting(group, script).running()
+    worker = workers.counting(group, script, worker__processing_guarantee=guarantee).running()
     feed(b"old", BEFORE)
     until(lambda: not verify.behind(servers, group, source), TIMEOUT_S, "a commit of everything")
     recreate(servers, source)
@@ -67,7 +68,7 @@ def test_every_record_of_a_topic_made_anew_is_predicted(
     until(lambda: not worker.alive or not verify.behind(servers, group, source), TIMEOUT_S, "a commit, or the end")
     if not worker.alive:
         assert worker.process.returncode != 0
-        worker = workers.counting(group, script).running()
+        worker = workers.counting(group, script, worker__processing_guarantee=guarantee).running()
         until(lambda: not verify.behind(servers, group, source), TIMEOUT_S, "a commit of everything by the restart")
     assert worker.stop() == 0
     inputs = verify.read(servers, source)
