@@ -231,7 +231,7 @@ def guarantees_command(bootstrap: str | None, rounds: int | None, quick: bool, a
     plan = guarantees.Plan(
         partitions=counts[:1] if quick else counts,
         rounds=rounds or 3,
-        events=200_000 if quick else 600_000,
+        events=300_000 if quick else 600_000,
         latency=spans,
         budget_s=QUICK_BUDGET_S if quick else float("inf"),
         began_s=began_s,

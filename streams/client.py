@@ -7,12 +7,15 @@ than `worker.broker_timeout_s`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, UnknownMemberIdError
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
 
@@ -44,6 +47,27 @@ class SteadyClient(AIOKafkaClient):
         return updated
 
 
+class MemberClient(SteadyClient):
+    """The client of a group's member; tells when the group does not know the member any more."""
+
+    displaced: Callable[[], bool]
+    away = False
+
+    async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
+        if self.away and isinstance(request, JoinGroupRequest):
+            await asyncio.Event().wait()  # until the worker ends
+        response = await super().send(node_id, request, **kwargs)
+        if isinstance(request, HeartbeatRequest):
+            codes = {response.error_code}
+        elif isinstance(request, OffsetCommitRequest):
+            codes = {code for _, partitions in response.topics for _, code in partitions}
+        else:
+            return response
+        if UnknownMemberIdError.errno in codes:
+            self.away = self.away or self.displaced()
+        return response
+
+
 class WrappingSequences(TransactionManager):
     """Sequence numbers that begin again at 0, as Kafka's do, and not below it."""
 
@@ -59,7 +83,13 @@ def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     return producer
 
 
-def steady_consumer(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
-    """The same consumer, not started yet, on a steady client."""
-    consumer._client.__class__ = SteadyClient
+def steady_consumer(consumer: AIOKafkaConsumer, displaced: Callable[[], bool]) -> AIOKafkaConsumer:
+    """The same consumer, not started yet, on a member's client.
+
+    Args:
+        displaced: called when its group has dropped it, or has given its slot to another. Where it answers True, the
+            consumer does not join again.
+    """
+    consumer._client.__class__ = MemberClient
+    consumer._client.displaced = displaced
     return consumer

@@ -75,6 +75,12 @@ class TransactionalProducer(AIOKafkaProducer):
     def transactional_id(self) -> str:
         return str(self._txn_manager.transactional_id)
 
+    @property
+    def end(self) -> BaseException | None:
+        """What its background task has ended with; aiokafka then refuses whatever comes, with other errors."""
+        task = self._sender.sender_task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
+
     async def start(self) -> None:
         await self._sender.start()
 
@@ -219,7 +225,7 @@ class Lane:
                 if self._queue:
                     await self._transaction()
         except Exception as error:  # also the client's own assertions: a lane must not end unheard
-            if _shut_out(error):
+            if _shut_out(error) or _shut_out(self._producer.end):
                 self._context.telemetry.add("headrace_transactions_total", 1, "fenced")
                 self._lose()
                 error = await self._await_rebalance(error)

@@ -7,6 +7,7 @@ decides what an acknowledgement and a committable offset are, its "thread" build
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import zip_longest
@@ -30,6 +31,7 @@ LEAST_BATCHES_PER_POLL = 16
 LEAST_RECORDS_PER_POLL = 2048
 FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
+SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 256  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
 HEARTBEATS_PER_SESSION = 3
@@ -103,6 +105,7 @@ class Consumer(driver.Consumer):
         self.marks = LowWaterMarks()
         self.settled = asyncio.Event()  # nothing is in flight
         self.settled.set()
+        self.in_quarrel = False  # another worker uses our slot
         self._draining = False
         self._read_offset = _NoReadOffsets()
         self._deliver_to_agent = self.callback
@@ -240,6 +243,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
     """
 
     _few = False
+    _displaced_member = ""
+    _displaced_at = float("-inf")
     _serving: asyncio.Task[None]
 
     async def start(self) -> None:
@@ -271,6 +276,17 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         records = await super()._fetch_records(*args, **kwargs)
         self._few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
         return records
+
+    def _displaced(self) -> bool:
+        """Once is a pause that was too long. Twice is another worker in our slot, which joins whenever we do."""
+        member = self._ensure_consumer()._coordinator.member_id
+        if self.transport.settings.worker.slot is None or member in ("", self._displaced_member):
+            return False  # or the same displacement, seen by another request
+        before, now = self._displaced_at, time.monotonic()
+        self._displaced_member, self._displaced_at = member, now
+        quarrel = now - before < SLOT_QUARREL_S
+        self.consumer.in_quarrel = quarrel
+        return quarrel
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self.transport.settings.worker.processing_guarantee == "exactly_once":
@@ -307,7 +323,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
         )
-        return steady_consumer(consumer)
+        return steady_consumer(consumer, self._displaced)
 
 
 class Producer(driver.Producer):

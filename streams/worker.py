@@ -214,6 +214,11 @@ class Worker:
             await asyncio.sleep(LOOK_INTERVAL_S)
             if app.crashed:
                 raise _crash(app, self.group)
+            if app.consumer.in_quarrel:
+                raise HeadraceError(
+                    f"another worker of group {self.group} runs in slot {self.settings.worker.slot!r}; the two have "
+                    "taken the partitions from each other, and this one ends: give each worker a slot of its own"
+                )
             views = app.consumer.views()
             self._gauges(views)
             self._check_contact(app)
