@@ -41,6 +41,7 @@ SOAK_DAY = "2001-01-01"  # after the calibration's days: event time goes forward
 
 MOST_RSS_MB = 2.0  # slope, in 10 minutes
 MOST_MORE_FILES = 2
+MOST_MORE_TASKS = 5
 LEAST_KEPT = 0.98
 
 # What is older than half a minute at the highest rates goes, so that the disk holds a few GB however long it runs.
@@ -63,6 +64,7 @@ class Sample:
     state_mb: float
     files: int
     threads: int
+    tasks: int
     lag: int
     done: int
 
@@ -101,6 +103,13 @@ class Outcome:
         return settled[-1].files - settled[0].files if settled else math.nan
 
     @property
+    def more_tasks(self) -> float:
+        """Between the medians of the first and the last third: their number goes up and down with the load."""
+        tasks = [each.tasks for each in self.settled]
+        third = len(tasks) // 3
+        return statistics.median(tasks[-third:]) - statistics.median(tasks[:third]) if third else math.nan
+
+    @property
     def kept(self) -> float:
         """Events done per event sent, from the first sample to the last."""
         if len(self.samples) < 2:
@@ -112,16 +121,17 @@ class Outcome:
         return [
             Bar("RSS growth in 10 minutes", self.slope("rss_mb"), MOST_RSS_MB, " MB"),
             Bar("open files more than after the warm-up", self.more_files, MOST_MORE_FILES, digits=0),
+            Bar("event loop tasks more than after the warm-up", self.more_tasks, MOST_MORE_TASKS, digits=0),
             Bar("events done / events sent", self.kept, LEAST_KEPT, at_least=True, digits=2),
         ]
 
     def answer(self) -> dict[str, object]:
         """Return the machine-readable answer."""
         ends: dict[str, float] = {}
-        for name in ("rss_mb", "state_mb", "files", "threads") if self.samples else ():
+        for name in ("rss_mb", "state_mb", "files", "threads", "tasks") if self.samples else ():
             ends[f"{name}_first"] = getattr(self.samples[0], name)
             ends[f"{name}_last"] = getattr(self.samples[-1], name)
-        bars = dict(zip(("rss", "files", "kept_up"), self.bars(), strict=True))
+        bars = dict(zip(("rss", "files", "tasks", "kept_up"), self.bars(), strict=True))
         return {
             "guarantee": self.guarantee,
             "minutes": self.minutes,
@@ -153,9 +163,10 @@ def table(outcome: Outcome) -> Table:
         title=f"One worker, {outcome.guarantee}, {outcome.rate:,.0f} events/s for {outcome.minutes:g} minutes",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     drawn.add_column("", no_wrap=True)
-    for heading in ("minute", "RSS MB", "state MB", "files", "threads", "lag", "done"):
+    for heading in ("minute", "RSS MB", "state MB", "files", "threads", "tasks", "lag", "done"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     named = [("first", outcome.samples[:1]), ("warm", outcome.settled[:1]), ("last", outcome.samples[-1:])]
     for name, samples in named:
@@ -167,6 +178,7 @@ def table(outcome: Outcome) -> Table:
                 f"{each.state_mb:,.1f}",
                 str(each.files),
                 str(each.threads),
+                str(each.tasks),
                 f"{each.lag:,}",
                 f"{each.done:,}",
             )
@@ -272,6 +284,7 @@ def _sample(process: psutil.Process, worker: Worker, at_s: float) -> Sample:
         state_mb=found.get("headrace_state_bytes", 0.0) / 1e6,
         files=process.num_fds(),
         threads=process.num_threads(),
+        tasks=int(found.get("headrace_tasks", 0)),
         lag=int(found.get("headrace_lag_records", 0)),
         done=int(found.get("headrace_records_in_total", 0)),
     )

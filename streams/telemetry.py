@@ -64,6 +64,7 @@ METRICS: Mapping[str, Metric] = {
     "headrace_restore_seconds": Metric("seconds", "Time of a restore."),
     "headrace_state_keys": Metric("gauge", "Keys held in state."),
     "headrace_state_bytes": Metric("gauge", "Memory held by state."),
+    "headrace_tasks": Metric("gauge", "Tasks on the worker's event loop; steady unless something leaks."),
     "headrace_ready": Metric("gauge", "1 while the worker is ready, else 0."),
     "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
 }

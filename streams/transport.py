@@ -34,7 +34,7 @@ METADATA_MAX_AGE_MS = 5_000
 SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 256  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
-HEARTBEATS_PER_SESSION = 3
+HEARTBEATS_PER_SESSION = 8  # members hear of a rebalance at their heartbeat: for a third each would idle 2.7 s
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 

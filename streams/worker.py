@@ -248,6 +248,7 @@ class Worker:
 
     def _gauges(self, views: dict[int, PartitionView]) -> None:
         self.telemetry.set("headrace_ready", float(self.health.ready))
+        self.telemetry.set("headrace_tasks", len(asyncio.all_tasks()))
         lag = {p: max(0, v.end - v.done) for p, v in views.items() if v.end is not None and v.done is not None}
         self.telemetry.lag(lag, self.clock.time())
         if self.state is not None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import pickle
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ class Line:
         self.changelog = f"{self.group}.changelog"
         self.breaks_model = folder / f"{name}.breaks-model"  # while it is there
         self.disturbances: list[Disturbance] = []
+        self.dropped: set[str] = set()  # transactional ids that the broker says to have dropped markers of
         self._broker, self._workers = broker, workers
         self._seeds = itertools.count(seed)
         self._admin = AdminClient({"bootstrap.servers": self.servers})
@@ -208,6 +210,7 @@ class Stage:
         committed, from_ms = [line.committed() for line in self.lines], time.time() * 1000
         yield
         self.until(self.ready, 60, "readiness of all workers after a fault")
+        self._listen_to_the_broker()
         for line, before in zip(self.lines, committed, strict=True):
             line.disturbances.append(Disturbance(from_ms, time.time() * 1000, before))
 
@@ -244,6 +247,8 @@ class Stage:
             overtaking=bool(line.plan.delays_s) and not in_order,
             lives=lives,
         )
+        if violations and line.dropped:
+            violations.append(f"the broker's own log: it has dropped the markers of {sorted(line.dropped)}")
         if violations:
             self._keep(line, evidence, violations)
         line.delete_topics()

@@ -12,7 +12,7 @@ from streams.telemetry import METRICS, Telemetry
 from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms.
-UNITS = {"transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "ready", "info"}
+UNITS = {"tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "ready", "info"}
 BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine"}
 
 
