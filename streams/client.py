@@ -7,6 +7,7 @@ than `worker.broker_timeout_s`.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +51,9 @@ class SteadyClient(AIOKafkaClient):
 class MemberClient(SteadyClient):
     """The client of a group's member; tells when the group does not know the member any more."""
 
-    displaced: Callable[[], bool]
+    displaced: Callable[[float], bool]
     away = False
+    _heard_at = 0.0
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if self.away and isinstance(request, JoinGroupRequest):
@@ -63,8 +65,10 @@ class MemberClient(SteadyClient):
             codes = {code for _, partitions in response.topics for _, code in partitions}
         else:
             return response
-        if UnknownMemberIdError.errno in codes:
-            self.away = self.away or self.displaced()
+        if UnknownMemberIdError.errno not in codes:
+            self._heard_at = time.monotonic()
+        elif not self.away:
+            self.away = self.displaced(time.monotonic() - self._heard_at)
         return response
 
 
@@ -83,12 +87,12 @@ def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     return producer
 
 
-def steady_consumer(consumer: AIOKafkaConsumer, displaced: Callable[[], bool]) -> AIOKafkaConsumer:
+def steady_consumer(consumer: AIOKafkaConsumer, displaced: Callable[[float], bool]) -> AIOKafkaConsumer:
     """The same consumer, not started yet, on a member's client.
 
     Args:
-        displaced: called when its group has dropped it, or has given its slot to another. Where it answers True, the
-            consumer does not join again.
+        displaced: called when its group has dropped it, or has given its slot to another, with the seconds since the
+            group was last heard of. Where it answers True, the consumer does not join again.
     """
     consumer._client.__class__ = MemberClient
     consumer._client.displaced = displaced

@@ -277,11 +277,13 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         self._few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
         return records
 
-    def _displaced(self) -> bool:
-        """Once is a pause that was too long. Twice is another worker in our slot, which joins whenever we do."""
-        member = self._ensure_consumer()._coordinator.member_id
-        if self.transport.settings.worker.slot is None or member in ("", self._displaced_member):
-            return False  # or the same displacement, seen by another request
+    def _displaced(self, silent_s: float) -> bool:
+        """Twice, without a pause of our own, is another worker in our slot, which joins whenever we do."""
+        worker, member = self.transport.settings.worker, self._ensure_consumer()._coordinator.member_id
+        if worker.slot is None or silent_s >= worker.session_timeout_s:
+            return False
+        if member in ("", self._displaced_member):
+            return False  # the same displacement, seen by another request
         before, now = self._displaced_at, time.monotonic()
         self._displaced_member, self._displaced_at = member, now
         quarrel = now - before < SLOT_QUARREL_S

@@ -138,8 +138,8 @@ class Worker:
                 self.health.set("stopped", str(failure))
                 logger.error("worker %s stops: %s", self.pipeline.name, failure)
         finally:
-            # Without a broker nothing can be committed, and to wait for it is to wait for nothing.
-            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError))
+            # Without broker or membership nothing can be committed, and to wait for it is to wait for nothing.
+            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError)) or app.consumer.in_quarrel
             in_order = await self._stop_app(app, tasks, HOPELESS_STOP_S if hopeless else STOP_TIMEOUT_S)
         if failure is not None:
             raise failure

@@ -21,8 +21,10 @@ from streams.records import RecordBatch
 from streams.settings import Fraud
 from streams.state import KeyedState
 from tests import verify
+from tests.chaos import verdict
+from tests.chaos.conftest import Options, Report
+from tests.chaos.stage import Outcome
 from tests.conftest import Kafka, MakeTopics
-from tests.counting import CountStore
 from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
 
@@ -30,8 +32,9 @@ pytestmark = pytest.mark.chaos
 
 PARTITIONS = 8
 DAY_MS = 86_400_000
+RECORDS, SHORT_DOSES, LONG_DOSES = 100_000, 8, 50
 COMMIT_INTERVAL_S = 0.3
-# On top of the interval: a commit's own time, a delay before the produce, and a busy machine.
+# On top of the interval: a commit's own time, and a busy machine.
 SLACK_S = 1.5
 Row = tuple[int, bytes | None, bytes | None, verify.Headers]
 
@@ -94,7 +97,7 @@ def transactions(count: int) -> Iterator[Row]:
 
 def kill_while_it_flows(kills: Kills, start: Callable[[], WorkerProcess], rows: Iterator[Row], times: int) -> None:
     """Each life gets its share of the records; three in four die in the midst of them, the fourth as it starts."""
-    dice, share = random.Random(606), 100_000 // times
+    dice, share = random.Random(606), RECORDS // times
     for number in range(times):
         worker, starting = start(), number % 4 == 3
         worker.started() if starting else worker.running()
@@ -113,8 +116,13 @@ def finish(kills: Kills, worker: WorkerProcess) -> tuple[list[verify.Record], li
     return verify.read(kills.servers, kills.source), verify.read(kills.servers, kills.output)
 
 
-def test_twenty_kills_of_the_fraud_worker(kafka: Kafka, make_topics: MakeTopics, workers: Workers) -> None:
-    servers = kafka.bootstrap_servers
+@pytest.mark.parametrize("guarantee", verdict.GUARANTEES)
+def test_kills_of_the_fraud_worker(
+    kafka: Kafka, make_topics: MakeTopics, workers: Workers, chaos: Options, report: Report, guarantee: str
+) -> None:
+    if guarantee not in chaos.guarantees:
+        pytest.skip("another guarantee was asked for")
+    servers, times, began = kafka.bootstrap_servers, LONG_DOSES if chaos.long else SHORT_DOSES, time.monotonic()
     source, output = make_topics("killed", "killed-flags", partitions=PARTITIONS)
     kills = Kills(servers, f"{source}-group", source, output)
     settings = {
@@ -123,14 +131,18 @@ def test_twenty_kills_of_the_fraud_worker(kafka: Kafka, make_topics: MakeTopics,
         "batch__max_batch_size": 64,
         "worker__slot": "1",
         "worker__commit_interval_s": COMMIT_INTERVAL_S,
+        "worker__processing_guarantee": guarantee,
     }
 
-    kill_while_it_flows(kills, lambda: workers.fraud(kills.group, **settings), transactions(100_000), times=20)
+    kill_while_it_flows(kills, lambda: workers.fraud(kills.group, **settings), transactions(RECORDS), times)
     inputs, outputs = finish(kills, workers.fraud(kills.group, **settings))
 
-    assert len(inputs) == 100_000
+    assert len(inputs) == RECORDS // times * times
     repeated = verify.assert_nothing_lost(inputs, outputs, source)
-    assert 0 < repeated <= kills.in_flight(outputs)
+    if guarantee == verdict.EXACTLY_ONCE:
+        assert repeated == 0
+    else:
+        assert 0 < repeated <= kills.in_flight(outputs)
     verify.assert_key_order(outputs, source)
     for begun, written in kills.lives(outputs):  # a life goes on exactly where the last one has committed
         assert [record.source(source) for record in sorted(written, key=lambda each: each.partition)] == [
@@ -143,30 +155,8 @@ def test_twenty_kills_of_the_fraud_worker(kafka: Kafka, make_topics: MakeTopics,
         assert_same_flag(made.value, expected[made.source(source)])
     assert restored(servers, f"{kills.group}.changelog") == state
     assert state == recomputed(inputs)
-
-
-def test_kills_with_delays_before_the_produce(kafka: Kafka, make_topics: MakeTopics, workers: Workers) -> None:
-    """Later batches overtake earlier ones and are acknowledged before them: only a low-water mark survives that."""
-    servers = kafka.bootstrap_servers
-    source, output = make_topics("delayed", "delayed-out", partitions=PARTITIONS)
-    kills = Kills(servers, f"{source}-group", source, output)
-    rows = ((n % PARTITIONS, b"k%d" % (n % 4_000), b"{}", []) for n in itertools.count())
-    seeds = itertools.count()
-
-    def start() -> WorkerProcess:
-        script = {"input": source, "output": output, "delays_s": 0.3, "seed": next(seeds)}
-        return workers.counting(kills.group, script, batch__max_batch_size=256, worker__slot="1")
-
-    kill_while_it_flows(kills, start, itertools.islice(rows, 30_000), times=6)
-    inputs, outputs = finish(kills, start())
-
-    repeated = verify.assert_nothing_lost(inputs, outputs, source)
-    assert 0 < repeated <= kills.in_flight(outputs)
-    stores: dict[int, CountStore] = defaultdict(CountStore)
-    for record in verify.read(servers, f"{kills.group}.changelog"):
-        stores[record.partition].merge([record.key or b""], [record.value])
-    state = {(partition, key): entry[0] for partition, store in stores.items() for key, entry in store.counts.items()}
-    assert state == verify.counts(inputs)
+    seconds = round(time.monotonic() - began, 1)
+    report([Outcome("SIGKILL of the fraud worker", guarantee, 606, times, len(inputs), 0, repeated, 0, seconds)])
 
 
 History = dict[int, dict[bytes, list[tuple[int, int, int]]]]

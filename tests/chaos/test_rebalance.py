@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Iterator
-from threading import Event, Thread
 
 import pytest
 
 from tests import verify
+from tests.chaos.flow import Flow, Row
 from tests.conftest import Kafka, MakeTopics
 from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
@@ -21,35 +20,9 @@ PARTITIONS, KEYS, PER_SECOND = 8, 1_000, 2_000
 SETTLED_S = 10.0
 
 
-class LiveProducer:
-    """Writes at a steady rate from a thread until it is stopped."""
-
-    def __init__(self, servers: str, topic: str) -> None:
-        self._end = Event()
-        self.error: BaseException | None = None
-        self._thread = Thread(target=self._run, args=(servers, topic))
-        self._thread.start()
-
-    def _run(self, servers: str, topic: str) -> None:
-        try:
-            verify.send(servers, topic, self._rows())
-        except BaseException as error:
-            self.error = error
-
-    def _rows(self) -> Iterator[tuple[int, bytes, bytes, verify.Headers]]:
-        started = time.monotonic()
-        for number in itertools.count():
-            while not self._end.is_set() and number > (time.monotonic() - started) * PER_SECOND:
-                self._end.wait(0.01)
-            if self._end.is_set():
-                return
-            yield number % PARTITIONS, b"k%d" % (number % KEYS), b"{}", []
-
-    def stop(self) -> None:
-        self._end.set()
-        self._thread.join(60)
-        if self.error is not None:
-            raise self.error
+def rows() -> Iterator[Row]:
+    """Without end, over all partitions in turn."""
+    return ((number % PARTITIONS, b"k%d" % (number % KEYS), b"{}", []) for number in itertools.count())
 
 
 def settle(running: list[WorkerProcess]) -> None:
@@ -80,7 +53,7 @@ def test_one_two_three_one_workers_under_load(kafka: Kafka, make_topics: MakeTop
     def start() -> WorkerProcess:
         return workers.counting(group, script, worker__session_timeout_s=6, batch__max_batch_size=128)
 
-    live = LiveProducer(servers, source)
+    live = Flow(servers, source, rows(), PER_SECOND)
     try:
         running: list[WorkerProcess] = []
         for _ in range(3):
