@@ -83,7 +83,8 @@ def arguments(minutes: float, guarantee: str | None, seed: int | None, report: P
 
 @contextlib.contextmanager
 def _suite(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=sys.stderr)
+    # On stderr: what pytest says is progress, and no part of the answer.
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=2)
     try:
         yield process
     finally:

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks throughput|latency|state|guarantees|recovery|soak`."""
+"""The command line: `python -m benchmarks throughput|latency|state|guarantees|recovery|soak|chaos`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks import bars, guarantees, latency, recovery, soak, state, throughput
 from benchmarks.brokers import broker
+from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.processes import exit_on_sigterm
 from connectors.contract import ConnectorError
@@ -45,6 +46,9 @@ def bench() -> None:
       headrace bench recovery --guarantee exactly_once
       headrace bench soak --minutes 20
     """
+
+
+bench.add_command(chaos_command)
 
 
 def _names(text: str | None, known: Sequence[Named], default: Sequence[Named]) -> tuple[Named, ...]:

@@ -21,10 +21,10 @@ from connectors.kafka_process import folder_lock
 if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
-# Not 4.2 or 4.3: after a crash of a lone broker their transaction coordinator takes a partition without a leader for a
-# deleted topic, and leaves out its commit markers (KAFKA-20734). What was committed exactly once then comes twice.
+# Not 4.3.1: after a crash of a lone broker its transaction coordinator takes a partition without a leader for a
+# deleted topic and leaves out the commit markers (KAFKA-20734); what was committed exactly once then comes twice.
 KAFKA_VERSION = "4.1.1"
-# Kafka's own release adds the slf4j binding to what its POM declares; its version is that of log4j-core in the POM.
+# Kafka's own release adds log4j with its slf4j binding to what its POM declares.
 # The `!` keeps the binding's POM from managing versions: it would pull in the Kafka client that log4j was tested with.
 COORDINATES = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4!")
 
