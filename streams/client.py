@@ -13,12 +13,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, UnknownMemberIdError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, UnknownError, UnknownMemberIdError
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.commit import OffsetCommitRequest
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
+GROUP_REQUESTS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
 
 
 class SteadyClient(AIOKafkaClient):
@@ -59,6 +60,8 @@ class MemberClient(SteadyClient):
         if self.away and isinstance(request, JoinGroupRequest):
             await asyncio.Event().wait()  # until the worker ends
         response = await super().send(node_id, request, **kwargs)
+        if isinstance(request, GROUP_REQUESTS) and response.error_code == UnknownError.errno:
+            raise KafkaConnectionError("the group coordinator has an error of its own")  # it is asked again
         if isinstance(request, HeartbeatRequest):
             codes = {response.error_code}
         elif isinstance(request, OffsetCommitRequest):
@@ -79,9 +82,16 @@ class WrappingSequences(TransactionManager):
         self._sequence_numbers[tp] = (self._sequence_numbers[tp] + increment) & LARGEST_SEQUENCE
 
 
+class Forgiving(set[Any]):
+    """A set from which something may be removed twice, as aiokafka does with a batch that fails while it is retried."""
+
+    remove = set.discard
+
+
 def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
-    """The same producer, not started yet, with both of the above."""
+    """The same producer, not started yet, with all of the above."""
     producer.client.__class__ = SteadyClient
+    producer._message_accumulator._pending_batches = Forgiving()
     if producer._txn_manager is not None:
         producer._txn_manager.__class__ = WrappingSequences
     return producer

@@ -137,6 +137,8 @@ class LagReader:
         if not partitions:
             return {}, {}
         try:
+            # aiokafka learns of one topic at a time, with a pause behind each.
+            await self._consumer._client.set_topics({partition.topic for partition in partitions})
             begin = await self._consumer.beginning_offsets(partitions)
             return begin, await self._consumer.end_offsets(partitions)
         except KafkaError as error:

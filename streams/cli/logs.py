@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -30,6 +31,9 @@ class Once(logging.Filter):
             return True
         if record.exc_info and isinstance(record.exc_info[1], (HeadraceError, asyncio.CancelledError)):
             return False  # a crash that the worker itself puts into one sentence
+        if record.exc_info and isinstance(record.exc_info[1], KafkaError):
+            record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", ()
+            record.exc_info = None  # where in the library a broker's answer was raised tells nobody anything
         wording = (record.name, str(record.msg))
         now = time.monotonic()
         if wording[1] in EXPECTED or now - self._last.get(wording, -REPEAT_S) < REPEAT_S:

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
+from connectors.broker import Broker
 from streams.errors import TopicError
 from tests.conftest import Kafka, MakeTopics
-from tests.streams.cli.conftest import Run
+from tests.streams.cli.conftest import Run, run
 
 
 def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace: Run) -> None:
@@ -95,3 +97,11 @@ def test_watching_lag_goes_on_until_ctrl_c(kafka: Kafka, half_read: tuple[str, s
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
     assert looks[0][0]["seconds"] < looks[1][0]["seconds"]
+
+
+def test_a_cluster_of_many_topics_is_listed(private_broker: Callable[..., Broker], make_topics: MakeTopics) -> None:
+    broker = private_broker()
+    broker.start()
+    names = make_topics(*(f"many{number}" for number in range(200)), kafka=broker)
+    listed = run("topics", "list", "--json", KAFKA__BOOTSTRAP_SERVERS=broker.bootstrap_servers).out
+    assert all(f'"{name}"' in listed for name in names)
