@@ -107,18 +107,23 @@ Enter = Callable[..., Stage]
 
 @pytest.fixture
 def enter(broker: Broker, workers: Workers, tmp_path: Path, chaos: Options) -> Iterator[Enter]:
-    """Set a stage: `enter(Plan(...), seed=1, guarantees=...)`."""
+    """Set a stage: `enter(Plan(...), seed=1, guarantees=...)`; the one before is closed."""
     entered: list[Stage] = []
 
     def make(plan: Plan, seed: int, guarantees: Sequence[str] | None = None) -> Stage:
+        close()
         entered.append(Stage(broker, workers, tmp_path, guarantees or chaos.guarantees, plan, seed))
         entered[-1].begin()
         return entered[-1]
 
+    def close() -> None:
+        broker.start()  # or the producers' last words would wait for it
+        for stage in entered:
+            stage.close()
+        entered.clear()
+
     yield make
-    broker.start()  # or the producers' last words would wait for it
-    for stage in entered:
-        stage.close()
+    close()
 
 
 Report = Callable[[Sequence[Outcome]], None]

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from connectors.kafka_port import answers_metadata
 from tests.chaos.disks import SmallDisk
 from tests.chaos.stage import Line, Stage
 
@@ -129,7 +130,7 @@ def disk_full(disk: SmallDisk) -> Fault:
             disk.fill()
             try:
                 deadline = time.monotonic() + 10
-                while stage.broker.status().running and time.monotonic() < deadline:
+                while answers_metadata(stage.broker.settings.port) and time.monotonic() < deadline:
                     stage.wait(0.1)
             finally:
                 disk.free()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from tests.chaos.verdict import Lives, Tally
 from tests.processes import WorkerProcess
@@ -101,8 +102,11 @@ class Fleet:
 
     def assigned(self) -> int:
         """How many partitions the workers have that are ready and not suspended."""
-        ready = filter(_is_ready, self._awake())
-        return sum(int(worker.metric("headrace_assigned_partitions")) for worker in ready)
+        owned = 0
+        for worker in filter(_is_ready, self._awake()):
+            with suppress(OSError):  # it ends right now
+                owned += int(worker.metric("headrace_assigned_partitions"))
+        return owned
 
     def _awake(self) -> list[WorkerProcess]:
         return [worker for slot, worker in self.slots.items() if slot not in self._suspended]
@@ -110,7 +114,8 @@ class Fleet:
     def tally(self) -> None:
         """Look at the metrics of all living workers."""
         for worker in self.slots.values():
-            self._seen[worker.pid] = Tally(*worker.metrics(*COUNTED))
+            with suppress(OSError):
+                self._seen[worker.pid] = Tally(*worker.metrics(*COUNTED))
 
     def stop(self) -> Lives:
         """End all in order, once everything is committed; returns what was counted."""
@@ -120,6 +125,12 @@ class Fleet:
         for worker in self.slots.values():
             self._must_end_in_order(worker)
         return Lives(list(self._seen.values()), self._all_seen_last, self._odd)
+
+    def abandon(self) -> None:
+        """SIGKILL all that still run."""
+        for worker in self.slots.values():
+            if worker.alive:
+                worker.kill()
 
     def _must_end_in_order(self, worker: WorkerProcess) -> None:
         code = worker.ended(STOP_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from tests.chaos import faults
 from tests.chaos.disks import SmallDisk
 from tests.chaos.faults import BROKER_TIMEOUT_S, SESSION_S, Fault
 from tests.chaos.stage import Outcome, Plan, Stage
+from tests.chaos.verdict import EXACTLY_ONCE, GUARANTEES
 
 KILL, DELAYED = "SIGKILL", "SIGKILL, writes delayed"
 ZOMBIE, TWIN, REBALANCE = "zombie", "zombie with a twin", "rebalance"
@@ -27,7 +27,7 @@ COMPACTED = {
     "min.compaction.lag.ms": "0",
     "delete.retention.ms": "100",
 }
-SLOW: Mapping[str, object] = {"slow_s": 0.3}
+SLOW: Mapping[str, object] = {"slow_s": 0.2}
 HASTY = {"worker__session_timeout_s": SESSION_S}
 IMPATIENT = HASTY | {"worker__broker_timeout_s": BROKER_TIMEOUT_S}
 
@@ -64,11 +64,12 @@ class Arsenal:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Faults one after the other, each so many times, and the pipelines that they come to."""
+    """Faults one after the other, each so many times, the pipelines that they come to, and what those can promise."""
 
     name: str
     doses: Mapping[str, int]
     plan: Plan
+    guarantees: Sequence[str] = GUARANTEES
 
 
 def short() -> list[Scenario]:
@@ -88,7 +89,7 @@ def short() -> list[Scenario]:
         Scenario(
             "the model fails, the changelog is compacted",
             {MODEL: 1, COMPACTION: 4},
-            Plan(per_second=600, slow_share=0.002, script=SLOW, changelog=COMPACTED),
+            Plan(per_second=600, slow_share=0.001, script=SLOW, changelog=COMPACTED),
         ),
     ]
 
@@ -107,7 +108,7 @@ def long() -> list[Scenario]:
         Scenario(AWAY_LONG, {AWAY_LONG: 1}, Plan(restarts=100)),
         Scenario(TIMEOUT, {TIMEOUT: 10}, Plan(settings=IMPATIENT, restarts=50)),
         Scenario(DISK, {DISK: 5}, Plan(restarts=50)),
-        Scenario(MODEL, {MODEL: 20}, Plan(per_second=600, slow_share=0.002, script=SLOW, restarts=80)),
+        Scenario(MODEL, {MODEL: 20}, Plan(per_second=600, slow_share=0.001, script=SLOW, restarts=80)),
         Scenario(COMPACTION, {COMPACTION: 30}, Plan(changelog=COMPACTED)),
     ]
 
@@ -115,30 +116,35 @@ def long() -> list[Scenario]:
 def drawn(seed: int, arsenal: Arsenal) -> Scenario:
     """Some faults in some order, on some pipelines: all of it by the seed."""
     dice = random.Random(seed)
-    known = sorted(arsenal.faults().keys() - {AWAY_LONG, DELAYED})
-    picked = dice.sample(known, dice.randint(2, 4))
+    picked = dice.sample(sorted(arsenal.faults().keys() - {AWAY_LONG, DELAYED}), dice.randint(2, 4))
+    haunted = not {ZOMBIE, TWIN}.isdisjoint(picked)
+    compacted = COMPACTION in picked or dice.random() < 0.5
+    # What a worker cannot keep up with is no hang.
+    small = dice.random() < 0.3
+    delays_s = 0.0 if small else dice.choice((0.0, 0.05, 0.3))
     plan = Plan(
         partitions=dice.choice((1, 2, 4, 6)),
-        workers=2 if {ZOMBIE, TWIN} & set(picked) else dice.choice((1, 2)),
+        workers=2 if haunted else dice.choice((1, 2)),
         static=dice.random() < 0.6 or TWIN in picked,
-        per_second=dice.choice((200, 800, 1500)),
+        per_second=200 if small else dice.choice((200, 800)),
         keys=dice.choice((5, 60, 2000)),
-        slow_share=dice.choice((0.0, 0.001)),
-        script={**SLOW} | {"delays_s": dice.choice((0.0, 0.0, 0.05, 0.3)), "restore_s": dice.choice((0, 0, 1))},
+        slow_share=dice.choice((0.0, 0.0003)),
+        script=SLOW | {"delays_s": delays_s, "restore_s": dice.choice((0, 0, 1))},
         settings=IMPATIENT
         | {
-            "batch__max_batch_size": dice.choice((1, 16, 64, 512)),
-            "worker__in_flight": dice.choice((1, 8)),
+            "batch__max_batch_size": 4 if small else dice.choice((64, 512)),
+            "worker__in_flight": 8 if small or delays_s else dice.choice((1, 8)),
             "worker__transaction_interval_s": dice.choice((0.02, 0.1, 0.5)),
             "worker__transaction_max_records": dice.choice((10, 50_000)),
-            "worker__transaction_timeout_s": dice.choice((3, 60)),
+            "worker__transaction_timeout_s": dice.choice((5, 60)),
         },
-        changelog=dice.choice((None, COMPACTED)),
+        changelog=COMPACTED if compacted else None,
         restarts=60,
     )
-    if COMPACTION in picked:
-        plan = dataclasses.replace(plan, changelog=COMPACTED)
-    return Scenario(f"random {seed}", {each: dice.randint(1, 3) for each in picked}, plan)
+    # A late write, by a zombie or because the test holds it back, may be the one that compaction keeps: only
+    # transactions shut it out.
+    fit = (EXACTLY_ONCE,) if compacted and (haunted or delays_s) else GUARANTEES
+    return Scenario(f"random {seed}", {each: dice.randint(1, 3) for each in picked}, plan, fit)
 
 
 def play(

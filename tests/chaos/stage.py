@@ -17,6 +17,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.broker import Broker
+from connectors.kafka_port import answers_metadata
 from tests import verify
 from tests.chaos import verdict
 from tests.chaos.fleet import Fleet
@@ -87,7 +88,7 @@ class Line:
         name = f"{guarantee.replace('_', '-')}-{next(_serial)}"
         self.source, self.output, self.group = name, f"{name}-out", f"{name}-group"
         self.changelog = f"{self.group}.changelog"
-        self.breaks_model = folder / f"{name}.breaks-model"  # while it is there
+        self.breaks_model = folder / f"{name}.breaks-model"  # once it is there
         self.disturbances: list[Disturbance] = []
         self.dropped: set[str] = set()  # transactional ids that the broker says to have dropped markers of
         self._broker, self._workers = broker, workers
@@ -116,7 +117,7 @@ class Line:
             "input": self.source,
             "output": self.output,
             "seed": next(self._seeds),
-            "broken_while": str(self.breaks_model),
+            "breaks": str(self.breaks_model),
             **self.plan.script,
         }
         if self.guarantee == verdict.EXACTLY_ONCE:
@@ -141,7 +142,7 @@ class Line:
     def _unplanned(self) -> None:
         """A worker is gone that had not been asked to go, and its successor is not there yet."""
         now_ms = time.time() * 1000
-        if self._broker.status().ready:  # else that is a disturbance of its own
+        if answers_metadata(self._broker.settings.port):  # else that is a disturbance of its own
             self.disturbances.append(Disturbance(now_ms, now_ms, self.committed()))
 
     def evidence(self) -> Evidence:
@@ -294,6 +295,7 @@ class Stage:
                 shutil.copyfile(log, copy)
 
     def close(self) -> None:
-        """End the producers, whatever state the rest is in; the workers end with their fixture."""
+        """End everything, whatever state it is in."""
         for line in self.lines:
+            line.fleet.abandon()
             line.flow.abandon()

@@ -20,7 +20,7 @@ GIVES_UP_S = 60.0
 NOTICED_S = 30.0
 
 
-@pytest.mark.parametrize(("stop", "away_s"), [(Broker.stop, 20.0), (Broker.kill, 3.0)], ids=["stopped", "killed"])
+@pytest.mark.parametrize(("stop", "away_s"), [(Broker.stop, 10.0), (Broker.kill, 1.0)], ids=["stopped", "killed"])
 def test_a_broker_goes_away_and_comes_back(
     private_broker: Callable[..., Broker],
     make_topics: MakeTopics,

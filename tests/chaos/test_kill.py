@@ -32,7 +32,7 @@ pytestmark = pytest.mark.chaos
 
 PARTITIONS = 8
 DAY_MS = 86_400_000
-RECORDS, SHORT_DOSES, LONG_DOSES = 100_000, 8, 50
+RECORDS, SHORT_DOSES, LONG_DOSES = 100_000, 6, 50
 COMMIT_INTERVAL_S = 0.3
 # On top of the interval: a commit's own time, and a busy machine.
 SLACK_S = 1.5

@@ -7,7 +7,7 @@ slow_s            how long the model takes for a record whose value is `slow`
 restore_s         how much longer a restore takes
 clock_ahead_s     how far the machine's clock is ahead
 broken            the model fails for every record
-broken_while      likewise, while this file is there
+breaks            likewise, from the first batch on that finds this file
 without           a safeguard of tests/chaos/safeguards.py that is switched off: the mistake, for comparison
 """
 
@@ -34,6 +34,8 @@ from streams.cli.logs import configure_logging
 from streams.clock import SystemClock
 from streams.emitter import Letters, Sender, Sent, Write
 from streams.errors import HeadraceError
+from streams.pipeline import Decoded
+from streams.records import RecordBatch
 from streams.runner import Runner
 from streams.state import KeyedState, RestoreReport
 from streams.worker import Worker, run
@@ -51,10 +53,16 @@ class ScriptedPipeline(CountingPipeline):
         self.model_broken = script.get("broken", False)
         self._slow_s = script.get("slow_s", 0.0)
         self._slow = False
-        self._broken_while = script.get("broken_while")
+        self._breaks = script.get("breaks")
+
+    def decode(self, batch: RecordBatch) -> Decoded[Events]:
+        # Here, and not where the model is asked: it must fail for all records of a micro-batch, or for none.
+        if self._breaks is not None and Path(self._breaks).exists():
+            self.model_broken = True
+        return super().decode(batch)
 
     def features(self, columns: Events, store: CountStore) -> NDArray[np.float32]:
-        self._slow = b"slow" in columns.values
+        self._slow |= b"slow" in columns.values
         return super().features(columns, store)
 
     def infer(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,8 +70,7 @@ class ScriptedPipeline(CountingPipeline):
             logger.info("the model begins its slow call")
             time.sleep(self._slow_s)
             logger.info("the model has ended its slow call")
-        if self._broken_while is not None:
-            self.model_broken = Path(self._broken_while).exists()
+            self._slow = False  # once for a micro-batch, however often it is asked to find a bad record
         return super().infer(features)
 
 
