@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
 
 from streams import encoding, topics
 from streams.app import App, create_app
@@ -175,7 +176,10 @@ class Worker:
                 self._check_contact(app)
         finally:
             starting.cancel()
-        starting.result()
+        try:
+            starting.result()
+        except KafkaError as error:  # between the look at the topics and the clients' first connection
+            raise topics.unavailable(self.settings.kafka, error) from error
         if app.crashed:
             raise _crash(app, self.group)
 
