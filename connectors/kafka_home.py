@@ -12,9 +12,10 @@ Every path in those files is relative to the folder, so that it may hold spaces 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -200,7 +201,7 @@ class BrokerHome:
             for name in names:
                 with suppress(FileNotFoundError):
                     # Index files are sparse: their length says nothing.
-                    total += os.stat(os.path.join(folder, name)).st_blocks * 512
+                    total += (Path(folder) / name).stat().st_blocks * 512
         return total
 
 
