@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("streams", "models", "connectors")
 FAUST_MAY = {"streams/app.py", "streams/transport.py", "streams/recovery.py"}
-TORCH_MAY = {"models/fraud/network.py", "models/fraud/train.py"}
+TORCH_MAY = {f"models/fraud/{name}.py" for name in ("network", "train", "ensemble", "fitting")}
 CLOCK = "streams/clock.py"
 LIMIT_LINES, HINT_LINES = 400, 300
 KAFKA = {"aiokafka", "kafka", "confluent_kafka", "faust"}

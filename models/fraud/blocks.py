@@ -46,7 +46,8 @@ SHORT, MIDDLE, LONG = WINDOWS_MS = (DAY_MS, 7 * DAY_MS, 30 * DAY_MS)
 TIME_LIMIT_MS = 1 << 60  # event times beyond are refused, so that no sum of times overflows
 WITNESSES = 16  # events that must have reached a time before the watermark does
 MICRO = 1e6
-_DIGEST = crc32(Path(__file__).read_bytes())
+_INLINED = ("blocks.py", "habits.py", "series.py")  # their kernels are compiled into those of other files
+_DIGEST = crc32(b"".join((Path(__file__).parent / name).read_bytes() for name in _INLINED))
 
 
 class Slabs(NamedTuple):
@@ -64,8 +65,8 @@ class Slabs(NamedTuple):
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile without the GIL on first use, and keep the machine code on disk.
 
-    What is kept is found by name and by the time stamp of the function's own file. Kernels elsewhere have these ones
-    compiled into them, so the name takes in what this file holds.
+    What is kept is found by name and by the time stamp of the function's own file. Kernels of other files may be
+    compiled into it, so the name takes in what those files hold.
     """
     function.__qualname__ += f"_{_DIGEST:08x}"
     return cast(Callable[P, R], njit(nogil=True, cache=True, error_model="numpy")(function))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Sequence
 from heapq import nlargest
@@ -15,6 +14,8 @@ from models.fraud import blocks as store
 from models.fraud import changelog
 from models.fraud.blocks import DAY_MS, TIME_LIMIT_MS, WINDOWS_MS, Int64
 from models.fraud.changelog import HistoryCorrupt
+from models.fraud.habits import COLUMNS
+from models.fraud.keys import Keys
 from models.fraud.windows import apply
 
 __all__ = ["WINDOWS_MS", "CardHistory", "HistoryCorrupt", "warm_up"]
@@ -52,7 +53,7 @@ class CardHistory:
             raise ValueError(f"lateness_ms and redelivery must not be negative, got {lateness_ms} and {redelivery}")
         self._span = WINDOWS_MS[-1] + lateness_ms
         self._redelivery = redelivery
-        self._index = _Cards()
+        self._index = Keys()
         self._dropped: list[int] = []  # rows whose names the next report still needs
         self._slabs = store.Slabs(
             cards=np.zeros((0, store.CARD_WORDS), np.int64),
@@ -79,7 +80,12 @@ class CardHistory:
         return sum(slab.nbytes for slab in self._slabs) + self._index.nbytes
 
     def update(
-        self, keys: Sequence[bytes], event_time_ms: Int64, amount: NDArray[np.float64], offsets: Int64
+        self,
+        keys: Sequence[bytes],
+        event_time_ms: Int64,
+        amount: NDArray[np.float64],
+        offsets: Int64,
+        habits: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """Apply events in the order given, and return each one's windows.
 
@@ -88,6 +94,11 @@ class CardHistory:
             event_time_ms: int64 [n], ms since the epoch.
             amount: float64 [n], finite; kept to the millionth.
             offsets: int64 [n], of one input partition, ascending but for redeliveries.
+            habits: float64 [n, 7], written where given, each event against the card's 64 latest before it in 30 days:
+                `amount_ratio` (to their mean without those above 2.5 times the mean of the rest: the habit),
+                `amount_deviation` (from their mean, in standard deviations plus a fifth of the mean), `unusual_14d`
+                (how many in 14 days are above 2.5 times the habit), `largest_14d` (of them, by the habit), `count_1m`
+                and `count_1h` (with itself, so at most 65), `since_last_s` (30 days where there is none).
 
         Returns:
             float64 [n, 9]: count, sum and mean over 1 day, over 7, over 30.
@@ -102,10 +113,11 @@ class CardHistory:
         card_of = self._index.rows(keys)
         self._reserve(len(keys))
         micro = np.rint(amount * store.MICRO).astype(np.int64)
+        beside = np.empty((0, len(COLUMNS))) if habits is None else habits
         turns = np.flatnonzero(offsets[1:] <= offsets[:-1]) + 1
         for start, end in zip([0, *turns], [*turns, len(keys)], strict=True):
             run = slice(start, end)
-            self._apply(card_of[run], event_time_ms[run], micro[run], offsets[run], windows[run])
+            self._apply(card_of[run], event_time_ms[run], micro[run], offsets[run], windows[run], beside[run])
         self._expire(2 * len(keys) + 64)
         return windows
 
@@ -163,10 +175,18 @@ class CardHistory:
         counted = {key: [entry for entry in entries if entry[1] > horizon] for key, entries in held.items()}
         return {key: entries for key, entries in counted.items() if entries}
 
-    def _apply(self, card_of: Int64, times: Int64, micro: Int64, offsets: Int64, windows: NDArray[np.float64]) -> None:
+    def _apply(
+        self,
+        card_of: Int64,
+        times: Int64,
+        micro: Int64,
+        offsets: Int64,
+        windows: NDArray[np.float64],
+        habits: NDArray[np.float64],
+    ) -> None:
         if self._top_is_stale or offsets[0] <= self._slabs.scalars[store.POSITION]:
             self._rewind(int(offsets[0]))
-        apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, self._held, windows)
+        apply(self._slabs, card_of, times, micro, offsets, self._span, self._floor, self._held, windows, habits)
 
     def _rewind(self, offset: int) -> None:
         """Set the watermark back to what it was before `offset`: a redelivered event must see it as it did first."""
@@ -206,60 +226,6 @@ class CardHistory:
             slabs.blocks.resize((size, store.BLOCK_WORDS), refcheck=False)  # moves pages, where the C library can
             for slab in (slabs.marks, slabs.touched, slabs.free):
                 slab.resize(size, refcheck=False)
-
-
-class _Cards(dict[bytes, int]):
-    """Card key -> row; an unknown key gets a row when it is looked up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[bytes] = []  # row -> key, also of rows just dropped
-        self._vacant: list[int] = []
-        self._added: list[bytes] = []
-        self._key_bytes = 0
-
-    def __missing__(self, key: bytes) -> int:
-        if not isinstance(key, bytes):
-            raise TypeError(f"a card key must be bytes, got {key!r}")
-        if self._vacant:
-            row = self._vacant.pop()
-            self.names[row] = key
-        else:
-            row = len(self.names)
-            self.names.append(key)
-        self[key] = row
-        self._added.append(key)
-        self._key_bytes += sys.getsizeof(key)
-        return row
-
-    @property
-    def rows_used(self) -> int:
-        return len(self.names)
-
-    @property
-    def nbytes(self) -> int:
-        return sys.getsizeof(self) + sys.getsizeof(self.names) + self._key_bytes + 32 * len(self)
-
-    def rows(self, keys: Sequence[bytes]) -> Int64:
-        """Rows of `keys`; on an error none of the new ones stays."""
-        self._added = []
-        try:
-            return np.fromiter(map(self.__getitem__, keys), np.int64, len(keys))
-        except TypeError:
-            added = [self[key] for key in self._added]
-            self.forget(added)
-            self.recycle(added)
-            raise
-
-    def forget(self, rows: list[int]) -> None:
-        for row in rows:
-            self._key_bytes -= sys.getsizeof(self.names[row])
-            del self[self.names[row]]
-
-    def recycle(self, rows: list[int]) -> None:
-        for row in rows:
-            self.names[row] = b""
-        self._vacant += rows
 
 
 def warm_up() -> None:

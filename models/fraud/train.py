@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from models.engine import TensorSpec, TrainingFailed
 from models.engines.onnx import OnnxEngine
 from models.fraud import evaluate
 from models.fraud.features import FEATURES
+from models.fraud.fitting import deterministic
 from models.fraud.network import FraudNetwork, to_onnx
 from models.golden import GoldenBatch
 
@@ -97,7 +97,7 @@ def train(
     settings = settings or TrainingSettings()
     _check(features, labels)
     past, choice, test = _split(features, labels, settings)
-    with _deterministic(settings.seed):
+    with deterministic(settings.seed):
         network = _fit(past, choice, settings, on_epoch)
         onnx = to_onnx(network)
         scores = network.score(test.features)
@@ -224,16 +224,3 @@ def _check(features: NDArray[np.float32], labels: NDArray[np.bool_]) -> None:
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
         raise TrainingFailed(f"training the fraud network: expected finite features, got {features[row]} in row {row}")
-
-
-@contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
-    """Seeded, and on one thread: the sums of several threads depend on their number. Restores what was set."""
-    threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)

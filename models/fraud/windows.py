@@ -48,6 +48,7 @@ from models.fraud.blocks import (
     witness,
     write,
 )
+from models.fraud.habits import RECENT, compare
 
 AHEAD = 128  # events whose memory is fetched together
 
@@ -250,7 +251,7 @@ def fetch(cards: Int64, blocks: Int64, card_of: Int64, begin: Int, end: Int) -> 
 @kernel
 def apply(
     slabs: Slabs, card_of: Int64, times: Int64, amounts: Int64, offsets: Int64, span: Int, floor: Int,
-    held: Int64, windows: NDArray[np.float64],
+    held: Int64, windows: NDArray[np.float64], habits: NDArray[np.float64],
 ) -> Int:  # fmt: skip
     """Apply one partition's events in offset order, and write each one's windows.
 
@@ -260,11 +261,13 @@ def apply(
         floor: blocks with no event time after it are freed.
         held: [m, 2] offsets, ascending, and event times of entries that the watermark does not know yet.
         windows: float64 [n, 9], written: count, sum and mean for each of `WINDOWS_MS`.
+        habits: float64 [n, 7], written: `habits.COLUMNS`; or [0, 7].
     """
     cards, blocks, scalars, top, marks, touched = (
         slabs.cards, slabs.blocks, slabs.scalars, slabs.top, slabs.marks, slabs.touched
     )  # fmt: skip
     found = np.empty((3, 2), np.int64)
+    recent_times, recent_amounts = np.empty(RECENT, np.int64), np.empty(RECENT, np.int64)
     seen: Int = 0
     for i in range(card_of.shape[0]):
         if i % AHEAD == 0:
@@ -289,6 +292,9 @@ def apply(
             walk(cards, blocks, card, time, offset, horizon, found)
         else:
             look(cards, blocks, card, time, found)
+        if len(habits):
+            newest = cards[card, TAIL]
+            compare(blocks, newest, time, amount, offset, horizon, recent_times, recent_amounts, habits[i])
         if again:
             touch_again(slabs, card, offset)
         elif time > horizon:

@@ -1,4 +1,4 @@
-"""headrace models: list, show and train what serves."""
+"""headrace models: list, show, train and evaluate what serves."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from models import repository
 from models.engine import ModelNotFound, TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import ZOO, Model
+from streams.cli.evaluate import evaluate
 from streams.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SCENARIOS = {1: "large_amount", 2: "compromised_terminal", 3: "stolen_card"}
 DESCRIPTION = "Probability that a card transaction is fraud, from its amount, its time and its card's last 30 days."
 
 
-@click.group(name="models", help="List, show and train the models that pipelines serve.")
+@click.group(name="models", help="List, show, train and evaluate the models that pipelines serve.")
 def models() -> None:
     pass
 
@@ -89,6 +90,9 @@ def _manifest_table(model: Model) -> Table:
 
 def _figures(figures: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+models.add_command(evaluate)
 
 
 @models.group(help="Train a model anew on simulated events, and save it as the next version.")

@@ -30,6 +30,10 @@ def kill(stage: Stage) -> None:
 
 def zombie(stage: Stage) -> None:
     """SIGSTOP for longer than the session, with writes in flight, and SIGCONT when another one has its partitions."""
+    for line in stage.lines:
+        if len(line.fleet.slots) == 1:  # rebalances may have left one
+            line.fleet.add(str(time.monotonic_ns()))
+    stage.until(stage.ready, 40, "readiness of those who take over")
     with stage.disturbed():
         slots = [(line, _one(stage, line)) for line in stage.lines]
         for line, slot in slots:

@@ -51,6 +51,7 @@ def test_training_without_torch_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "models.fraud.train", raising=False)
     monkeypatch.delitem(sys.modules, "models.fraud.network", raising=False)
+    monkeypatch.delitem(sys.modules, "models.fraud.fitting", raising=False)
     with pytest.raises(TrainingFailed, match=r"pip install 'headrace\[train\]'"):
         run("train", "fraud", "--days", "2", "--customers", "10", "--output", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
