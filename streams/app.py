@@ -12,7 +12,7 @@ from streams.settings import Settings
 from streams.transport import Scheduler, Transport
 
 # Polls between Faust's fetcher and the runner; the runner's own queue is counted in records.
-BUFFERED_POLLS = 4
+BUFFERED_POLLS = 2
 
 
 class App(faust.App):

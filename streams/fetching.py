@@ -47,6 +47,7 @@ class _BatchedRecords(PartitionRecords):
     def of(cls, records: PartitionRecords, max_records: int) -> _BatchedRecords:
         self = cls.__new__(cls)
         self.__dict__.update(records.__dict__)
+        records._records_iterator = None  # a generator that refers back: the block would stay for the collector
         self._max_records = max_records
         self._records_iterator = self._batches()
         return self

@@ -27,8 +27,10 @@ from streams.records import RecordBatch
 from streams.settings import Settings
 from streams.watchdog import PartitionView
 
-LEAST_BATCHES_PER_POLL = 16
-LEAST_RECORDS_PER_POLL = 2048
+# A poll takes about so many records: some wait for their turn in memory, and whole record batches of a backlog are
+# thousands of times as long as those of a quiet topic.
+POLL_RECORDS = 32_768
+FEWEST_BATCHES, MOST_BATCHES = 4, 1024
 FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
 SLOT_QUARREL_S = 60.0
@@ -243,6 +245,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
     """
 
     _few = False
+    _batches = 64  # of the next poll
     _displaced_member = ""
     _displaced_at = float("-inf")
     _serving: asyncio.Task[None]
@@ -263,8 +266,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
         # Not through Faust's queue for calls into the thread: three hops that a poll can do without.
-        consumer = self._ensure_consumer()
-        return await self._fetch_records(consumer, active_partitions, timeout, consumer._max_poll_records)
+        return await self._fetch_records(self._ensure_consumer(), active_partitions, timeout, self._batches)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         # Polling as soon as a record is there would make a poll, a micro-batch and a write of each. While what the last
@@ -273,9 +275,12 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await self.consumer.settled.wait()
-        records = await super()._fetch_records(*args, **kwargs)
-        self._few = sum(len(batch) for batches in records.values() for batch in batches) < FEW_RECORDS
-        return records
+        polled = await super()._fetch_records(*args, **kwargs)
+        sizes = [len(batch) for batches in polled.values() for batch in batches]
+        self._few = sum(sizes) < FEW_RECORDS
+        if sizes:
+            self._batches = min(max(FEWEST_BATCHES, POLL_RECORDS * len(sizes) // sum(sizes)), MOST_BATCHES)
+        return polled
 
     def _displaced(self, silent_s: float) -> bool:
         """Twice, without a pause of our own, is another worker in our slot, which joins whenever we do."""
@@ -300,7 +305,6 @@ class GroupClient(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf
-        fewest = LEAST_RECORDS_PER_POLL // transport.settings.batch.max_batch_size
         consumer = AIOKafkaConsumer(
             **transport.settings.kafka.client_options(),
             client_id=conf.broker_client_id,
@@ -311,7 +315,6 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[StickyPartitionAssignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            max_poll_records=max(LEAST_BATCHES_PER_POLL, fewest),
             max_partition_fetch_bytes=worker.fetch_max_bytes,
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
             # A topic that was away, or has more partitions than before, is noticed no sooner than by looking.
