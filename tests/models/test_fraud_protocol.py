@@ -215,7 +215,7 @@ def test_reference_models_that_cannot_be_fitted(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(TrainingFailed, match=r"fitting random_forest to 4 transactions: .* got only one kind"):
         reference_scores("random_forest", rows, np.zeros(4, np.bool_), rows)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(TrainingFailed, match="the extra `train`: pip install scikit-learn"):
+    with pytest.raises(TrainingFailed, match=r"needs scikit-learn; .*pip install 'headrace\[train\]'"):
         reference_scores("random_forest", rows, np.arange(4) == 0, rows)
 
 
@@ -381,7 +381,7 @@ class TestReading:
 
     def test_without_pyarrow_the_extra_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        assert fails(tmp_path / "a.parquet").endswith("the extra `train`: pip install pyarrow")
+        assert fails(tmp_path / "a.parquet").endswith("install what training needs: pip install 'headrace[train]'")
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the handbook's transactions in ../shared/data")
