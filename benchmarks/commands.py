@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks throughput|latency|state|guarantees|recovery|soak|chaos`."""
+"""The command line: `python -m benchmarks throughput|latency|state|table|reasons|guarantees|recovery|soak|chaos`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bars, guarantees, latency, recovery, soak, state, throughput
+from benchmarks import bars, guarantees, latency, reasons, recovery, soak, state, tables, throughput
 from benchmarks.brokers import broker
 from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
@@ -202,6 +202,37 @@ def state_command(bootstrap: str | None, quick: bool, as_json: bool, transaction
     _finish(state.table(found), {name: each.answer() for name, each in found.items()}, [], as_json)
 
 
+@bench.command("table")
+@_quick
+@_json
+def table_command(quick: bool, as_json: bool) -> None:
+    """What the table of terminals costs an event's owner and every other worker, and the memory that each holds.
+
+    No broker: 350 000 transactions of 10 000 terminals, and 10 000 000 of 1 000 000, in the 37 days that windows look
+    back on; 1 % are labelled as fraud. --quick: the former only.
+
+    --json: a list of terminals, transactions, own_us, log_bytes, follow_us, ask_us, table_bytes; all but the first two
+    are for one event.
+    """
+    found = tables.run((tables.SMALL,) if quick else (tables.SMALL, tables.LARGE), _say)
+    _finish(tables.table(found), [each.answer() for each in found], [], as_json)
+
+
+@bench.command("reasons")
+@_rounds
+@_quick
+@_json
+def reasons_command(rounds: int | None, quick: bool, as_json: bool) -> None:
+    """What reasons for 1 % of the transactions leave of the throughput, and microseconds per flagged one.
+
+    No broker: the fraud pipeline's own work on one core, with nothing flagged and with the 1 % of the highest scores.
+
+    --json: plain_eps, explained_eps, flagged_share, us_per_flag, ratio.
+    """
+    found = reasons.run(200_000 if quick else 500_000, rounds or (1 if quick else 5), _say)
+    _finish(reasons.table(found), found.answer(), [], as_json)
+
+
 @bench.command("guarantees")
 @_bootstrap
 @_rounds
@@ -296,7 +327,7 @@ def soak_command(bootstrap: str | None, as_json: bool, minutes: float, rate: flo
 
     A fraud worker as a user starts it, on 4 partitions, and `headrace produce transactions` at a steady rate. Every
     10 s RSS, open files, threads, lag and the size of the state are sampled. Cards are few and event time runs fast:
-    the 31 days that the state keeps of each card have passed when the warm-up ends, so that it has its size; its own
+    the 67 days that the state goes back have passed when the warm-up ends, so that it has its size; its own
     growth stands beside that of the RSS. Topics delete what is older than a moment.
 
     \b

@@ -21,7 +21,7 @@ from benchmarks.bars import Bar
 from benchmarks.processes import ChildError
 from benchmarks.topics import PARTITIONS, Topics
 from benchmarks.workers import FIRST_DAY, Flow, Load, Worker, until
-from streams.topics import changelog_topic
+from streams.topics import changelog_topic, table_topic
 
 SAMPLE_S = 10.0
 LOOK_S = 0.5
@@ -33,9 +33,9 @@ LOAD_SHARE = 0.7
 CARDS = 20_000
 FEWEST_CARDS = 100
 PAYMENTS_A_DAY = 2  # of a card, on average
-STATE_DAYS = 31  # that a card's history goes back: 30 of its longest window, one by which events may be late
+STATE_DAYS = 67  # that the table of terminals goes back: 37 of its windows, 30 by which partitions may drift apart
 DELIVERED_AGAIN = 70_000  # offsets of a partition for which it stays even longer
-CALIBRATION_EVENTS = 1_500_000  # 37 simulated days of those cards: the state has its size after 31
+CALIBRATION_EVENTS = 2_800_000  # 70 simulated days of those cards: all state has its size after 67
 CALIBRATION_LIMIT_S = 300.0
 SOAK_DAY = "2001-01-01"  # after the calibration's days: event time goes forward
 
@@ -199,6 +199,7 @@ def run(minutes: float, rate: float | None, guarantee: str, bootstrap: str, said
         source, sink = (topics.create(name, PARTITIONS, SHORT_LIVED) for name in ("in", "out"))
         # Compaction keeps a changelog whole for an hour, which is a disk full; nobody restores from this one.
         topics.create(changelog_topic("out"), PARTITIONS, SHORT_LIVED)
+        topics.create(table_topic("out"), PARTITIONS, SHORT_LIVED)
         flow = Flow(bootstrap, sink, source, sink, guarantee)
         worker = Worker(flow)
         try:
@@ -223,8 +224,8 @@ def run(minutes: float, rate: float | None, guarantee: str, bootstrap: str, said
 def cards_for(rate: float, seconds: float) -> int:
     """Return with how many cards a load is steady: 20 000, or fewer or more where the rate asks for it.
 
-    Few enough for the state to have its size when the warm-up ends: it keeps 31 days of each card, and some more of
-    what may be delivered again. Enough for the simulated days to last: they must not reach the present.
+    Few enough for the state to have its size when the warm-up ends: it keeps 67 days of terminals, and what may
+    be delivered again of cards. Enough for the simulated days to last: they must not reach the present.
     """
     days = (date.today() - date.fromisoformat(SOAK_DAY)).days  # noqa: DTZ011 - within a day is enough
     enough = 1.1 * rate * seconds / (PAYMENTS_A_DAY * days)
@@ -281,7 +282,7 @@ def _sample(process: psutil.Process, worker: Worker, at_s: float) -> Sample:
     return Sample(
         at_s=round(at_s, 2),
         rss_mb=process.memory_info().rss / 1e6,
-        state_mb=found.get("headrace_state_bytes", 0.0) / 1e6,
+        state_mb=(found.get("headrace_state_bytes", 0.0) + found.get("headrace_table_bytes", 0.0)) / 1e6,
         files=process.num_fds(),
         threads=process.num_threads(),
         tasks=int(found.get("headrace_tasks", 0)),

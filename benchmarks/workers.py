@@ -41,6 +41,7 @@ class Flow:
             "worker__processing_guarantee": self.guarantee,
             "fraud__input": self.source,
             "fraud__output": self.sink,
+            "fraud__labels": f"{self.sink}.labels",
         }
         named = {f"HEADRACE_{name.upper()}": value for name, value in own.items()}
         users = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}

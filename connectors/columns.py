@@ -10,7 +10,7 @@ from typing import Literal
 
 from connectors.contract import ConnectorError
 
-Kind = Literal["string", "number", "time", "any"]
+Kind = Literal["string", "number", "time", "boolean", "any"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Field:
     Args:
         name: The field's name in the event.
         kind: `string` (whole numbers are taken, too: ids often are), `number` (finite), `time` (milliseconds since the
-            epoch; texts are ISO 8601, and a time without an offset is taken as UTC), or `any` (as the file has it).
+            epoch; texts are ISO 8601, and a time without an offset is taken as UTC), `boolean` (also 0 and 1), or
+            `any` (as the file has it).
         required: Whether an event without it is an error; otherwise the field is left out.
     """
 
@@ -131,6 +132,13 @@ def _time_ms(value: object) -> int:
     return int(value)
 
 
+def _boolean(value: object) -> bool:
+    known = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(known, int | float) or known not in (0, 1):
+        raise ValueError
+    return bool(known)
+
+
 def _any(value: object) -> object:
     if isinstance(value, str):
         value.encode()
@@ -147,15 +155,19 @@ def _short(value: object) -> str:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
 
+_BOOLEANS = {"0": False, "1": True, "false": False, "true": True}
+
 _CONVERTERS: Mapping[Kind, Callable[[object], object]] = {
     "string": _string,
     "number": _number,
     "time": _time_ms,
+    "boolean": _boolean,
     "any": _any,
 }
 _EXPECTED: Mapping[Kind, str] = {
     "string": "a text in UTF-8 or a whole number",
     "number": "a finite number",
     "time": "a time (ISO 8601, or milliseconds since the epoch)",
+    "boolean": "true, false, 1 or 0",
     "any": "a text or a number",
 }

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from streams.deadletter import PREFIX, SUFFIX
-from streams.schemas import FraudFlag, Transaction
+from streams.schemas import FraudFlag, FraudLabel, FraudOutcome, Transaction
 from streams.settings import Settings
 
 ASYNCAPI = "3.0.0"
 BINDING = "0.5.0"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MESSAGES = (Transaction, FraudFlag)
+MESSAGES = (Transaction, FraudFlag, FraudLabel, FraudOutcome)
 
 Document = dict[str, Any]
 
@@ -57,16 +57,28 @@ def json_schemas() -> dict[str, Document]:
 def document(settings: Settings) -> Document:
     """The AsyncAPI document of the topics as these settings name them, seen from a worker: inputs are received."""
     _, schemas = msgspec.json.schema_components(MESSAGES, ref_template="#/components/schemas/{name}")
-    fraud = settings.fraud
+    fraud, labels = settings.fraud, settings.labels
     messages = {
         "Transaction": _message("A card payment.", "Transaction", "card_id"),
         "FraudFlag": _message("The prediction for one transaction.", "FraudFlag", "card_id", _OUTPUT_HEADERS),
+        "FraudLabel": _message("What a transaction turned out to be.", "FraudLabel", "card_id"),
+        "FraudOutcome": _message(
+            "A label, and the prediction that it belongs to.", "FraudOutcome", "card_id", _OUTPUT_HEADERS
+        ),
         "DeadLetter": _dead_letter(),
     }
     topics = {
         "transactions": (fraud.input, "receive", "Transaction", "Card payments; yours to produce."),
         "fraudFlags": (fraud.output, "send", "FraudFlag", "A prediction for every transaction, at least once."),
         "transactionsDeadLetter": (fraud.input + SUFFIX, "send", "DeadLetter", "What can never succeed, as it came."),
+        "fraudLabels": (
+            labels.input,
+            "receive",
+            "FraudLabel",
+            "Chargebacks and analysts' decisions; yours to produce.",
+        ),
+        "fraudOutcomes": (labels.output, "send", "FraudOutcome", "What became of a transaction, for every label."),
+        "fraudLabelsDeadLetter": (labels.input + SUFFIX, "send", "DeadLetter", "Labels that can never succeed."),
     }
     return {
         "asyncapi": ASYNCAPI,

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,25 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.broker import Broker, BrokerSettings
 from connectors.kafka_port import free_port
-from connectors.simulators.transactions import TransactionSettings, blocks
+from connectors.simulators.labels import records as simulated_labels
+from connectors.simulators.transactions import DAY_MS, TransactionSettings, blocks
 from streams import topics
 from streams.clock import SystemClock
 from streams.errors import HeadraceError
 from streams.fetching import fetch_record_batches
+from streams.pipelines import PIPELINES
 from streams.producing import EventProducer, Events, Pace, pump
 from streams.records import RecordBatch
 from streams.schemas import FraudFlag
-from streams.settings import Fraud, Kafka
+from streams.settings import Fraud, Kafka, Settings, Worker
 
 HOME = Path(".headrace/demo")
 JARS = Path(".headrace/kafka/jars")
 PARTITIONS = 4
-CUSTOMERS = 20_000  # some 40 000 transactions a simulated day: at 2 000/s, hours until the present
+# Some 4 000 transactions a simulated day: at 2 000/s the first labels come after a quarter of a minute, and it takes
+# hours until the present.
+WORLD = TransactionSettings(customers=2_000, terminals=4_000, start=datetime(2015, 1, 1, tzinfo=UTC))
+LABEL_DELAY_MS = 7 * DAY_MS
 GROUP = "headrace-demo"
 WINDOW_S = 10.0
 RECENT_FLAGS = 50
@@ -102,14 +108,28 @@ class _TimedProducer(EventProducer):
         await super().send(keys, values)
 
 
-def _transactions(now_ms: float) -> Iterator[Events]:
-    """Simulated transactions until their own time reaches the present: beyond it they would be absurd."""
-    for block in blocks(TransactionSettings(customers=CUSTOMERS)):
-        if len(block) and block.event_time_ms[-1] > now_ms:
-            return
-        keys, values = block.records()
-        for start in range(0, len(keys), CHUNK):
-            yield keys[start : start + CHUNK], values[start : start + CHUNK]
+class _World:
+    """Simulated transactions until their own time reaches the present, beyond which they would be absurd, and what
+    becomes known of them by then: the frauds among them, a week late.
+    """
+
+    def __init__(self) -> None:
+        self.labels: deque[tuple[bytes, bytes]] = deque()
+        """Keys and values that are due; filled while transactions are taken, from another thread."""
+
+    def transactions(self) -> Iterator[Events]:
+        now_ms = SystemClock().time() * 1000
+        later: deque[tuple[int, bytes, bytes]] = deque()
+        for block in blocks(WORLD):
+            if len(block) and block.event_time_ms[-1] > now_ms:
+                return
+            keys, values = block.records()
+            label_keys, label_values, label_times = simulated_labels(block, LABEL_DELAY_MS, genuine=False)
+            later.extend(zip(label_times.tolist(), label_keys, label_values, strict=True))
+            for start in range(0, len(keys), CHUNK):
+                while later and later[0][0] <= block.event_time_ms[start]:
+                    self.labels.append(later.popleft()[1:])
+                yield keys[start : start + CHUNK], values[start : start + CHUNK]
 
 
 class Demo:
@@ -142,9 +162,10 @@ class Demo:
             consumer = await stack.enter_async_context(_consumer(kafka, fraud.output))
             producer = _TimedProducer(kafka, fraud.input)
             await stack.enter_async_context(producer)
+            labels = await stack.enter_async_context(EventProducer(kafka, fraud.labels))
             await self._until_ready(worker, stop)
             if not stop.is_set():
-                await self._flow(producer, consumer, worker, stop)
+                await self._flow(producer, labels, consumer, worker, stop)
 
     @asynccontextmanager
     async def _broker(self) -> AsyncIterator[Kafka]:
@@ -165,7 +186,8 @@ class Demo:
 
     async def _create_topics(self, kafka: Kafka, fraud: Fraud) -> None:
         async with topics.Admin(kafka) as admin:
-            for topic in topics.pipeline_topics(fraud.input, fraud.output, GROUP, state=True):
+            settings = Settings(worker=Worker(group=GROUP), fraud=fraud)
+            for topic in PIPELINES["fraud"].topics(settings):
                 await admin.create(topic, PARTITIONS)
 
     @asynccontextmanager
@@ -218,15 +240,17 @@ class Demo:
     async def _flow(
         self,
         producer: _TimedProducer,
+        labels: EventProducer,
         consumer: AIOKafkaConsumer,
         worker: asyncio.subprocess.Process,
         stop: asyncio.Event,
     ) -> None:
         receiving = asyncio.create_task(self._receive(consumer, producer))
         ended = asyncio.create_task(worker.wait())
-        source = _transactions(SystemClock().time() * 1000)
-        sending = asyncio.create_task(pump(producer, source, Pace(rate=self._rate), stop, self._on_sent))
-        tasks: set[asyncio.Task[Any]] = {receiving, ended, sending}
+        world = _World()
+        pumping = pump(producer, world.transactions(), Pace(rate=self._rate), stop, self._on_sent)
+        sending, labelling = asyncio.create_task(pumping), asyncio.create_task(_label(world, labels))
+        tasks: set[asyncio.Task[Any]] = {receiving, ended, sending, labelling}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if ended in done:
@@ -271,6 +295,17 @@ class Demo:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         last = lines[-1] if lines else "it said nothing"
         return HeadraceError(f"the worker ended with exit code {worker.returncode}: {last} (its log: {self._log})")
+
+
+async def _label(world: _World, producer: EventProducer) -> None:
+    """Send what becomes known, for ever."""
+    while True:
+        due = [world.labels.popleft() for _ in range(len(world.labels))]
+        if due:
+            keys, values = zip(*due, strict=True)
+            await producer.send(keys, values)
+            await producer.push()
+        await asyncio.sleep(POLL_S)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
@@ -16,12 +16,14 @@ from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
 from streams.records import Outbox, Outgoing, RecordBatch
 from streams.state import KeyedState
+from streams.tables import Table
 
 STAGES = ("decode", "features", "infer", "encode")
 # From this many failures without a single success the model is at fault, whatever its golden batch says.
 FAILING_RECORDS = 16
 
 Rows = NDArray[np.intp]
+Features = NDArray[np.floating[Any]]
 T = TypeVar("T")
 
 
@@ -52,6 +54,16 @@ class Decoded(Generic[C]):
     poison: dict[int, PoisonEvent] = field(default_factory=dict)
 
 
+def without(decoded: Decoded[C], wrong: Mapping[int, PoisonEvent]) -> Decoded[C]:
+    """Move the events at these places over to the poison."""
+    if not wrong:
+        return decoded
+    rows = decoded.rows.tolist()
+    poison = decoded.poison | {rows[place]: error for place, error in wrong.items()}
+    good = np.delete(np.arange(len(rows)), list(wrong))
+    return Decoded(decoded.columns.take(good), decoded.rows[good], poison)
+
+
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
@@ -63,6 +75,8 @@ class Pipeline(Protocol[C]):
     output_topic: str
     model: str
     engine: str
+    table: Table | None
+    """What it keeps of all partitions, or None."""
 
     def warm_up(self) -> None:
         """Compile and load what the first batch would otherwise wait for."""
@@ -73,16 +87,16 @@ class Pipeline(Protocol[C]):
     def decode(self, batch: RecordBatch) -> Decoded[C]:
         """Parse and validate; a bad record is an entry in `poison`, never an exception."""
 
-    def features(self, columns: C, store: Any) -> NDArray[np.float32]:
-        """float32[n, ...]: what the model sees, with the state of the batch's partition applied and updated.
+    def features(self, columns: C, store: Any) -> Features:
+        """[n, ...]: what the model sees, with the state of the batch's partition applied and updated.
 
         An exception must leave the state as it was: the records are tried again in halves.
         """
 
-    def infer(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def infer(self, features: Features) -> NDArray[np.float32]:
         """float32[n]: one prediction a row, over the rows of several partitions."""
 
-    def encode(self, columns: C, features: NDArray[np.float32], predictions: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, columns: C, features: Features, predictions: NDArray[np.float32]) -> list[bytes]:
         """The output record's value for each event."""
 
     def check_model(self) -> None:
@@ -110,9 +124,10 @@ class _Work(Generic[C]):
     columns: C
     rows: Rows
     poison: dict[int, PoisonEvent]
-    features: NDArray[np.float32]
+    features: Features
     predictions: NDArray[np.float32]
     store: Any
+    logged: Sequence[bytes] = ()
     changes: tuple[list[bytes], list[bytes | None]] = ([], [])
 
     def keep(self, good: Rows) -> None:
@@ -133,6 +148,7 @@ class Processor(Generic[C]):
     Args:
         pipeline: the domain.
         state: its keyed state, or None.
+        table_log: the topic of its table's log, or None.
         guard: the dead-letter limit; None where there is no dead-letter topic to drain into.
     """
 
@@ -142,9 +158,11 @@ class Processor(Generic[C]):
         state: KeyedState | None = None,
         guard: DeadLetterGuard | None = None,
         clock: Clock | None = None,
+        table_log: str | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.state = state
+        self._table_log = table_log
         self._guard = guard
         self._clock = clock or SystemClock()
 
@@ -162,6 +180,7 @@ class Processor(Generic[C]):
         stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
         works = [self._decode(batch, store) for batch, store in zip(batches, stores, strict=True)]
         seconds["decode"], started = now() - started, now()
+        self._remember(works)
         for work in works:
             self._features(work)
         seconds["features"], started = now() - started, now()
@@ -194,12 +213,21 @@ class Processor(Generic[C]):
         poison |= {int(good[row]): error for row, error in decoded.poison.items()}
         return Decoded(decoded.columns, good[decoded.rows], poison)
 
+    def _remember(self, works: Sequence[_Work[C]]) -> None:
+        """All partitions' events go into the table before any of them asks it."""
+        table = self.pipeline.table
+        if table is not None:
+            for work in works:
+                if len(work.rows):
+                    work.logged = table.append(work.batch.partition, work.columns)
+
     def _features(self, work: _Work[C]) -> None:
         store, columns = work.store, work.columns
         parts, good, failed = _isolate(
             lambda rows: self.pipeline.features(columns if rows is None else columns.take(rows), store), len(work.rows)
         )
-        work.features = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else _NONE
+        if parts:
+            work.features = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if failed:
             work.poison |= {int(work.rows[row]): _poison("features", error) for row, error in failed.items()}
             work.columns, work.rows = columns.take(good), work.rows[good]
@@ -299,6 +327,8 @@ class Processor(Generic[C]):
         )
         if self.state is not None:
             outbox.add(Outgoing(self.state.topic, *work.changes))
+        if self._table_log is not None:
+            outbox.add(Outgoing(self._table_log, [None] * len(work.logged), work.logged))
         return outbox
 
 

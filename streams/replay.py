@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,15 @@ class Replay:
         state = None if pipeline.new_store() is None else KeyedState("replay", pipeline.new_store)
         self._processor: Processor[Any] = Processor(pipeline, state, clock=clock)
         self._offset = 0
+        self._followed: Counter[str] = Counter()
+
+    def follow(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Let the pipeline's table know records of a topic that it follows; in any order, before what asks for them."""
+        count = len(keys)
+        offsets = list(range(self._followed[topic], self._followed[topic] + count))
+        self._followed[topic] += count
+        batch = RecordBatch(topic, PARTITION, offsets, [0] * count, list(keys), list(values), [NO_HEADERS] * count)
+        self._pipeline.table.apply(batch)
 
     def process(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Replayed:
         """The predictions and dead letters of the next events.

@@ -21,6 +21,7 @@ from streams.emitter import Letters, Sender, Sent
 from streams.pipeline import Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
+from streams.tables import TableReader
 from streams.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Runner:
 
     Attributes:
         emitter: is told of drains and revocations; `run` sets it, whoever needs it told before that may, too.
+        reader: is told what was written to the log of a table, if there is one.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Runner:
         self._draining = False
         self._failed = False
         self.emitter: Sender | None = None
+        self.reader: TableReader | None = None
 
     async def offer(self, message: Any, consumer: Acknowledger) -> None:
         """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
@@ -161,8 +164,12 @@ class Runner:
         state = self._processor.state
         for delivery, _, handed_over in sent:
             for topic, offset, count in await handed_over.written() or ():
-                if state is not None and topic == state.topic and consumer.is_alive(delivery.message):
+                if not consumer.is_alive(delivery.message):
+                    continue
+                if state is not None and topic == state.topic:
                     state.wrote(delivery.batch.partition, offset, count, alone)
+                elif self.reader is not None and topic == self.reader.log_topic:
+                    self.reader.wrote(delivery.batch.partition, offset + count)
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "produce")
         self._slots.release()
         for delivery, letters, handed_over in sent:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+import numpy as np
+from msgspec import UNSET, Meta, Struct, UnsetType
+from numpy.typing import NDArray
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 EventTime = (
@@ -28,22 +31,79 @@ class Transaction(Struct, gc=False):
     mcc: int | str | None = None
 
 
-class Reason(Struct, gc=False):
-    """One feature that raised a score."""
+class FraudLabel(Struct, gc=False):
+    """What a transaction turned out to be, from a chargeback or an analyst; key: `card_id`. Unknown fields are ignored.
 
-    feature: str
-    value: float
-    contribution: Annotated[float, Meta(description="how much of the score is due to it")]
+    Of several labels of one transaction the one with the latest `label_time` counts.
+    """
+
+    transaction_id: Id
+    card_id: Id
+    terminal_id: Id
+    fraud: bool
+    event_time: Annotated[EventTime, Meta(description="of the transaction, as it was sent")]
+    label_time: Annotated[EventTime, Meta(description="since when this has been known")]
+    amount: Annotated[float, Meta(ge=0, le=1e9, description="of the transaction")] | None = None
+
+
+class Reason(Struct, gc=False):
+    """What one group of facts adds to a score."""
+
+    feature: Annotated[str, Meta(description="the group: amount, time, pace, terminal_traffic, terminal_fraud")]
+    text: Annotated[str, Meta(description="its most telling fact in words, with the value")]
+    contribution: Annotated[float, Meta(description="by how much it raises the score over `baseline`; they add up")]
+
+
+class FiredRule(Struct, gc=False):
+    """The first of the operator's rules that matched."""
+
+    name: str
+    reason: str
 
 
 class FraudFlag(Struct, gc=False):
-    """The prediction for one transaction; key: `card_id`. Reasons are given for flagged ones."""
+    """The prediction for one transaction; key: `card_id`. Reasons are given for flagged ones, most first."""
 
     transaction_id: str
     card_id: str
     event_time: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
     score: Annotated[float, Meta(ge=0, le=1, description="probability of fraud")]
-    flagged: bool
-    decision: Literal["approve", "review", "decline"]
+    flagged: Annotated[bool, Meta(description="whether the decision is another than approve")]
+    decision: Literal["approve", "review", "block"]
     model: str
     reasons: list[Reason] = []
+    baseline: Annotated[float, Meta(description="score of a typical genuine transaction")] | UnsetType = UNSET
+    rule: FiredRule | UnsetType = UNSET
+    features: Annotated[dict[str, float], Meta(description="what the model saw, if asked for")] | UnsetType = UNSET
+
+
+class FraudOutcome(Struct, gc=False):
+    """What a transaction turned out to be, beside the flag that it had had; key: `card_id`. One for every label.
+
+    Of several outcomes of one transaction the one with the latest `label_time` counts. The flag's fields are null where
+    there was none when the label came.
+    """
+
+    transaction_id: str
+    card_id: str
+    fraud: bool
+    event_time: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
+    label_time: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
+    label_age_s: Annotated[float, Meta(ge=0, description="from the transaction to its label, in seconds")]
+    score: Annotated[float, Meta(ge=0, le=1, description="probability of fraud")] | None = None
+    flagged: bool | None = None
+    decision: str | None = None
+    model: str | None = None
+
+
+def milliseconds(times: Sequence[datetime | int]) -> NDArray[np.int64]:
+    """int64 [n]: event times in ms since the epoch; what int64 cannot hold becomes its bounds, absurd anyway."""
+    try:
+        return np.array(times, np.int64)
+    except (TypeError, OverflowError):
+        return np.array([_clip(time) for time in times], np.int64)
+
+
+def _clip(time: datetime | int) -> int:
+    milliseconds = round(time.timestamp() * 1000) if isinstance(time, datetime) else time
+    return max(min(milliseconds, 2**63 - 1), -(2**63))

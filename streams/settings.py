@@ -6,19 +6,23 @@ Sources, the later one wins: the defaults here, `headrace.toml` in the current d
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import ssl
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from models.fraud.rules import Rule, check
 from streams.errors import SettingsError
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
+MOST_DAYS = 36_525  # a century
 LARGEST = 2**31 - 1  # what a client takes for a number of bytes
 DEFAULT_FILE = Path("headrace.toml")
 
@@ -148,12 +152,55 @@ class Fraud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     input: str = "transactions"
     output: str = "fraud.flags"
+    labels: str = "fraud.labels"
     model: str = "fraud"
     version: int | None = None
     models: str | None = None  # a folder of models; default: the bundled ones
     engine: str = "auto"
     max_value_bytes: int = 16384
     max_future_s: float = 86400.0  # an event_time further ahead of the clock than this is absurd
+    include_features: bool = False  # each flag carries what the model saw, for audits
+    review_threshold: float | None = None  # scores from here on are reviewed; default: the model's; inf: none
+    block_threshold: float | None = None  # scores from here on are blocked; default: the model's; inf: none
+    rules: tuple[Rule, ...] = ()  # the first that applies decides, whatever the score
+
+    def thresholds(self, model: str, own: Mapping[str, float]) -> tuple[float, float]:
+        """The thresholds review and block: those set here, else the model's own.
+
+        Raises:
+            SettingsError: a threshold is neither set nor among the model's own, or review is above block.
+        """
+        found: dict[str, tuple[float, str]] = {}
+        for name, value in (("review", self.review_threshold), ("block", self.block_threshold)):
+            if value is not None:
+                found[name] = value, f"fraud.{name}_threshold"
+            elif name in own:
+                found[name] = own[name], f"that of model {model}"
+            else:
+                raise SettingsError(
+                    f"model {model} has no threshold {name!r}, only {', '.join(sorted(own)) or 'none'}: "
+                    f"set fraud.{name}_threshold, or serve another model"
+                )
+        (review, review_source), (block, block_source) = found["review"], found["block"]
+        if review > block:
+            raise SettingsError(
+                f"expected the review threshold not above the block threshold, got {review:g} ({review_source}) and "
+                f"{block:g} ({block_source}): set fraud.review_threshold and fraud.block_threshold together"
+            )
+        return review, block
+
+
+class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The label loop: what transactions turned out to be, joined with the scores that they had had."""
+
+    input: str = "fraud.labels"
+    output: str = "fraud.outcomes"
+    max_value_bytes: int = 16384
+    max_future_s: float = 3600.0  # a label_time further ahead of the clock than this is from the future
+    memory_days: float = 45.0  # how long scores and labels are held, by event time
+    wait_days: float = 7.0  # a label whose transaction has no score by then is counted as unknown
+    delay_days: float = 7.0  # labels are given so long to come before the quality of scores is judged by them
+    window_days: float = 7.0  # over so many days before that
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,6 +211,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: Batch = Batch()
     dead_letter: DeadLetter = DeadLetter()
     fraud: Fraud = Fraud()
+    labels: Labels = Labels()
 
 
 _POSITIVE = (
@@ -184,6 +232,12 @@ _POSITIVE = (
     "dead_letter.max_consecutive",
     "fraud.max_value_bytes",
     "fraud.max_future_s",
+    "labels.max_value_bytes",
+    "labels.max_future_s",
+    "labels.memory_days",
+    "labels.wait_days",
+    "labels.delay_days",
+    "labels.window_days",
 )
 
 
@@ -253,10 +307,18 @@ def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
             try:
                 msgspec.convert({key: value}, known[section], strict=False, dec_hook=_secret)
             except msgspec.ValidationError as error:
-                message = str(error).split(" - at ")[0]
-                raise SettingsError(f"{section}.{key} from {origin}: {message}") from None
+                message, _, place = str(error).partition(" - at ")
+                place = place.strip("`").removeprefix("$.") or key
+                raise SettingsError(f"{section}.{place}{_rule(value, place)} from {origin}: {message}") from None
         sections[section] = msgspec.convert(values, known[section], strict=False, dec_hook=_secret)
     return _check(Settings(**sections), origins)
+
+
+def _rule(rules: Any, place: str) -> str:
+    """The name of the rule that is at `rules[2].operator`, so far as it has one."""
+    index = re.match(r"rules\[(\d+)\]", place)
+    rule = rules[int(index[1])] if index else None
+    return f" {rule['name']!r}" if isinstance(rule, dict) and isinstance(rule.get("name"), str) else ""
 
 
 def _check(settings: Settings, origins: dict[str, str]) -> Settings:
@@ -285,12 +347,41 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
             f"{worker.transaction_interval_s:g} and worker.broker_timeout_s = {worker.broker_timeout_s:g} together: "
             "the broker would end transactions that the worker still works on"
         )
+    for name in ("review_threshold", "block_threshold"):
+        threshold = getattr(settings.fraud, name)
+        if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
+            raise SettingsError(
+                f"fraud.{name}{_from(origins, f'fraud.{name}')} must lie between 0 and 1, or be inf, which no score "
+                f"reaches; got {threshold!r}"
+            )
+    _check_rules(settings.fraud.rules, origins)
     if batch.max_queue_size < batch.max_batch_size:
         raise SettingsError(
             f"batch.max_queue_size = {batch.max_queue_size}{_from(origins, 'batch.max_queue_size')} must not be below "
             f"batch.max_batch_size = {batch.max_batch_size}{_from(origins, 'batch.max_batch_size')}"
         )
+    labels = settings.labels
+    needed = max(labels.wait_days, labels.delay_days + labels.window_days)
+    if not needed <= labels.memory_days <= MOST_DAYS:
+        raise SettingsError(
+            f"labels.memory_days = {labels.memory_days:g}{_from(origins, 'labels.memory_days')} must not be below "
+            f"labels.wait_days = {labels.wait_days:g}{_from(origins, 'labels.wait_days')}, nor below "
+            f"labels.delay_days = {labels.delay_days:g}{_from(origins, 'labels.delay_days')} and labels.window_days = "
+            f"{labels.window_days:g}{_from(origins, 'labels.window_days')} together, nor above {MOST_DAYS}"
+        )
     return settings
+
+
+def _check_rules(rules: Sequence[Rule], origins: dict[str, str]) -> None:
+    if not rules:
+        return
+    from models.fraud.inputs import INPUTS  # loads numba, which most commands do without
+
+    try:
+        check(rules, INPUTS)
+    except ValueError as error:
+        place, _, complaint = str(error).partition(": ")
+        raise SettingsError(f"fraud.{place}{_from(origins, 'fraud.rules')}: {complaint}") from None
 
 
 def _from(origins: dict[str, str], name: str) -> str:

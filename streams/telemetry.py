@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -23,15 +25,23 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+AGES = tuple(3600.0 * hours for hours in (1, 6)) + tuple(86400.0 * days for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45))
+BUCKETS: Mapping[str, Sequence[float]] = {"seconds": SECONDS, "records": RECORDS, "age": AGES}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of the table; every metric also carries the label `pipeline`."""
+    """One row of the table; every metric also carries the label `pipeline`.
 
-    kind: Literal["counter", "gauge", "seconds", "records"]
+    Args:
+        kind: `seconds`, `records` and `age` (in seconds, up to weeks) are histograms.
+        common: whether every pipeline shows it from the start; another one is there once it has been fed.
+    """
+
+    kind: Literal["counter", "gauge", "seconds", "records", "age"]
     help: str
     labels: tuple[str, ...] = ()
+    common: bool = True
 
 
 METRICS: Mapping[str, Metric] = {
@@ -64,8 +74,38 @@ METRICS: Mapping[str, Metric] = {
     "headrace_restore_seconds": Metric("seconds", "Time of a restore."),
     "headrace_state_keys": Metric("gauge", "Keys held in state."),
     "headrace_state_bytes": Metric("gauge", "Memory held by state."),
+    "headrace_table_bytes": Metric("gauge", "Memory held by the table of all partitions."),
+    "headrace_table_timeouts_total": Metric(
+        "counter", "Questions to the table answered with what was there, since its topics could not be read."
+    ),
     "headrace_tasks": Metric("gauge", "Tasks on the worker's event loop; steady unless something leaks."),
     "headrace_ready": Metric("gauge", "1 while the worker is ready, else 0."),
+    "headrace_labels_matched": Metric(
+        "gauge", "Labels held whose transaction has a score that came in time.", common=False
+    ),
+    "headrace_labels_waiting": Metric(
+        "gauge", "Labels held whose transaction has no score, and may still get one.", common=False
+    ),
+    "headrace_labels_unknown": Metric(
+        "gauge", "Labels held whose transaction got no score within labels.wait_days.", common=False
+    ),
+    "headrace_labels_superseded": Metric(
+        "gauge", "Transactions with labels that contradict each other; the latest counts.", common=False
+    ),
+    "headrace_labels_expired": Metric("gauge", "Labels since the start that came too late to be held.", common=False),
+    "headrace_labels_newest_age_seconds": Metric("gauge", "Age of the newest label by the clock.", common=False),
+    "headrace_label_age_seconds": Metric(
+        "age", "From a transaction to the label that counts, once for each that comes to count.", common=False
+    ),
+    "headrace_fraud_due_transactions": Metric(
+        "gauge", "Transactions whose labels are due: those that the following four are about.", common=False
+    ),
+    "headrace_fraud_precision": Metric("gauge", "Share of fraud among those flagged.", common=False),
+    "headrace_fraud_recall": Metric("gauge", "Share of those flagged among fraud.", common=False),
+    "headrace_fraud_average_precision": Metric("gauge", "Average precision of the scores.", common=False),
+    "headrace_fraud_calibration_error": Metric(
+        "gauge", "Expected calibration error of the scores, over 20 bins of equal mass.", common=False
+    ),
     "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
 }
 
@@ -93,9 +133,9 @@ class Telemetry:
             elif metric.kind == "gauge":
                 self._metrics[name] = Gauge(name, metric.help, labels, registry=self._registry)
             else:
-                buckets = SECONDS if metric.kind == "seconds" else RECORDS
+                buckets = BUCKETS[metric.kind]
                 self._metrics[name] = Histogram(name, metric.help, labels, buckets=buckets, registry=self._registry)
-            if not metric.labels:
+            if metric.common and not metric.labels:
                 self._child(name)
 
     def _child(self, name: str, *labels: str) -> Any:
@@ -120,6 +160,14 @@ class Telemetry:
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
         self._child(name, *labels).observe(value)
+
+    def observe_all(self, name: str, values: NDArray[np.float64]) -> None:
+        """Put many values into a histogram at once."""
+        child = self._child(name)
+        counts = np.bincount(np.searchsorted(child._upper_bounds, values), minlength=len(child._buckets))
+        for bucket, count in zip(child._buckets, counts.tolist(), strict=True):
+            bucket.inc(count)
+        child._sum.inc(float(values.sum()))
 
     def forget(self, name: str, *labels: str) -> None:
         """Drop a labelled gauge, e.g. of a partition that moved away."""

@@ -20,6 +20,8 @@ CHANGELOG = {
     "cleanup.policy": "compact",
     "min.compaction.lag.ms": str(MIN_COMPACTION_LAG_MS),
 }
+# What a table looks back on, and a week to spare: its log, and topics that it follows.
+TABLE = {"cleanup.policy": "delete", "retention.ms": str(45 * 24 * 60 * 60 * 1000)}
 VISIBLE_TIMEOUT_S = 10.0
 VISIBLE_POLL_S = 0.05
 # A dead letter is the input record and its error headers: it must fit where the input did.
@@ -32,6 +34,7 @@ class Topic:
 
     name: str
     config: Mapping[str, str] = field(default_factory=dict)
+    copartitioned: bool = True  # what a record becomes goes to the number that it came from
 
 
 def changelog_topic(group: str) -> str:
@@ -39,12 +42,35 @@ def changelog_topic(group: str) -> str:
     return f"{group}.changelog"
 
 
-def pipeline_topics(input_topic: str, output_topic: str, group: str, *, state: bool) -> list[Topic]:
-    """Input first, then everything that must have as many partitions as the input."""
+def table_topic(group: str) -> str:
+    """The log of a consumer group's table."""
+    return f"{group}.table"
+
+
+def pipeline_topics(
+    input_topic: str,
+    output_topic: str,
+    group: str,
+    *,
+    state: bool,
+    logged: bool = False,
+    followed: Sequence[str] = (),
+    copartitioned: bool = False,
+) -> list[Topic]:
+    """Input first, then what the pipeline writes, and what else it reads.
+
+    Args:
+        state: whether there is a changelog.
+        logged: whether there is a table with a log.
+        followed: what else the table reads.
+        copartitioned: whether that must have as many partitions as the input, too.
+    """
     topics = [Topic(input_topic), Topic(output_topic), Topic(input_topic + SUFFIX, DEAD_LETTER)]
     if state:
         topics.append(Topic(changelog_topic(group), CHANGELOG))
-    return topics
+    if logged:
+        topics.append(Topic(table_topic(group), TABLE))
+    return topics + [Topic(name, TABLE, copartitioned) for name in followed]
 
 
 class Admin:
@@ -138,14 +164,14 @@ def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
     return BrokerUnavailable(f"connecting to Kafka at {kafka.bootstrap_servers!r}: {cause}; {hint}")
 
 
-async def prepare(kafka: Kafka, topics: list[Topic]) -> int:
-    """Make sure that a pipeline's topics fit together before it starts; creates those that only it writes.
+async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
+    """Make sure that a pipeline's topics fit together before it starts; creates those that are missing.
 
     Args:
-        topics: the input first; it must exist, with the partitions that all others must have.
+        topics: the input first; it must exist, with the partitions that all copartitioned ones must have.
 
     Returns:
-        The number of partitions.
+        The number of partitions of each.
 
     Raises:
         TopicError: the input is missing, or partition counts differ.
@@ -162,10 +188,11 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> int:
         for topic in others:
             if topic.name not in there:
                 await admin.create(topic, wanted)
-            elif there[topic.name] != wanted:
+                there[topic.name] = wanted
+            elif topic.copartitioned and there[topic.name] != wanted:
                 raise TopicError(
                     f"topic {topic.name!r} has {there[topic.name]} partitions, but its input {source.name!r} has "
                     f"{wanted}; they must be equal, since a record's outputs go to the number that it came from: "
                     f"create {topic.name!r} anew with {wanted}, or choose another name for it in the settings"
                 )
-    return wanted
+    return {topic.name: there[topic.name] for topic in topics}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import signal
-import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import uvloop
 from aiokafka.errors import KafkaError
 
 from streams import encoding, topics
@@ -27,19 +25,16 @@ from streams.recovery import state_manager
 from streams.runner import Runner
 from streams.settings import Settings
 from streams.state import KeyedState
+from streams.tables import Table, TableReader
 from streams.telemetry import Telemetry
 from streams.transactions import TransactionalEmitter
 from streams.watchdog import PartitionView, Watchdog
 
 logger = logging.getLogger(__name__)
 
-# The compute thread hands the GIL over this often: with CPython's 5 ms the event loop would wait that long for a turn.
-SWITCH_INTERVAL_S = 0.0005
-GC_YOUNG_OBJECTS = 20_000
 LOOK_INTERVAL_S = 1.0
 STOP_TIMEOUT_S = 20.0
 HOPELESS_STOP_S = 3.0
-END_TIMEOUT_S = 1.0
 
 
 class Worker:
@@ -63,10 +58,16 @@ class Worker:
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
         self._compute = ComputeThread(f"{self.pipeline.name}-compute")
-        processor = Processor(self.pipeline, self.state, DeadLetterGuard(settings.dead_letter), self.clock)
+        table = self.pipeline.table
+        followed = () if table is None else table.topics()
+        self._followed = [topic for topic in followed if topic != self.pipeline.input_topic]
+        self._table_log = topics.table_topic(self.group) if self.pipeline.input_topic in followed else None
+        guard = DeadLetterGuard(settings.dead_letter)
+        processor = Processor(self.pipeline, self.state, guard, self.clock, self._table_log)
         self.runner = Runner(processor, self._compute, settings, self.telemetry, self.clock)
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
+        self._reader: TableReader | None = None
         self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
         self._stop = asyncio.Event()
         self._contact_at = self.clock.monotonic()
@@ -87,9 +88,16 @@ class Worker:
             HeadraceError: what made going on impossible.
         """
         wanted = topics.pipeline_topics(
-            self.pipeline.input_topic, self.pipeline.output_topic, self.group, state=self.state is not None
+            self.pipeline.input_topic,
+            self.pipeline.output_topic,
+            self.group,
+            state=self.state is not None,
+            logged=self._table_log is not None,
+            followed=self._followed,
+            copartitioned=self.pipeline.table is not None and self.pipeline.table.copartitioned,
         )
         partitions = await topics.prepare(self.settings.kafka, wanted)
+        self._reader = self._table_reader(partitions)
         if self.settings.worker.processing_guarantee == "exactly_once":
             self._transactions = TransactionalEmitter(
                 self.settings, self.group, self.pipeline.input_topic, self.telemetry, self.clock
@@ -99,6 +107,8 @@ class Worker:
         try:
             self.health.set("starting", "loading and compiling")
             await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
+            if self._reader is not None:
+                await self._reader.start()
             tables = state_manager(self._restore, self._flowing)
             self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, tables)
             logger.info(
@@ -107,7 +117,7 @@ class Worker:
                 self.settings.worker.processing_guarantee.replace("_", " "),
                 self.group,
                 self.pipeline.input_topic,
-                partitions,
+                partitions[self.pipeline.input_topic],
                 self.pipeline.output_topic,
                 self.pipeline.model,
                 self.pipeline.engine,
@@ -119,10 +129,40 @@ class Worker:
             await self._server.stop()
             if self._transactions is not None:
                 await self._transactions.stop()
+            if self._reader is not None:
+                await self._reader.stop()
             self._compute.shutdown(wait=False, cancel_futures=True)
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
                 close()
+
+    def _table_reader(self, partitions: Mapping[str, int]) -> TableReader | None:
+        table: Table | None = self.pipeline.table
+        if table is None:
+            return None
+        self.runner.reader = TableReader(
+            table,
+            self._table_log,
+            self.pipeline.input_topic,
+            partitions,
+            self.settings.kafka,
+            self.settings.worker.broker_timeout_s,
+            self.clock,
+        )
+        table.reached = partial(self._reached, self.runner.reader)
+        return self.runner.reader
+
+    def _reached(self, reader: TableReader, time_ms: int) -> bool:
+        if reader.reached(time_ms):
+            return True
+        self.telemetry.add("headrace_table_timeouts_total", 1)
+        logger.warning(
+            "worker %s: the topics of its table could not be read for worker.broker_timeout_s = %g; features of a "
+            "micro-batch may lack what they hold",
+            self.pipeline.name,
+            self.settings.worker.broker_timeout_s,
+        )
+        return False
 
     def _warm_up(self) -> None:
         encoding.warm_up()
@@ -161,6 +201,8 @@ class Worker:
             else:
                 emitter = self._transactions
                 parts.create_task(self._transactions.watch())
+            if self._reader is not None:
+                parts.create_task(self._reader.watch())
             parts.create_task(self.runner.run(app.consumer, emitter))
             parts.create_task(self._watch(app))
 
@@ -206,6 +248,14 @@ class Worker:
             logger.info(
                 "restored %s%s: %d records in %.2f s", self.state.topic, partitions, report.records, report.seconds
             )
+
+        if self._reader is not None and partitions:
+            self.health.set("restoring", f"reading the table {self._table_log or ''}")
+            records = await self._reader.assigned(partitions)
+            logger.info("table of %s: %d records of the log", self.pipeline.name, records)
+        assigned: Callable[[dict[int, Any]], None] | None = getattr(self.pipeline, "assigned", None)
+        if assigned is not None and self.state is not None:
+            assigned({partition: self.state.store(partition) for partition in partitions})
 
     def _flowing(self, partitions: list[int]) -> None:
         self.health.set("running", f"{len(partitions)} partitions assigned")
@@ -259,6 +309,13 @@ class Worker:
             stores = self.state.stores().values()
             self.telemetry.set("headrace_state_keys", sum(map(len, stores)))
             self.telemetry.set("headrace_state_bytes", sum(store.nbytes for store in stores))
+        if self.pipeline.table is not None:
+            self.telemetry.set("headrace_table_bytes", self.pipeline.table.nbytes)
+        if hasattr(self.pipeline, "gauges"):
+            for name, value in self.pipeline.gauges().items():
+                self.telemetry.set(name, value)
+            for name, values in self.pipeline.observations().items():
+                self.telemetry.observe_all(name, values)
 
 
 def _crash(app: App, group: str) -> HeadraceError:
@@ -272,47 +329,3 @@ def _cause(error: BaseException | None) -> BaseException | None:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def tune_interpreter() -> None:
-    """Settings of the process that a worker needs for its speed; call once, before its event loop."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    # Records die by reference count. With CPython's 700 the collector would look at every fetched record, for a fifth
-    # of the CPU.
-    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 100)
-
-
-def run_worker(settings: Settings, pipeline: Any) -> None:
-    """Run a worker in this process until SIGTERM or SIGINT.
-
-    Raises:
-        HeadraceError, ModelError: with a sentence for the operator; the process should exit non-zero.
-    """
-    run(lambda: _run(Worker(settings, pipeline)))
-
-
-def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a worker's coroutine to its end on an event loop of its own; the process is to end after it.
-
-    Unlike `asyncio.run` this waits for the tasks that are left for a moment only: without a broker, some of Faust's
-    never end.
-    """
-    tune_interpreter()
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(main())
-    finally:
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.set_exception_handler(lambda *_: None)
-            loop.run_until_complete(asyncio.wait(left, timeout=END_TIMEOUT_S))
-
-
-async def _run(worker: Worker) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.stop)
-    await worker.run()

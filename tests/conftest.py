@@ -68,7 +68,7 @@ def private_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
         broker.stop(timeout_s=5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_topics(request: pytest.FixtureRequest) -> MakeTopics:
     """Create topics on the session's broker or a given one: `make_topics("transactions", "flags", partitions=4)`."""
 

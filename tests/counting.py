@@ -78,6 +78,7 @@ class CountingPipeline:
     name = "counting"
     model = "counting/1"
     engine = "python"
+    table = None
 
     def __init__(self, input_topic: str, output_topic: str) -> None:
         self.input_topic, self.output_topic = input_topic, output_topic

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +152,11 @@ class Workers:
 
     def fraud(self, group: str, *options: str, servers: str | None = None, **settings: object) -> WorkerProcess:
         """`headrace worker fraud`; settings as `fraud__input="…"`."""
-        arguments = ["-m", "streams.cli", "worker", "fraud", "--group", group, *options]
-        return self._start(arguments, servers, {"worker__http_port": 0, **settings})
+        return self._command("fraud", group, options, servers, settings)
+
+    def labels(self, group: str, *options: str, servers: str | None = None, **settings: object) -> WorkerProcess:
+        """`headrace worker labels`; settings as `labels__input="…"`."""
+        return self._command("labels", group, options, servers, settings)
 
     def counting(
         self, group: str, script: Mapping[str, object], servers: str | None = None, **settings: object
@@ -161,6 +164,12 @@ class Workers:
         """A worker of the counting pipeline; `script` is what tests/integration/counting_worker.py takes."""
         arguments = ["-m", "tests.integration.counting_worker", json.dumps(script)]
         return self._start(arguments, servers, {"worker__http_port": 0, "worker__group": group, **settings})
+
+    def _command(
+        self, pipeline: str, group: str, options: Sequence[str], servers: str | None, settings: Mapping[str, object]
+    ) -> WorkerProcess:
+        arguments = ["-m", "streams.cli", "worker", pipeline, "--group", group, *options]
+        return self._start(arguments, servers, {"worker__http_port": 0, **settings})
 
     def _start(self, arguments: list[str], servers: str | None, settings: Mapping[str, object]) -> WorkerProcess:
         settings = {"kafka__bootstrap_servers": servers or self._servers, **settings}

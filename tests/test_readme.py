@@ -14,11 +14,10 @@ from click.testing import CliRunner
 
 from streams import settings
 from streams.cli.main import cli
-from streams.deadletter import SUFFIX
-from streams.schemas import FraudFlag, Transaction
+from streams.pipelines import PIPELINES
+from streams.schemas import FraudFlag, FraudLabel, Transaction
 from streams.settings import Settings
 from streams.telemetry import METRICS
-from streams.topics import changelog_topic
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,8 +83,8 @@ def _setting_names() -> set[str]:
 
 
 def _topics() -> set[str]:
-    fraud = Settings().fraud
-    return {fraud.input, fraud.output, fraud.input + SUFFIX, changelog_topic("headrace-fraud")}
+    made = [topic.name for domain in PIPELINES.values() for topic in domain.topics(Settings())]
+    return set(made)
 
 
 def test_settings_and_topics_exist() -> None:
@@ -100,7 +99,8 @@ def test_defaults_are_the_defaults() -> None:
     assert len(rows) > 10
     for section, key, default in rows:
         value = getattr(getattr(Settings(), section), key)
-        assert default == ("none" if value is None else str(value)), f"{section}.{key}"
+        expected = "none" if value in (None, ()) else str(value).lower() if isinstance(value, bool) else str(value)
+        assert default == expected, f"{section}.{key}"
 
 
 def test_variables_are_settings() -> None:
@@ -113,12 +113,11 @@ def test_variables_are_settings() -> None:
     assert others <= {settings.CONFIG_VARIABLE}
 
 
-def test_the_example_file_loads(tmp_path: Path) -> None:
-    (block,) = _blocks("toml")
-    file = tmp_path / settings.DEFAULT_FILE
-    file.write_text(block, encoding="utf-8")
-    loaded = settings.load(environ={}, file=file)
-    assert loaded != Settings()
+def test_the_example_files_load(tmp_path: Path) -> None:
+    for block in _blocks("toml"):
+        file = tmp_path / settings.DEFAULT_FILE
+        file.write_text(block, encoding="utf-8")
+        assert settings.load(environ={}, file=file) != Settings()
 
 
 def test_metrics_exist() -> None:
@@ -128,14 +127,18 @@ def test_metrics_exist() -> None:
 
 
 def test_example_messages_are_valid() -> None:
-    transaction, flag = _blocks("json")
+    transaction, flag, flagged, label = _blocks("json")
     decoded = msgspec.json.decode(transaction, type=Transaction)
     assert msgspec.json.decode(flag, type=FraudFlag).transaction_id == decoded.transaction_id
-    assert set(msgspec.json.decode(flag)) == set(FraudFlag.__struct_fields__)
+    assert set(msgspec.json.decode(flag)) | {"baseline", "rule", "features"} == set(FraudFlag.__struct_fields__)
+    explained = msgspec.json.decode(flagged, type=FraudFlag)
+    reasons = sum(reason.contribution for reason in explained.reasons)
+    assert explained.baseline + reasons == pytest.approx(explained.score, abs=1e-3)
+    assert msgspec.json.decode(label, type=FraudLabel).transaction_id == decoded.transaction_id
 
 
 def test_the_example_prediction_is_what_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    transaction, flag = _blocks("json")
+    transaction, flag, *_ = _blocks("json")
     file = tmp_path / "transactions.jsonl"
     file.write_text(transaction, encoding="utf-8")
     monkeypatch.chdir(tmp_path)  # away from a headrace.toml of the checkout

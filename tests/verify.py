@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -72,28 +72,37 @@ def send(
 
 def read(servers: str, topic: str) -> list[Record]:
     """All committed records of a topic up to its end as of now, in log order within each partition."""
-    found: list[Record] = []
+    return [
+        Record(
+            message.partition(),
+            message.offset(),
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers() or [],
+        )
+        for message in _messages(servers, topic)
+    ]
+
+
+def values(servers: str, topic: str) -> Iterator[bytes]:
+    """The values alone, of topics that are too long to be held."""
+    return (message.value() for message in _messages(servers, topic))
+
+
+def _messages(servers: str, topic: str) -> Iterator[Any]:
     with closing(Consumer({**_reader(servers), "enable.partition.eof": True, "fetch.wait.max.ms": 20})) as consumer:
         partitions = _partitions(consumer, topic)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-        open_partitions, deadline = set(partitions), time.monotonic() + 60
+        open_partitions, heard_at = set(partitions), time.monotonic()
         while open_partitions:
-            assert time.monotonic() < deadline, f"reading {topic}: no end of partitions {open_partitions}"
+            assert time.monotonic() < heard_at + 60, f"reading {topic}: no end of partitions {open_partitions}"
             for message in consumer.consume(10_000, 0.2):
+                heard_at = time.monotonic()
                 if message.error():
                     open_partitions.discard(message.partition())
                 else:
-                    found.append(
-                        Record(
-                            message.partition(),
-                            message.offset(),
-                            message.timestamp()[1],
-                            message.key(),
-                            message.value(),
-                            message.headers() or [],
-                        )
-                    )
-    return found
+                    yield message
 
 
 def ends(servers: str, topic: str) -> dict[int, int]:

@@ -1,17 +1,18 @@
 """What the fraud pipeline computes, in memory and without Kafka: a ceiling, not a contender.
 
-The product's own decode, card history and features, inference and encode, in a plain loop over the same values.
+The product's own decode, card and terminal history, features, inference, decisions and encode, in a plain loop over the
+same values.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from benchmarks.batches import record_batches
 from benchmarks.contenders.contract import Measurement, Meter, parse_options, report
-from benchmarks.work import simulated_transactions
 from streams import settings
-from streams.pipelines.fraud import FraudPipeline
-from streams.records import NO_HEADERS, RecordBatch
+from streams.pipelines.fraud.pipeline import FraudPipeline
+from streams.records import RecordBatch
 
 
 def run(pipeline: FraudPipeline, batches: list[RecordBatch]) -> Measurement:
@@ -20,6 +21,7 @@ def run(pipeline: FraudPipeline, batches: list[RecordBatch]) -> Measurement:
     meter.begin()
     for batch in batches:
         columns = pipeline.decode(batch).columns
+        pipeline.table.append(batch.partition, columns)
         features = pipeline.features(columns, store)
         written += len(pipeline.encode(columns, features, pipeline.infer(features)))
     return meter.end(written)
@@ -32,19 +34,7 @@ def main() -> None:
     options = parse_options(__doc__, common)
     pipeline = FraudPipeline(settings.Fraud())
     pipeline.warm_up()
-    keys, values = (list(column) for column in zip(*simulated_transactions(options.count), strict=True))
-    batches = [
-        RecordBatch(
-            options.input,
-            0,
-            list(range(start, start + len(keys[start : start + own.slice]))),
-            [0] * len(keys[start : start + own.slice]),
-            keys[start : start + own.slice],
-            values[start : start + own.slice],
-            [NO_HEADERS] * len(keys[start : start + own.slice]),
-        )
-        for start in range(0, len(keys), own.slice)
-    ]
+    batches = record_batches(options.count, own.slice, options.input)
     report(run(pipeline, batches))
 
 

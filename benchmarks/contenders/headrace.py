@@ -56,6 +56,7 @@ class SmallPipeline:
     name = "benchmark"
     model = "benchmark/1"
     engine = "onnx-cpu"
+    table = None
 
     def __init__(self, options: Options) -> None:
         self.input_topic, self.output_topic = options.input, options.output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.contenders.product import echo, parse_product_options
-from streams.pipelines.fraud import FraudPipeline
+from streams.pipelines.fraud.pipeline import FraudPipeline
 
 if __name__ == "__main__":
     _, _settings = parse_product_options(__doc__)

@@ -12,7 +12,8 @@ import uvloop
 
 from benchmarks.contenders.contract import Measurement, Meter, Options, parse_options
 from streams import settings
-from streams.worker import Worker, tune_interpreter
+from streams.process import tune_interpreter
+from streams.worker import Worker
 
 LOOK_S = 0.002
 
@@ -32,7 +33,7 @@ def product_settings(options: Options, guarantee: str | None = None) -> settings
         overrides={
             "kafka": {"bootstrap_servers": options.bootstrap},
             "worker": {"group": options.group, "http_port": 0, "processing_guarantee": guarantee},
-            "fraud": {"input": options.input, "output": options.output},
+            "fraud": {"input": options.input, "output": options.output, "labels": f"{options.output}.labels"},
         }
     )
 

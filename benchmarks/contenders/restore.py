@@ -10,9 +10,9 @@ import sys
 import psutil
 
 from models.fraud.history import CardHistory, warm_up
+from streams.process import tune_interpreter
 from streams.settings import Kafka
 from streams.state import KeyedState
-from streams.worker import tune_interpreter
 
 
 async def _restore(bootstrap: str, topic: str, partitions: int) -> dict[str, float]:

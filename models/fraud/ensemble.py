@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+SLICE_ROWS = 16_384  # scored at once: a row takes a few KiB while it is
+
 
 class FraudEnsemble(nn.Module):
     """Multilayer perceptrons side by side on one encoding of raw inputs, their log-odds averaged and calibrated.
@@ -96,7 +98,7 @@ class FraudEnsemble(nn.Module):
     def score(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """`forward` for arrays, in slices, so that a million rows need little memory."""
         rows = torch.from_numpy(inputs)
-        return np.concatenate([self(part).numpy() for part in torch.split(rows, 16_384)])
+        return np.concatenate([self(part).numpy() for part in torch.split(rows, SLICE_ROWS)])
 
 
 def _compress(inputs: Tensor) -> Tensor:

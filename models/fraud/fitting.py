@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
 from models.engine import TrainingFailed
-from models.fraud.ensemble import FraudEnsemble
+from models.fraud.ensemble import SLICE_ROWS, FraudEnsemble
 
 LEAST_LEAF_ROWS = 30
 
@@ -47,7 +48,7 @@ class FitSettings:
     members: int = 4
     hidden: int = 64
     dropout: float = 0.2
-    leaves: int = 12
+    leaves: int = 9
     validation_share: float = 2 / 7
 
 
@@ -60,12 +61,24 @@ class Progress:
     loss: float
 
 
+class Fitted(NamedTuple):
+    """A fitted ensemble, and what chooses thresholds for it.
+
+    Args:
+        ensemble: fitted to all rows.
+        held_out: float32 [m], calibrated scores of the last m rows by an ensemble that had not seen them.
+    """
+
+    ensemble: FraudEnsemble
+    held_out: NDArray[np.float32]
+
+
 def fit(
     inputs: NDArray[np.float32],
     labels: NDArray[np.bool_],
     settings: FitSettings | None = None,
     on_epoch: Callable[[Progress], None] = lambda _: None,
-) -> FraudEnsemble:
+) -> Fitted:
     """Fit an ensemble to the first rows, calibrate it on the last, then fit all rows and keep that calibration.
 
     The same rows and settings give the same weights on one machine and torch version.
@@ -84,12 +97,12 @@ def fit(
     with deterministic(settings.seed):
         first = _fit(inputs[:cut], labels[:cut], settings, lambda n, loss: on_epoch(Progress(n, 2 * epochs, loss)))
         slope, shift = _calibration(first, inputs[cut:], labels[cut:])
-    del first
+        _calibrate(first, slope, shift)
+        held_out = first.score(inputs[cut:])
     with deterministic(settings.seed):
         ensemble = _fit(inputs, labels, settings, lambda n, loss: on_epoch(Progress(epochs + n, 2 * epochs, loss)))
-    ensemble.slope.fill_(slope)
-    ensemble.shift.fill_(shift)
-    return ensemble
+    _calibrate(ensemble, slope, shift)
+    return Fitted(ensemble, held_out)
 
 
 def _fit(
@@ -102,12 +115,10 @@ def _fit(
     ensemble = FraudEnsemble(edges, settings.members, settings.hidden, settings.dropout)
     rows, wanted = torch.from_numpy(inputs), torch.from_numpy(labels).float()
     ensemble.standardise_on(rows)
-    with torch.no_grad():
-        encoded = ensemble.encode(rows)
     optimiser = torch.optim.AdamW(ensemble.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.epochs)
     for number in range(1, settings.epochs + 1):
-        loss = _epoch(ensemble, encoded, wanted, optimiser, settings.batch_rows)
+        loss = _epoch(ensemble, rows, wanted, optimiser, settings.batch_rows)
         schedule.step()
         on_epoch(number, loss)
     return ensemble
@@ -116,8 +127,12 @@ def _fit(
 def _edges(column: NDArray[np.float32], labels: NDArray[np.bool_], leaves: int) -> NDArray[np.float32]:
     """Borders of an input's bins: its smallest and largest value, and where a decision tree on it alone would split.
 
+    None for an input of two values: its logarithm says all of it.
+
     References: Gorishniy et al. 2022, section 3.2.2 (target-aware bins).
     """
+    if len(np.unique(column)) <= 2:
+        return np.empty(0, np.float32)
     tree = DecisionTreeClassifier(
         criterion="log_loss", max_leaf_nodes=leaves, min_samples_leaf=LEAST_LEAF_ROWS, random_state=0
     ).fit(column[:, None], labels)
@@ -127,13 +142,13 @@ def _edges(column: NDArray[np.float32], labels: NDArray[np.bool_], leaves: int) 
 
 
 def _epoch(
-    ensemble: FraudEnsemble, encoded: Tensor, wanted: Tensor, optimiser: torch.optim.Optimizer, batch_rows: int
+    ensemble: FraudEnsemble, inputs: Tensor, wanted: Tensor, optimiser: torch.optim.Optimizer, batch_rows: int
 ) -> float:
     ensemble.train()
     total = 0.0
-    for rows in torch.split(torch.randperm(len(encoded)), batch_rows):
+    for rows in torch.split(torch.randperm(len(inputs)), batch_rows):
         optimiser.zero_grad()
-        logits = ensemble.member_logits(encoded[rows])
+        logits = ensemble.member_logits(ensemble.encode(inputs[rows]))
         losses = nn.functional.binary_cross_entropy_with_logits(
             logits, wanted[rows].expand_as(logits), reduction="none"
         )
@@ -141,7 +156,7 @@ def _epoch(
         optimiser.step()
         total += losses.detach().sum().item() / len(logits)
     ensemble.eval()
-    return total / len(encoded)
+    return total / len(inputs)
 
 
 @torch.no_grad()
@@ -149,9 +164,15 @@ def _calibration(
     ensemble: FraudEnsemble, inputs: NDArray[np.float32], labels: NDArray[np.bool_]
 ) -> tuple[float, float]:
     """Slope and shift that make the log-odds those of the rows' own frauds (Platt scaling)."""
-    logits = ensemble.logits(torch.from_numpy(inputs)).double().numpy()
+    parts = torch.split(torch.from_numpy(inputs), SLICE_ROWS)
+    logits = torch.cat([ensemble.logits(part) for part in parts]).double().numpy()
     line = LogisticRegression(C=np.inf).fit(logits[:, None], labels)
     return max(float(line.coef_[0, 0]), 1e-3), float(line.intercept_[0])
+
+
+def _calibrate(ensemble: FraudEnsemble, slope: float, shift: float) -> None:
+    ensemble.slope.fill_(slope)
+    ensemble.shift.fill_(shift)
 
 
 def _check(inputs: NDArray[np.float32], labels: NDArray[np.bool_], cut: int) -> None:
@@ -161,8 +182,11 @@ def _check(inputs: NDArray[np.float32], labels: NDArray[np.bool_], cut: int) -> 
             f"{list(inputs.shape)} and {labels.dtype} {list(labels.shape)}"
         )
     if not np.isfinite(inputs).all():
-        row = int(np.flatnonzero(~np.isfinite(inputs).all(axis=1))[0])
-        raise TrainingFailed(f"fitting the fraud ensemble: expected finite inputs, got {inputs[row]} in row {row}")
+        row, column = np.argwhere(~np.isfinite(inputs))[0].tolist()
+        raise TrainingFailed(
+            f"fitting the fraud ensemble: expected finite inputs, got {inputs[row, column]} in row {row}, "
+            f"input {column}"
+        )
     for part, what in ((labels[:cut], "to fit"), (labels[cut:], "to calibrate on")):
         if part.all() or not part.any():
             raise TrainingFailed(

@@ -7,7 +7,11 @@ from numpy.typing import NDArray
 
 from models.fraud import habits
 from models.fraud.blocks import DAY_MS
-from models.fraud.features import HOUR_MS, NIGHT_ENDS, SATURDAY, THURSDAY
+
+HOUR_MS = 3_600_000
+NIGHT_ENDS = 7  # a night is hours 0 to 6, as in the public simulators of card fraud
+THURSDAY = 3  # 1970-01-01, counted from Monday
+SATURDAY = 5
 
 PLAIN_FEATURES: tuple[str, ...] = (
     *("amount", "weekend", "night"),
@@ -29,6 +33,8 @@ def inputs(
     terminals: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """The ensemble's inputs, raw, in the order of `INPUTS`.
+
+    `weekend` is 1 on Saturday and Sunday, `night` in the hours 0 to 6, both UTC.
 
     Args:
         amount: float64 [n].

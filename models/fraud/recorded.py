@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from models.fraud.blocks import DAY_MS
 from models.fraud.history import CardHistory
 from models.fraud.inputs import INPUTS, inputs
 from models.fraud.protocol import LABEL_DELAY_DAYS
-from models.fraud.terminals import TerminalHistory
+from models.fraud.terminals import TerminalHistory, transaction_hashes
 from models.fraud.transactions import Transactions
 
 CHUNK = 8_192
@@ -39,7 +38,7 @@ def recorded_inputs(transactions: Transactions, on_rows: Callable[[int], None] =
         day_later = transactions.event_time_ms[start] + LATENESS_MS
         part = slice(start, min(start + CHUNK, int(np.searchsorted(transactions.event_time_ms, day_later))))
         time, amount = transactions.event_time_ms[part], transactions.amount[part]
-        hashes = np.fromiter(map(crc32, transactions.transaction_ids[part]), np.int64)
+        hashes = transaction_hashes(transactions.transaction_ids[part], card_keys[part])
         known = np.empty((len(time), len(habits.COLUMNS)))
         windows = cards.update(card_keys[part], time, amount, offsets[part], known)
         cards.changes()  # no changelog here; taking them keeps them from piling up

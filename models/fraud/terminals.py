@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import compress, repeat
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from models.fraud import terminal_windows as ask
 from models.fraud.blocks import DAY_MS, NEVER, TIME_LIMIT_MS, WINDOWS_MS, WITNESSES, Int64
 from models.fraud.keys import Keys
 
-__all__ = ["COLUMNS", "TerminalHistory", "warm_up"]
+__all__ = ["COLUMNS", "TerminalHistory", "transaction_hashes", "warm_up"]
 
 COLUMNS = ask.COLUMNS
 NO_ROW = -1
@@ -271,6 +272,11 @@ def warm_up() -> None:
         history.append(0, hashes + at, [b""] * WITNESSES, batch, hashes)
     history.windows([b""] * len(times), times)
     store.compact(history._entries)
+
+
+def transaction_hashes(transaction_ids: Sequence[bytes], cards: Sequence[bytes]) -> Int64:
+    """int64 [n], by which a label finds its transaction: of the transaction's id and its card's."""
+    return np.fromiter(map(crc32, transaction_ids, map(crc32, cards)), np.int64, len(cards))
 
 
 def _chosen(mask: NDArray[np.bool_], *columns: Int64) -> tuple[Int64, ...]:

@@ -118,6 +118,19 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def recorded_option(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--transactions FILE`, for what learns or is judged by labelled transactions: the argument `files`."""
+    return click.option(
+        "--transactions",
+        "files",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        multiple=True,
+        required=required,
+        help="Parquet file of labelled transactions; may be given again, e.g. for later weeks."
+        + ("" if required else "  [default: simulated ones]"),
+    )
+
+
 def existing_file(text: str) -> Path:
     """A file that an option names; whether it can be read is its reader's business."""
     return Path(text).expanduser()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REFRESH_S = 0.25
 PLAIN_INTERVAL_S = 2.0
 SHOWN_FLAGS = 12
+LEAST_SHOWN = 0.05  # of a contribution
 
 
 @click.command()
@@ -122,7 +123,7 @@ def _picture(demo: Demo, step: str) -> Group | Text:
     for name in ("event time", "card", "transaction", "score", "decision", "because"):
         flags.add_column(name, overflow="fold" if name == "because" else "ellipsis", no_wrap=name != "because")
     for flag in islice(reversed(demo.measurements.flags), SHOWN_FLAGS):
-        style = "red" if flag.decision == "decline" else "yellow"
+        style = "red" if flag.decision == "block" else "yellow"
         flags.add_row(
             flag.event_time[:19].replace("T", " "),
             flag.card_id,
@@ -139,7 +140,10 @@ def _picture(demo: Demo, step: str) -> Group | Text:
 
 
 def _because(flag: FraudFlag) -> str:
-    return ", ".join(f"{each.feature} {round(each.value, 1):g} (+{each.contribution:.2f})" for each in flag.reasons)
+    """The reasons that make up most of the score."""
+    return "; ".join(
+        f"{each.text} (+{each.contribution:.2f})" for each in flag.reasons if each.contribution >= LEAST_SHOWN
+    )
 
 
 def _summary(console: Console, demo: Demo) -> int:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from models.engine import TrainingFailed
+from streams.cli.console import recorded_option
 
 FIGURES = {"auc": "AUC ROC", "ap": "average precision", "cp100": "card precision@100"}
 
@@ -23,14 +24,7 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.option(
-    "--transactions",
-    "files",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    multiple=True,
-    required=True,
-    help="Parquet file of labelled transactions; may be given again, e.g. for later weeks.",
-)
+@recorded_option(required=True)
 @click.option(
     "--train-start", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First of the seven training days, UTC."
 )
@@ -80,8 +74,8 @@ def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bo
         labels = transactions.fraud[rows.train]
         settings = FitSettings(seed=seed)
         epochs = progress.add_task("training epochs", total=2 * settings.epochs)
-        network = fit(inputs[rows.train], labels, settings, lambda epoch: progress.update(epochs, completed=epoch.done))
-        found["headrace"] = protocol.judge(network.score(inputs[rows.test]), transactions, rows.test)
+        fitted = fit(inputs[rows.train], labels, settings, lambda epoch: progress.update(epochs, completed=epoch.done))
+        found["headrace"] = protocol.judge(fitted.ensemble.score(inputs[rows.test]), transactions, rows.test)
         others = progress.add_task("other models", total=len(protocol.REFERENCE_MODELS))
         plain = protocol.plain_features(transactions)
         for name in protocol.REFERENCE_MODELS:

@@ -24,33 +24,53 @@ if TYPE_CHECKING:
 @click.option("--from", "source", required=True, metavar="FILE",
               help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.")  # fmt: skip
 @file_options
+@click.option("--labels", metavar="FILE", help="fraud: what the transactions turned out to be, and since when.")
 @click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
 @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
 def predict(
-    pipeline: str, source: str, columns: dict[str, str], bad_rows: str, output: str | None, strict: bool
+    pipeline: str,
+    source: str,
+    columns: dict[str, str],
+    bad_rows: str,
+    labels: str | None,
+    output: str | None,
+    strict: bool,
 ) -> None:
     """Run PIPELINE over a file: the code that serves the topics, without a broker.
 
     Predictions come as JSON lines on standard output, in the file's order. An event that can never succeed comes as a
     JSON line on standard error, with its row (the line of a text file) and the reason. State, such as a card's history,
-    starts empty and lasts for the whole file.
+    starts empty and lasts for the whole file. A label counts from its label_time on; --map and --bad-rows hold for both
+    files.
 
     \b
     Examples:
       headrace predict fraud --from payments.jsonl > flags.jsonl
       headrace predict fraud --from payments.csv.gz --map card_id=PAN --output flags.jsonl
+      headrace predict fraud --from payments.parquet --labels chargebacks.csv --output flags.jsonl
       headrace predict fraud --from payments.parquet --strict | jq 'select(.flagged)'
     """
     from streams import settings
     from streams.replay import Replay
 
+    if labels is not None and pipeline != "fraud":
+        raise click.UsageError(f"--labels is for the pipeline fraud; {pipeline} has none")
     loaded = settings.load()
     with ExitStack() as stack:
         file = stack.enter_context(_open(pipeline, source, columns, bad_rows, loaded.batch.max_batch_size))
         built = PIPELINES[pipeline].build(loaded)
         stack.callback(built.close)
         stack.enter_context(pipe_safe())
-        job = _Job(file, Replay(built), stack.enter_context(_target(output)) if output else sys.stdout.buffer)
+        replay = Replay(built)
+        if labels is not None:
+            rows = loaded.batch.max_batch_size
+            with _open("labels", labels, columns, bad_rows, rows) as known, Meter("labels", known.total_bytes) as meter:
+                done = 0
+                for batch in known:
+                    replay.follow(loaded.fraud.labels, batch.keys, batch.values)
+                    done += len(batch.rows)
+                    meter.show(done, known.bytes_read)
+        job = _Job(file, replay, stack.enter_context(_target(output)) if output else sys.stdout.buffer)
         try:
             job.run()
         finally:

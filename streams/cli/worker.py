@@ -49,7 +49,7 @@ def worker(
       headrace worker fraud --slot 1 --http-port 8081
       headrace worker fraud --guarantee exactly-once
     """
-    from streams.worker import run_worker  # numba and ONNX Runtime load here, not for `--help`
+    from streams.process import run_worker  # numba and ONNX Runtime load here, not for `--help`
 
     configure_logging(log_level)
     overrides: dict[str, dict[str, Any]] = {

@@ -1,6 +1,6 @@
 """The domains, listed explicitly.
 
-A new domain is one file beside this one, one folder in `models/`, and one entry here.
+A new domain is one folder beside this file, one folder in `models/`, and one entry here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from streams.settings import Settings
@@ -24,15 +25,23 @@ class Domain:
         name: also its section in the settings, which has at least `input` and `output`.
         builder: `module:class` of the pipeline; the class takes the section.
         stateful: whether it keeps state behind a changelog.
+        logged: whether it keeps a table, with a log of its input.
+        follows: settings that name the other topics of its table.
+        copartitioned: whether those must have as many partitions as the input.
         events: `module:constant` of its input's fields, for reading files.
         key: the field that an event's record key is taken from.
+        beside: other sections of the settings that the class takes behind its own.
     """
 
     name: str
     builder: str
     stateful: bool
+    logged: bool
+    follows: tuple[str, ...]
+    copartitioned: bool
     events: str
     key: str
+    beside: tuple[str, ...] = ()
 
     def build(self, settings: Settings) -> Any:
         """The pipeline itself; loads its model.
@@ -40,7 +49,7 @@ class Domain:
         Raises:
             ModelError: the model cannot be loaded.
         """
-        return _load(self.builder)(getattr(settings, self.name))
+        return _load(self.builder)(*(getattr(settings, section) for section in (self.name, *self.beside)))
 
     def fields(self) -> Any:
         """The fields of its input."""
@@ -55,7 +64,15 @@ class Domain:
         from streams.topics import pipeline_topics  # loads the Kafka client, which `--help` does without
 
         section = getattr(settings, self.name)
-        return pipeline_topics(section.input, section.output, self.group(settings), state=self.stateful)
+        return pipeline_topics(
+            section.input,
+            section.output,
+            self.group(settings),
+            state=self.stateful,
+            logged=self.logged,
+            followed=[attrgetter(name)(settings) for name in self.follows],
+            copartitioned=self.copartitioned,
+        )
 
 
 def _load(place: str) -> Any:
@@ -68,10 +85,24 @@ PIPELINES: Mapping[str, Domain] = {
     for domain in (
         Domain(
             name="fraud",
-            builder="streams.pipelines.fraud:FraudPipeline",
+            builder="streams.pipelines.fraud.pipeline:FraudPipeline",
             stateful=True,
+            logged=True,
+            follows=("fraud.labels",),
+            copartitioned=False,
             events="connectors.simulators.transactions:FIELDS",
             key="card_id",
+        ),
+        Domain(
+            name="labels",
+            builder="streams.pipelines.labels.pipeline:LabelsPipeline",
+            stateful=True,
+            logged=False,
+            follows=("fraud.output",),
+            copartitioned=True,
+            events="connectors.simulators.labels:FIELDS",
+            key="card_id",
+            beside=("fraud",),
         ),
     )
 }

@@ -256,3 +256,30 @@ def test_a_foreign_file_of_transactions() -> None:
         rest = sum(len(batch.values) for batch in file)
     assert json.loads(batch.values[0]) == {"card_id": "596", "amount": 57.16, "event_time": 1522540831000}
     assert len(batch.values) + rest == 1_303_778
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_booleans_are_words_or_0_and_1(tmp_path: Path, ending: str) -> None:
+    given: dict[str, list[Any]] = {
+        "csv": ["1", "0", "true", "False", " TRUE "],
+        "jsonl": [1, 0, True, False, "true"],
+        "parquet": [True, False, True, False, True],
+    }
+    path = tmp_path / f"a.{ending}"
+    if ending == "parquet":
+        table(path, {"card_id": ["c"] * 5, "FRAUD": given[ending]})
+    elif ending == "jsonl":
+        write(path, "".join(json.dumps({"card_id": "c", "FRAUD": each}) + "\n" for each in given[ending]))
+    else:
+        write(path, "card_id,FRAUD\n" + "".join(f"c,{each}\n" for each in given[ending]))
+    fields = (Field("card_id", "string"), Field("fraud", "boolean"))
+    found = [row["fraud"] for row in read(path, fields=fields, columns={"fraud": "FRAUD"})]
+    assert found == [True, False, True, False, True]
+    assert all(isinstance(each, bool) for each in found)
+
+
+@pytest.mark.parametrize("cell", ["yes", "2", "-1", "0.5", "t", "None"])
+def test_what_is_no_boolean_is_said(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path / "a.csv", f"card_id,fraud\nc,{cell}\n")
+    message = fails(path, fields=(Field("card_id", "string"), Field("fraud", "boolean")))
+    assert f"column `fraud`: expected true, false, 1 or 0, got '{cell}'" in message

@@ -35,10 +35,11 @@ from streams.clock import SystemClock
 from streams.emitter import Letters, Sender, Sent, Write
 from streams.errors import HeadraceError
 from streams.pipeline import Decoded
+from streams.process import run
 from streams.records import RecordBatch
 from streams.runner import Runner
 from streams.state import KeyedState, RestoreReport
-from streams.worker import Worker, run
+from streams.worker import Worker
 from tests.chaos.safeguards import switch_off
 from tests.counting import CountingPipeline, CountStore, Events
 

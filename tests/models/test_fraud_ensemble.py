@@ -29,7 +29,7 @@ def epochs() -> list[Progress]:
 
 @pytest.fixture(scope="module")
 def fitted(epochs: list[Progress]) -> FraudEnsemble:
-    return fit(*rows(), SETTINGS, epochs.append)
+    return fit(*rows(), SETTINGS, epochs.append).ensemble
 
 
 def test_a_border_is_found_however_few_are_beyond_it(fitted: FraudEnsemble) -> None:
@@ -51,9 +51,18 @@ def test_scores_are_probabilities(fitted: FraudEnsemble) -> None:
 
 def test_the_same_rows_and_seed_give_the_same_weights(fitted: FraudEnsemble) -> None:
     torch.rand(7)  # whatever else drew random numbers meanwhile
-    again = fit(*rows(), SETTINGS)
+    again = fit(*rows(), SETTINGS).ensemble
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_the_held_out_scores_are_of_rows_that_were_not_fitted_and_calibrated_on_them() -> None:
+    inputs, labels = rows()
+    fitted = fit(inputs, labels, FitSettings(**{**vars(SETTINGS), "validation_share": 0.25}))
+    assert len(fitted.held_out) == 2000
+    assert evaluate.roc_auc(fitted.held_out, labels[6000:]) > 0.9
+    assert fitted.held_out.mean() == pytest.approx(labels[6000:].mean(), rel=1e-2)
+    assert not np.allclose(fitted.held_out, fitted.ensemble.score(inputs[6000:]), atol=1e-4)
 
 
 def test_members_differ(fitted: FraudEnsemble) -> None:
@@ -74,6 +83,13 @@ def test_an_input_fills_its_bins_in_turn() -> None:
     encoded = ensemble.encode(torch.tensor([[-5.0, 1], [5, 1], [20, 1], [99, 1]]))
     assert encoded.shape == (4, 4)  # two logarithms, two bins of the first; the second input has none
     assert encoded[:, 2:].tolist() == [[0, 0], [0.5, 0], [1, 0.5], [1, 1]]
+
+
+def test_an_input_of_two_values_has_no_bins() -> None:
+    inputs, labels = rows()
+    flags = (inputs[:, 1:] > 0).astype(np.float32)
+    ensemble = fit(np.hstack((inputs, flags)), labels, FitSettings(epochs=1, members=1, hidden=4)).ensemble
+    assert set(ensemble.source.tolist()) == {0, 1}
 
 
 def test_inputs_of_any_size_give_finite_scores(fitted: FraudEnsemble) -> None:

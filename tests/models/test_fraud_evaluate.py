@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,26 @@ def test_the_threshold_is_the_lowest_that_reaches_the_precision(seed: int) -> No
     chosen = evaluate.threshold_at_precision(scores, labels, 0.3)
     reaching = [t for t in np.unique(scores) if metrics.precision_score(labels, scores >= t) >= 0.3]
     assert chosen == min(reaching)
+
+
+@pytest.mark.parametrize("n", [3, 2000, 2013])
+def test_the_calibration_error_is_the_mean_gap_of_bins_of_equal_size(n: int) -> None:
+    rng = np.random.default_rng(n)
+    scores = rng.random(n)
+    labels = rng.random(n) < scores**2
+    labels[:2] = (False, True)
+    ranked = sorted(zip(scores.tolist(), labels.tolist(), strict=True))
+    bins = min(20, n)
+    cuts = [sum(n // bins + (at < n % bins) for at in range(done)) for done in range(bins + 1)]
+    gaps = [abs(sum(score - label for score, label in ranked[a:b])) for a, b in itertools.pairwise(cuts)]
+    assert evaluate.calibration_error(scores, labels) == pytest.approx(sum(gaps) / n)
+
+
+def test_calibrated_scores_have_no_calibration_error_to_speak_of() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(200_000) ** 4
+    labels = rng.random(len(scores)) < scores
+    assert evaluate.calibration_error(scores, labels) < 0.005 < evaluate.calibration_error(scores / 2, labels)
 
 
 def test_perfect_and_reversed_scores() -> None:

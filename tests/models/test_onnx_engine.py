@@ -91,7 +91,7 @@ def test_any_thread_may_call(engine: OnnxEngine) -> None:
 
 def test_nothing_heavy_is_imported_before_load() -> None:
     code = (
-        "import sys, models.repository, models.fraud.explain, models.fraud.evaluate, streams.cli.models;"
+        "import sys, models.repository, models.fraud.attribution, models.fraud.evaluate, streams.cli.models;"
         "print(sorted({'onnxruntime', 'torch', 'onnx', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

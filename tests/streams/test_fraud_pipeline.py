@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.fraud.features import FEATURES
 from models.fraud.history import CardHistory
-from models.fraud.offline import offline_features
+from models.fraud.inputs import PLAIN_FEATURES
+from models.fraud.phrases import PHRASES
 from streams.clock import ManualClock
+from streams.decoding import EARLIEST_MS
 from streams.pipeline import Processor
-from streams.pipelines.fraud import EARLIEST_MS, FraudPipeline
+from streams.pipelines.fraud.pipeline import FraudPipeline
 from streams.records import Outgoing, RecordBatch
 from streams.settings import Fraud
 from streams.state import KeyedState
@@ -35,6 +36,20 @@ def pipeline() -> Iterator[FraudPipeline]:
     made = FraudPipeline(Fraud(), ManualClock(NOW_S))
     yield made
     made.close()
+
+
+@pytest.fixture
+def fresh() -> Iterator[Callable[[], FraudPipeline]]:
+    """Make pipelines that have seen nothing yet."""
+    made: list[FraudPipeline] = []
+
+    def make(**settings: Any) -> FraudPipeline:
+        made.append(FraudPipeline(Fraud(**settings), ManualClock(NOW_S)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 def _processor(pipeline: Any) -> Processor[Any]:
@@ -242,7 +257,7 @@ def stream() -> Stream:
 
 
 def _by_hand(stream: Stream) -> NDArray[np.float64]:
-    """Every row's features from their definitions, one by one."""
+    """Every row's plain features from their definitions, one by one; no label has come, so no share is above 0."""
     rows = []
     for row, key in enumerate(stream.keys):
         now, amount = int(stream.times[row]), float(stream.amounts[row])
@@ -254,8 +269,10 @@ def _by_hand(stream: Stream) -> NDArray[np.float64]:
                 for each in range(row + 1)
                 if stream.keys[each] == key and now - days * DAY_MS < stream.times[each] <= now
             ]
-            found += [len(seen), sum(seen), sum(seen) / len(seen)]
-        rows.append([*found, amount / found[-1]])
+            found += [len(seen), sum(seen) / len(seen)]
+        for days in (1, 7, 30):
+            found += [sum(now - (7 + days) * DAY_MS < time <= now - 7 * DAY_MS for time in stream.times.tolist()), 0]
+        rows.append(found)
     return np.array(rows)
 
 
@@ -264,27 +281,27 @@ class Watched:
 
     def __init__(self, inner: FraudPipeline) -> None:
         self._inner = inner
-        self.seen: list[NDArray[np.float32]] = []
+        self.seen: list[NDArray[np.float64]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def features(self, columns: Any, store: Any) -> NDArray[np.float32]:
+    def features(self, columns: Any, store: Any) -> NDArray[np.float64]:
         found = self._inner.features(columns, store)
         self.seen.append(found)
         return found
 
 
-def test_features_in_the_stream_equal_the_offline_ones_and_the_definitions_for_every_row(
-    pipeline: FraudPipeline, stream: Stream
+def test_features_in_the_stream_are_those_of_the_definitions_for_every_row(
+    fresh: Callable[[], FraudPipeline], stream: Stream
 ) -> None:
-    watched = Watched(pipeline)
+    watched = Watched(fresh())
     processor = _processor(watched)
     for records in stream.batches(64):
         processor.process([records])
-    seen = np.concatenate(watched.seen)
-    np.testing.assert_array_equal(seen, offline_features(stream.keys, stream.times, stream.amounts))
-    np.testing.assert_allclose(seen, _by_hand(stream), rtol=1e-5, err_msg=str(FEATURES))
+    seen = np.concatenate(watched.seen)[:, : len(PLAIN_FEATURES)]
+    np.testing.assert_allclose(seen, _by_hand(stream), rtol=0, atol=1e-6)
+    assert seen[:, PLAIN_FEATURES.index("terminal_count_30d")].max() > 100
 
 
 def _everything(pipeline: FraudPipeline, stream: Stream, size: int, again: Callable[[int], bool]) -> list[Any]:
@@ -302,11 +319,11 @@ def _everything(pipeline: FraudPipeline, stream: Stream, size: int, again: Calla
 
 
 def test_predictions_are_the_same_for_any_batching_and_after_redeliveries(
-    pipeline: FraudPipeline, stream: Stream
+    fresh: Callable[[], FraudPipeline], stream: Stream
 ) -> None:
-    whole = _everything(pipeline, stream, len(stream.keys), lambda _: False)
+    whole = _everything(fresh(), stream, len(stream.keys), lambda _: False)
     for size, again in ((200, 2), (37, 3), (1, 5)):
-        split = _everything(pipeline, stream, size, lambda number, again=again: number % again == 0)  # type: ignore[misc]
+        split = _everything(fresh(), stream, size, lambda number, again=again: number % again == 0)  # type: ignore[misc]
         for ours, theirs in zip(split, whole, strict=True):
             assert ours["score"] == pytest.approx(theirs["score"], abs=2e-6)
             names = ("transaction_id", "card_id", "event_time", "flagged", "decision", "model")
@@ -322,7 +339,8 @@ def test_an_odd_neighbour_does_not_change_the_bytes_of_a_prediction(pipeline: Fr
     assert next(each for each in beside.outgoing if each.topic == OUT).values[0] == first
 
 
-def test_reasons_are_given_for_the_flagged_alone(pipeline: FraudPipeline, stream: Stream) -> None:
+def test_reasons_are_given_for_the_flagged_alone_and_add_up(fresh: Callable[[], FraudPipeline], stream: Stream) -> None:
+    pipeline = fresh()
     flags = _everything(pipeline, stream, 300, lambda _: False)
     flagged = [flag for flag in flags if flag["flagged"]]
     assert 0 < len(flagged) < len(flags)
@@ -331,11 +349,20 @@ def test_reasons_are_given_for_the_flagged_alone(pipeline: FraudPipeline, stream
         assert flag["model"] == pipeline.model
         if not flag["flagged"]:
             assert (flag["decision"], flag["reasons"]) == ("approve", [])
+            assert "baseline" not in flag
             continue
-        assert flag["decision"] in ("review", "decline")
-        assert len(flag["reasons"]) <= 3
+        assert flag["decision"] in ("review", "block")
         contributions = [reason["contribution"] for reason in flag["reasons"]]
         assert contributions == sorted(contributions, reverse=True)
-        assert all(each >= 0 for each in contributions)
-        assert {reason["feature"] for reason in flag["reasons"]} <= set(FEATURES)
-    assert any(flag["reasons"] for flag in flagged)
+        assert flag["baseline"] + sum(contributions) == pytest.approx(flag["score"], abs=1e-3)
+        assert {reason["feature"] for reason in flag["reasons"]} == set(PHRASES)
+        assert all(reason["text"] for reason in flag["reasons"])
+
+
+def test_a_flag_carries_what_the_model_saw_where_that_is_asked_for(
+    fresh: Callable[..., FraudPipeline], stream: Stream
+) -> None:
+    watched = Watched(fresh(include_features=True))
+    flags = _everything(watched, stream, 100, lambda _: False)  # type: ignore[arg-type]
+    for flag, row in zip(flags, np.concatenate(watched.seen).tolist(), strict=True):
+        assert list(flag["features"].values()) == row

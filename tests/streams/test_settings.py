@@ -108,6 +108,13 @@ WRONG = [  # key, a value that is wrong for it
     ("fraud.version", "one"),
     ("fraud.max_future_s", "inf"),
     ("fraud.max_value_bytes", "0"),
+    ("labels.max_future_s", "-1"),
+    ("labels.delay_days", "0"),
+    ("labels.window_days", "nan"),
+    ("labels.memory_days", "13.5"),  # below delay_days and window_days together
+    ("labels.memory_days", "40000"),  # more than a century
+    ("labels.delay_days", "39"),
+    ("labels.wait_days", "46"),  # above memory_days
 ]
 
 

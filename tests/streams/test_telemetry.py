@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,8 +12,12 @@ from streams.pipeline import STAGES, Processed
 from streams.telemetry import METRICS, Telemetry
 from tests.streams.inmemory import batch
 
-# Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms.
-UNITS = {"tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "ready", "info"}
+# Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms. Ratios
+# have no unit: the last three are the names that everybody knows them by.
+UNITS = {
+    "tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "timeouts", "ready",
+    "info", "labels", "precision", "recall", "error",
+}  # fmt: skip
 BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine"}
 
 
@@ -44,7 +49,7 @@ def test_names_say_noun_unit_and_whether_they_count(name: str) -> None:
     assert name.endswith("_total") == (metric.kind == "counter")
     words = name.removeprefix("headrace_").removesuffix("_total").split("_")
     assert UNITS & set(words), f"{name} has no unit"
-    if metric.kind == "seconds":
+    if metric.kind in ("seconds", "age"):
         assert words[-1] == "seconds"
     assert metric.help.endswith(".")
 
@@ -76,6 +81,26 @@ def test_metrics_without_labels_are_there_from_the_start() -> None:
     samples = _samples(Telemetry("fraud"))
     assert samples["headrace_records_in_total"] == [({"pipeline": "fraud"}, 0.0)]
     assert samples["headrace_end_to_end_seconds_count"] == [({"pipeline": "fraud"}, 0.0)]
+
+
+def test_metrics_of_one_domain_are_there_once_they_have_been_fed() -> None:
+    telemetry = Telemetry("labels")
+    assert "headrace_fraud_precision" not in _samples(telemetry)
+    telemetry.set("headrace_fraud_precision", 0.25)
+    assert _samples(telemetry)["headrace_fraud_precision"] == [({"pipeline": "labels"}, 0.25)]
+
+
+@pytest.mark.parametrize("name", ["headrace_label_age_seconds", "headrace_batch_records", "headrace_restore_seconds"])
+def test_many_values_at_once_are_observed_as_one_by_one(name: str) -> None:
+    at_once, one_by_one = Telemetry("fraud"), Telemetry("fraud")
+    values = np.concatenate([np.random.default_rng(0).gamma(0.3, 1e5, 500), [0.0, 1.0, 3600.0, 86400.0, 1e9]])
+    at_once.observe_all(name, values[:200])
+    at_once.observe_all(name, values[200:])
+    at_once.observe_all(name, values[:0])
+    for value in values.tolist():
+        one_by_one.observe(name, value)
+    for sample, found in _samples(one_by_one).items():
+        assert [value for _, value in _samples(at_once)[sample]] == pytest.approx([value for _, value in found])
 
 
 def test_two_workers_in_one_process_do_not_mix() -> None:

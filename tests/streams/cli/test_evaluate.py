@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from models.engine import TrainingFailed
-from streams.cli.models import models, simulate
+from streams.cli.models import models
+from streams.cli.simulated import simulate
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -18,13 +19,13 @@ parquet = pytest.importorskip("pyarrow.parquet")
 @pytest.fixture(scope="module")
 def transactions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty simulated days from 2025-01-01 in Headrace's own columns."""
-    events = simulate(days=30, customers=500, seed=2)
+    events = simulate(days=30, customers=500, seed=2).transactions
     path = tmp_path_factory.mktemp("transactions") / "january.parquet"
     table = {
-        "transaction_id": np.arange(len(events.fraud)),
+        "transaction_id": np.arange(len(events)),
         "event_time": events.event_time_ms,
-        "card_id": events.customer,
-        "terminal_id": events.customer % 50,
+        "card_id": events.cards.codes,
+        "terminal_id": events.cards.codes % 50,
         "amount": events.amount,
         "fraud": events.fraud,
     }

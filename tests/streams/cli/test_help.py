@@ -10,8 +10,8 @@ from streams.cli import bench
 from tests.streams.cli.conftest import run
 
 COMMANDS = (
-    "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "subscribe", "predict",
-    "schemas", "bench", "worker",
+    "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
+    "subscribe", "predict", "schemas", "bench", "worker",
 )  # fmt: skip
 HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
 
@@ -29,7 +29,9 @@ def test_groups_list_their_commands(group: str) -> None:
     assert all(command.split()[1] in text for command in COMMANDS if command.startswith(group))
 
 
-@pytest.mark.parametrize("command", ["", "topics", "produce transactions", "subscribe", "predict", "schemas"])
+@pytest.mark.parametrize(
+    "command", ["", "topics", "produce transactions", "produce labels", "subscribe", "predict", "schemas"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
     show = "import sys; from streams.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "
     show += "print('loaded:', *sorted({name.split('.')[0] for name in sys.modules}))"

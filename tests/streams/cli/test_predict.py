@@ -9,7 +9,8 @@ import pytest
 
 from connectors.simulators.transactions import TransactionBlock, TransactionSettings, blocks
 from models import repository
-from models.fraud.offline import offline_features
+from models.fraud.recorded import recorded_inputs
+from models.fraud.transactions import Ids, Transactions
 from tests.streams.cli.conftest import run
 
 
@@ -36,12 +37,39 @@ def test_predictions_are_those_of_the_features_computed_offline(
     outcome = run("predict", "fraud", "--from", events, BATCH__MAX_BATCH_SIZE=batch)
     assert f"{len(block)} events" in outcome.err.replace(",", "")
     found = flags(outcome.out)
-    features = offline_features(block.records()[0], block.event_time_ms, block.amount)
+    recorded = Transactions(
+        [b"t%09d" % number for number in block.transaction_id.tolist()],
+        block.event_time_ms,
+        Ids.of(block.records()[0]),
+        Ids.of([b"m%07d" % number for number in block.terminal.tolist()]),
+        block.amount,
+        np.zeros(len(block), np.bool_),
+    )
+    features = recorded_inputs(recorded).astype(np.float32)
     engine = repository.open_engine(repository.load(repository.ZOO, "fraud"))
     scores = engine.infer({"features": features})["score"]
     engine.close()
     assert [flag["transaction_id"] for flag in found] == [f"t{n:09d}" for n in block.transaction_id]
     np.testing.assert_allclose([flag["score"] for flag in found], scores, atol=2e-6)
+
+
+def test_labels_from_a_file_count_from_their_time_on(tmp_path: Path) -> None:
+    day_ms, start_ms = 86_400_000, 1_735_689_600_000
+    names = ("transaction_id", "card_id", "terminal_id", "amount", "event_time")
+    rows = [(f"t{day}", f"c{day % 3}", "m1", 20.0, start_ms + day * day_ms) for day in range(30)]
+    events, labels = tmp_path / "events.jsonl", tmp_path / "labels.csv"
+    events.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    known = [(row[0], row[1], "m1", "true", row[4], row[4] + 10 * day_ms) for row in rows[:5]]
+    header = "transaction_id,card_id,terminal_id,fraud,event_time,label_time"
+    labels.write_text("\n".join([header, *(",".join(map(str, row)) for row in known)]) + "\n")
+    said = run("predict", "fraud", "--from", events, "--labels", labels, FRAUD__INCLUDE_FEATURES="true").out
+    found = [flag["features"] for flag in flags(said)]
+    for day, features in enumerate(found):
+        seen = max(0, day - 7 + 1)
+        frauds = sum(each + 10 <= day for each in range(min(5, seen)))
+        assert features["terminal_count_30d"] == seen
+        assert features["terminal_fraud_share_30d"] == pytest.approx(frauds / seen if seen else 0)
+    assert "--labels is for" in run("predict", "labels", "--from", events, "--labels", labels, code=2).err
 
 
 def test_a_csv_file_gives_the_same(block: TransactionBlock, events: Path, tmp_path: Path) -> None:

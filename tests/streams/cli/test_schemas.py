@@ -9,7 +9,7 @@ from streams import asyncapi
 from streams.deadletter import dead_letters
 from streams.errors import PoisonEvent
 from streams.records import RecordBatch
-from streams.settings import Fraud, Kafka, Settings
+from streams.settings import Fraud, Kafka, Labels, Settings
 from tests.streams.cli.conftest import run
 
 
@@ -32,7 +32,7 @@ def resolve(document: Any, reference: str) -> Any:
 
 def test_each_message_has_a_schema_that_stands_on_its_own() -> None:
     schemas = json.loads(run("schemas").out)
-    assert set(schemas) == {"Transaction", "FraudFlag"}
+    assert set(schemas) == {"Transaction", "FraudFlag", "FraudLabel", "FraudOutcome"}
     for schema in schemas.values():
         assert schema["$schema"].endswith("2020-12/schema")
         assert schema["type"] == "object"
@@ -48,7 +48,8 @@ def test_the_asyncapi_document_is_whole() -> None:
     assert document["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= set(document["info"])
     assert {channel["address"] for channel in document["channels"].values()} == {
-        "transactions", "fraud.flags", "transactions.dead-letter"
+        "transactions", "fraud.flags", "transactions.dead-letter", "fraud.labels", "fraud.outcomes",
+        "fraud.labels.dead-letter",
     }  # fmt: skip
     for reference in references(document):
         assert resolve(document, reference)
@@ -61,8 +62,9 @@ def test_the_asyncapi_document_is_whole() -> None:
     for message in document["components"]["messages"].values():
         assert "key" in message["bindings"]["kafka"]
         assert message.get("headers", {"type": "object"})["type"] == "object"
-    outputs = document["components"]["messages"]["FraudFlag"]["headers"]["properties"]
-    assert set(outputs) == {"id", "model", "engine"}
+    for output in ("FraudFlag", "FraudOutcome"):
+        headers = document["components"]["messages"][output]["headers"]["properties"]
+        assert set(headers) == {"id", "model", "engine"}
 
 
 def test_dead_letter_headers_are_those_that_are_written() -> None:
@@ -74,15 +76,19 @@ def test_dead_letter_headers_are_those_that_are_written() -> None:
 
 def test_names_and_server_come_from_the_settings() -> None:
     kafka = Kafka(bootstrap_servers="one:9093,two:9093", security_protocol="SSL")
-    document = asyncapi.document(Settings(kafka=kafka, fraud=Fraud(input="pay", output="pay.flags")))
+    labels = Labels(input="pay.labels", output="pay.outcomes")
+    document = asyncapi.document(Settings(kafka=kafka, fraud=Fraud(input="pay", output="pay.flags"), labels=labels))
     assert document["servers"]["kafka"] == {"host": "one:9093", "protocol": "kafka-secure"}
-    assert {"pay", "pay.flags", "pay.dead-letter"} == {each["address"] for each in document["channels"].values()}
+    assert {each["address"] for each in document["channels"].values()} == {
+        "pay", "pay.flags", "pay.dead-letter", "pay.labels", "pay.outcomes", "pay.labels.dead-letter"
+    }  # fmt: skip
 
 
 def test_files_are_written_into_a_folder(tmp_path: Path) -> None:
     written = run("schemas", "--output", tmp_path / "new").out.split()
     assert sorted(Path(name).name for name in written) == [
-        "FraudFlag.schema.json", "Transaction.schema.json", "asyncapi.json"
+        "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
+        "asyncapi.json",
     ]  # fmt: skip
     assert all(json.loads(Path(name).read_text()) for name in written)
     run("schemas", "--output", tmp_path / "some", "--format", "asyncapi")

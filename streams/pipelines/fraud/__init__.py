@@ -1,0 +1,1 @@
+"""The fraud domain: transactions and labels in, fraud flags out."""

@@ -1,0 +1,1 @@
+"""The label loop of the fraud domain: labels in, outcomes beside their scores out."""
