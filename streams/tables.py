@@ -17,28 +17,27 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.clock import Clock, SystemClock
 from streams.errors import StateError
-from streams.fetching import fetch_record_batches
+from streams.following import Follower
 from streams.records import RecordBatch
 from streams.settings import Kafka
 
 logger = logging.getLogger(__name__)
 
-BATCH_RECORDS = 4096
 POLL_MS = 100
+LONG_POLL_MS = 500  # an idle worker asks so seldom for labels; one that comes is there at once
 RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
-FETCH_BYTES = 1 << 20
 LIVE_S = 60.0  # an event younger than this does not wait for what may have come since the last look
 AHEAD_MS = 24 * 60 * 60 * 1000  # how far beyond what was asked for a table reads
-FRESH_S = 0.25  # what was written later than this before a question was written at the same time, in no order
+FRESH_S = 0.75  # what was written later than this before a question was written at the same time, in no order
 
 
 class Table(Protocol):
@@ -98,7 +97,7 @@ class TableReader:
         clock: Clock | None = None,
     ) -> None:
         self.log_topic = log_topic
-        self._table, self._kafka, self._timeout_s = table, kafka, timeout_s
+        self._table, self._timeout_s = table, timeout_s
         self._clock = clock or SystemClock()
         self._executor = ThreadPoolExecutor(1, "table")
         self._back_ms = dict(table.topics())
@@ -109,12 +108,16 @@ class TableReader:
         self._sources = (*self._inputs, *self._followed)
         self._log_of = {tp: TopicPartition(str(log_topic), tp.partition) for tp in self._inputs}
         self._logs = {log: tp for tp, log in self._log_of.items()}
+        self._follower = Follower(kafka, self._followed, LONG_POLL_MS, self._clock)
+        self._log_reader = Follower(kafka, list(self._logs), POLL_MS, self._clock)
+        self._looker = Follower(kafka, self._inputs, POLL_MS, self._clock)
         self._own: frozenset[int] = frozenset()
         self._wrote: dict[TopicPartition, int] = {}  # the end of our own last write to a log
         self._targets: dict[TopicPartition, int] = {}  # of a restore that waits
         self._restored = asyncio.Event()
         self._records = 0
-        self._applying = False  # a position is ahead of the table
+        self._applying: set[Follower] = set()  # whose position is ahead of the table
+        self._readers: list[Follower] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
@@ -132,39 +135,20 @@ class TableReader:
         Raises:
             KafkaError: nobody answers.
         """
-        self._follower = await self._consumer([*self._logs, *self._followed])
-        self._tasks = [asyncio.create_task(self._guard(self._follow))]
+        self._readers = [self._follower, *([self._log_reader, self._looker] if self._inputs else [])]
+        for reader in self._readers:
+            await reader.start()
+        work = [self._follow(self._follower, self._wanted, self._table.apply)]
         if self._inputs:
-            self._looker = await self._consumer(self._inputs)
-            self._looker.pause(*self._inputs)
-            self._tasks.append(asyncio.create_task(self._guard(self._look_up)))
-
-    async def _consumer(self, partitions: Sequence[TopicPartition]) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            **self._kafka.client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=POLL_MS,
-        )
-        try:
-            await consumer.start()
-        except BaseException:
-            await consumer.stop()
-            raise
-        fetch_record_batches(consumer, BATCH_RECORDS)
-        consumer.assign(partitions)
-        return consumer
+            work += [self._follow(self._log_reader, self._wanted_logs, self._restore), self._look_up()]
+        self._tasks = [asyncio.create_task(self._guard(each)) for each in work]
 
     async def stop(self) -> None:
         """Close what is open."""
         for task in self._tasks:
             task.cancel()
-        for consumer in (getattr(self, "_follower", None), getattr(self, "_looker", None)):
-            if consumer is not None:
-                await consumer.stop()
+        for reader in self._readers:
+            await reader.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def watch(self) -> None:
@@ -187,11 +171,11 @@ class TableReader:
         before, self._own = self._records, frozenset(partitions)
         if self._logs and self._own:
             try:
-                ends = await self._follower.end_offsets([log for log in self._logs if log.partition in self._own])
+                ends = await self._log_reader.end_offsets([log for log in self._logs if log.partition in self._own])
             except KafkaError as error:
                 raise StateError(f"reading the table {self.log_topic}: {error!r}; the worker stops") from error
-            await self._seek_behind_own(ends)
-            if await self._caught_up(ends) and not self._applying:
+            await self._skip_own(ends)
+            if await self._log_reader.is_past(ends) and self._log_reader not in self._applying:
                 return 0
             self._restored.clear()
             self._targets = dict(ends)
@@ -246,9 +230,9 @@ class TableReader:
                     lacking.append(tp)
         return lacking
 
-    async def _guard(self, run: Callable[[], Any]) -> None:
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await run()
+            await work
         except Exception as error:
             if not isinstance(error, StateError):
                 error = StateError(
@@ -258,26 +242,25 @@ class TableReader:
                 self._failure.set_exception(error)
                 self._failure.exception()  # whoever does not watch hears of it at the next restore
 
-    async def _follow(self) -> None:
+    async def _follow(
+        self, reader: Follower, wants: Callable[[], list[TopicPartition]], apply: Callable[[RecordBatch], None]
+    ) -> None:
         heard_at = self._clock.monotonic()
         while True:
-            wanted = self._wanted()
+            targets = self._targets if reader is self._log_reader else {}
+            wanted = wants()
             if not wanted:
+                reader.rest()
                 await asyncio.sleep(POLL_MS / 1000)
                 continue
-            await self._seek_behind_own(wanted)
-            _read_only(self._follower, wanted)
-            poll_ms = RESTORE_POLL_MS if self._targets else POLL_MS
-            fetched = await self._follower.getmany(*wanted, timeout_ms=poll_ms)
-            self._applying = True
-            for tp, batches in fetched.items():
-                for batch in batches:
-                    await self._run(self._restore if tp in self._logs else self._table.apply, batch)
-                    self._records += len(batch)
-            self._applying = False
-            await self._note_ends(self._follower, wanted)
-            heard_at = self._clock.monotonic() if fetched or not self._targets else heard_at
-            if self._targets and await self._caught_up(self._targets):
+            await self._skip_own(wanted)
+            batches = await reader.poll(wanted, RESTORE_POLL_MS if targets else POLL_MS)
+            self._applying.add(reader)
+            await self._apply(batches, apply)
+            self._applying.remove(reader)
+            await self._note_ends(reader, wanted)
+            heard_at = self._clock.monotonic() if batches or not targets else heard_at
+            if targets and await reader.is_past(targets) and targets is self._targets:
                 self._restored.set()
             elif self._clock.monotonic() - heard_at > self._timeout_s:
                 raise StateError(
@@ -286,29 +269,22 @@ class TableReader:
                 )
 
     def _wanted(self) -> list[TopicPartition]:
-        """What to read on: not what is far enough ahead of all questions, nor what we write ourselves."""
+        """Followed partitions to read on: not those that are far enough ahead of all questions."""
+        return [tp for tp in self._followed if not self._is_ahead(tp)]
+
+    def _wanted_logs(self) -> list[TopicPartition]:
+        """Logs likewise; and not those that we write ourselves, unless they are being restored."""
+        foreign = [log for log, tp in self._logs.items() if log.partition not in self._own and not self._is_ahead(tp)]
+        return [*self._targets, *foreign]
+
+    def _is_ahead(self, source: TopicPartition) -> bool:
         with self._progress:
             asked_ms = self._asked_ms
-        wanted = list(self._targets)
-        if asked_ms is not None:
-            foreign = [(log, tp) for log, tp in self._logs.items() if log.partition not in self._own]
-            wanted += [
-                tp
-                for tp, source in [*foreign, *zip(self._followed, self._followed, strict=True)]
-                if (self._table.watermark(*source) or 0) <= asked_ms + AHEAD_MS
-            ]
-        return wanted
+        return asked_ms is None or (self._table.watermark(*source) or 0) > asked_ms + AHEAD_MS
 
-    async def _seek_behind_own(self, wanted: Iterable[TopicPartition]) -> None:
-        for tp in wanted:
-            if tp in self._wrote:
-                end = self._wrote.pop(tp)
-                if await self._follower.position(tp) < end:
-                    self._follower.seek(tp, end)
-
-    async def _caught_up(self, targets: Mapping[TopicPartition, int]) -> bool:
-        # The position, not the last record seen: a log may end in a transaction marker.
-        return all([await self._follower.position(tp) >= end for tp, end in targets.items()])
+    async def _skip_own(self, wanted: Iterable[TopicPartition]) -> None:
+        for tp in self._wrote.keys() & set(wanted):
+            await self._log_reader.skip_to(tp, self._wrote.pop(tp))
 
     async def _look_up(self) -> None:
         """Read input partitions themselves, while somebody waits for what they hold."""
@@ -316,13 +292,11 @@ class TableReader:
             await self._behind.wait()
             self._behind.clear()
             while wanted := self._lagging():
-                await self._seek_behind_known(wanted)
-                _read_only(self._looker, wanted)
-                for batches in (await self._looker.getmany(*wanted, timeout_ms=POLL_MS)).values():
-                    for batch in batches:
-                        await self._run(self._table.apply, batch)
+                for tp in set(wanted) - self._looker.reading:
+                    await self._looker.skip_to(tp, self._table.next_offset(*tp) or 0)
+                await self._apply(await self._looker.poll(wanted, POLL_MS), self._table.apply)
                 await self._note_ends(self._looker, wanted)
-            self._looker.pause(*self._inputs)
+            self._looker.rest()
 
     def _lagging(self) -> list[TopicPartition]:
         """Input partitions that the last question needs; some way beyond it where they are being read anyway."""
@@ -331,27 +305,15 @@ class TableReader:
                 return []
             time_ms, asked_at = self._question
             lacking = set(self._lacking(time_ms, asked_at))
-            reading = set(self._inputs) - self._looker.paused()
-            lacking |= reading & set(self._lacking(time_ms + AHEAD_MS, asked_at))
+            lacking |= self._looker.reading & set(self._lacking(time_ms + AHEAD_MS, asked_at))
             return [tp for tp in self._inputs if tp in lacking and self._log_is_read(tp, asked_at)]
 
     def _log_is_read(self, tp: TopicPartition, asked_at: float) -> bool:
         """The log of others is read first: it costs a tenth."""
         return tp.partition in self._own or self._ends.get(self._log_of[tp], -math.inf) >= asked_at - FRESH_S
 
-    async def _seek_behind_known(self, wanted: Sequence[TopicPartition]) -> None:
-        for tp in self._looker.paused().intersection(wanted):
-            known = self._table.next_offset(*tp)
-            if known is not None and await self._looker.position(tp) < known:
-                self._looker.seek(tp, known)
-
-    async def _note_ends(self, consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> None:
-        """Note which partitions have been read to their end, as of the broker's last answer."""
-        ended: dict[TopicPartition, float] = {}
-        for tp in partitions:
-            end, looked_at_ms = consumer.last_stable_offset(tp), consumer.last_poll_timestamp(tp)
-            if end is not None and looked_at_ms is not None and await consumer.position(tp) >= end:
-                ended[tp] = self._clock.monotonic() - (self._clock.time() - looked_at_ms / 1000)
+    async def _note_ends(self, reader: Follower, partitions: Iterable[TopicPartition]) -> None:
+        ended = await reader.ended(partitions)
         with self._progress:
             self._ends.update(ended)
             self._progress.notify_all()
@@ -365,15 +327,10 @@ class TableReader:
                 "the worker stops"
             ) from error
 
-    async def _run(self, function: Callable[[RecordBatch], None], batch: RecordBatch) -> None:
-        await self._loop.run_in_executor(self._executor, function, batch)
-        with self._progress:
-            self._applied += 1
-            self._progress.notify_all()
-
-
-def _read_only(consumer: AIOKafkaConsumer, wanted: Iterable[TopicPartition]) -> None:
-    """Fetch these partitions and no others, whose records would wait in memory."""
-    chosen, paused = set(wanted), consumer.paused()
-    consumer.pause(*(consumer.assignment() - chosen - paused))
-    consumer.resume(*(chosen & paused))
+    async def _apply(self, batches: Iterable[RecordBatch], apply: Callable[[RecordBatch], None]) -> None:
+        for batch in batches:
+            await self._loop.run_in_executor(self._executor, apply, batch)
+            self._records += len(batch)
+            with self._progress:
+                self._applied += 1
+                self._progress.notify_all()

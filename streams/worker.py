@@ -108,7 +108,7 @@ class Worker:
             self.health.set("starting", "loading and compiling")
             await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
             if self._reader is not None:
-                await self._reader.start()
+                await self._start_reader(self._reader)
             tables = state_manager(self._restore, self._flowing)
             self.app = create_app(self.settings, self.group, self.pipeline.input_topic, self.runner, tables)
             logger.info(
@@ -135,6 +135,12 @@ class Worker:
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
                 close()
+
+    async def _start_reader(self, reader: TableReader) -> None:
+        try:
+            await reader.start()
+        except KafkaError as error:
+            raise topics.unavailable(self.settings.kafka, error) from error
 
     def _table_reader(self, partitions: Mapping[str, int]) -> TableReader | None:
         table: Table | None = self.pipeline.table

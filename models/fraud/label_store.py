@@ -92,9 +92,11 @@ class LabelStore:
         labels["event_time_ms"], labels["label_time_ms"], labels["fraud"] = event_time_ms, label_time_ms, fraud
         labels["said"] = np.where(fraud, FRAUD_SAID, GENUINE_SAID)
         with self._lock:
-            self._newest = max(self._newest, int(label_time_ms.max()))
+            newest = np.maximum.accumulate(np.append(self._newest, label_time_ms))[1:]
+            self._newest = int(newest[-1])
             kept = event_time_ms >= self._newest - self._memory
-            self.expired += int(np.count_nonzero(~kept))
+            # In its place among the labels, so that of a long batch the first ones are not late for the last ones.
+            self.expired += int(np.count_nonzero(event_time_ms < newest - self._memory))
             touched, changed = self._join(hashes[kept], labels[kept])
             self._touched.append(touched)
         new = np.zeros(len(hashes), np.bool_)

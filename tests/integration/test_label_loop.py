@@ -20,8 +20,9 @@ from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
 
 PARTITIONS, DAYS, SOON_S = 4, 36, 60
-WORLD = TransactionSettings(seed=5, customers=120, terminals=60, terminal_compromise_rate=0.004, card_theft_rate=0.003)
+WORLD = TransactionSettings(seed=5, customers=60, terminals=40, terminal_compromise_rate=0.004, card_theft_rate=0.003)
 FIRST_MS = int(WORLD.start.timestamp() * 1000)
+LAST_MS = FIRST_MS + DAYS * DAY_MS  # when no more labels have come
 NOBODY = "c9999999"  # a card that never pays
 POISON = {
     "never scored": "UnknownCard",
@@ -76,7 +77,7 @@ def scored(kafka: Kafka, make_topics: MakeTopics, tmp_path_factory: pytest.TempP
 
 def simulated() -> tuple[list[Event], list[bool]]:
     """Transactions, and whether they are fraud; at the end one in 200 comes again, and some come two weeks late."""
-    days = list(itertools.takewhile(lambda day: day.event_time_ms[-1] < FIRST_MS + DAYS * DAY_MS, blocks(WORLD)))
+    days = list(itertools.takewhile(lambda day: day.event_time_ms[-1] < LAST_MS, blocks(WORLD)))
     sent: list[Event] = [json.loads(value) for day in days for value in day.records()[1]]
     truths = [truth for day in days for truth in day.fraud.tolist()]
     again = list(range(0, len(sent), 200))
@@ -109,7 +110,7 @@ def labels_of(sent: Sequence[Event], truths: Sequence[bool]) -> list[Row]:
             wrong: list[Event] = [{"card_id": NOBODY}, {"label_time": hours_ahead}, {"label_time": at - 1},
                                   {"amount": -0.01}, {"card_id": NOBODY}]  # fmt: skip
             found += [(at + DAY_MS, kind, before | each) for kind, each in zip(POISON, wrong, strict=True)]
-    known = [each for each in found if each[0] < FIRST_MS + DAYS * DAY_MS]
+    known = [each for each in found if each[0] < LAST_MS]
     return [
         row(label, kind, "another" if kind == "another key" else None)
         for _, kind, label in sorted(known, key=lambda each: each[0])
@@ -149,6 +150,10 @@ class Loop:
 
     def written(self) -> list[verify.Record]:
         return verify.read(self.scored.servers, self.outcomes)
+
+    def ends(self) -> list[dict[int, int]]:
+        """Of what it writes."""
+        return [verify.ends(self.scored.servers, topic) for topic in (self.outcomes, f"{self.labels}.dead-letter")]
 
     def letters(self) -> list[verify.Record]:
         return verify.read(self.scored.servers, f"{self.labels}.dead-letter")
@@ -193,21 +198,20 @@ def test_figures_outcomes_and_dead_letters_are_right_and_a_kill_changes_nothing(
     for each, worker in zip(loops.values(), both(batch__max_batch_size=64), strict=True):
         until(lambda each=each: len(each.written()) > len(scored.labels) // 8, SOON_S, "some outcomes")  # type: ignore[misc]
         worker.kill()
-    second = both()
-    truths = [scored.truth(each.labels) for each in loops.values()]
-    assert_worth_it(truths[0].gauges())
-    for each, truth, worker in zip(loops.values(), truths, second, strict=True):
+    for each, worker in zip(loops.values(), both(), strict=True):
         each.done()
-        expect(truth.gauges(), worker)
         came, went = worker.metrics("headrace_records_in_total", "headrace_records_out_total")
         assert came == went + worker.metric("headrace_records_dead_lettered_total") > 0
         worker.kill()
-    before = [(len(each.written()), len(each.letters())) for each in loops.values()]
-    third = both()
-    for truth, worker in zip(truths, third, strict=True):
-        expect(truth.gauges(), worker)
-    assert [(len(each.written()), len(each.letters())) for each in loops.values()] == before
-    for (guarantee, each), truth in zip(loops.items(), truths, strict=True):
+    before = [each.ends() for each in loops.values()]
+    truth = scored.truth(next(iter(loops.values())).labels)
+    wanted = truth.gauges()
+    assert_worth_it(wanted)
+    third = both()  # no label is new to these two
+    for worker in third:
+        expect(wanted, worker)
+    assert [each.ends() for each in loops.values()] == before
+    for guarantee, each in loops.items():
         repeats = assert_joined(each, truth) + assert_dead_lettered(each)
         assert guarantee == "at_least_once" or not repeats
     assert third[0].ready() == (200, {
@@ -266,45 +270,45 @@ def is_good(label: verify.Record) -> bool:
     return label.header("kind") == b"good"
 
 
-def test_what_two_workers_count_adds_up_also_after_one_has_left(
+def test_labels_wait_for_their_flags_and_what_two_workers_count_adds_up(
     scored: Scored, loop: Callable[[Sequence[Row]], Loop]
 ) -> None:
-    made = loop(scored.labels)
-    wanted = scored.truth(made.labels).gauges()
-    counts = {name: wanted[name] for name in wanted if "labels_" in name or "transactions" in name}
+    early = not_sent_yet(scored)
+    made = loop([*scored.labels, *(row(event | {"fraud": True, "label_time": LAST_MS}) for event in early)])
+    before = scored.truth(made.labels).gauges()
     first = made.start().running()
     made.done()
+    expect(before, first)
+    outcomes = [json.loads(outcome.value or b"") for outcome in made.written()]
+    scores = [outcome["score"] for outcome in outcomes if outcome["transaction_id"].startswith("early")]
+    assert scores == [None, None]
+    verify.send(scored.servers, scored.transactions, [row(event) for event in early])
+    until(lambda: matched(scored.truth(made.labels).gauges()) == matched(before) + 2, SOON_S, "their flags")
+    after = scored.truth(made.labels).gauges()
+    assert after["headrace_labels_waiting"] == before["headrace_labels_waiting"] - 2
     second = made.start().running()
-    expect(counts, first, second)
+    expect({name: after[name] for name in after if "labels_" in name or "transactions" in name}, first, second)
     assert second.stop() == 0
-    expect(wanted, first)
+    expect(after, first)
+    assert assert_dead_lettered(made) == 0
 
 
-def test_labels_that_come_before_their_flags_wait_for_them(
-    scored: Scored, loop: Callable[[Sequence[Row]], Loop]
-) -> None:
+def matched(gauges: Mapping[str, float]) -> float:
+    return gauges["headrace_labels_matched"]
+
+
+def not_sent_yet(scored: Scored) -> list[Event]:
+    """A transaction of a card that has paid, and the first of one whose partition is behind the others' by then."""
     newest = Truth([], verify.read(scored.servers, scored.flags)).newest
     behind = min(newest, key=lambda partition: newest[partition])
     new = next(card for number in itertools.count() if partition_of((card := f"new{number}").encode()) == behind)
     known = next(key for _, key, _, headers in scored.labels if headers == GOOD).decode()
-    # Others have passed the first one's time, its own partition has not: the card may still come.
     times = {new: newest[behind] + 1, known: max(newest.values()) + 1}
     assert times[new] < max(newest.values())
-    sent: list[Event] = [
-        {"transaction_id": "early", "card_id": card, "terminal_id": "m0000001", "amount": 10.0, "event_time": at}
+    return [
+        {"transaction_id": f"early{at}", "card_id": card, "terminal_id": "m0000001", "amount": 10.0, "event_time": at}
         for card, at in times.items()
     ]
-    made = loop([row(event | {"fraud": True, "label_time": times[known] + 1000}) for event in sent])
-    worker = made.start().running()
-    made.done()
-    wanted = scored.truth(made.labels).gauges()
-    assert wanted["headrace_labels_waiting"] == 2
-    expect(wanted, worker)
-    assert [json.loads(outcome.value or b"")["score"] for outcome in made.written()] == [None, None]
-    verify.send(scored.servers, scored.transactions, [row(event) for event in sent])
-    until(lambda: scored.truth(made.labels).gauges()["headrace_labels_matched"] == 2, SOON_S, "the flags")
-    expect(scored.truth(made.labels).gauges(), worker)
-    assert made.letters() == []
 
 
 def test_the_fraud_worker_says_nothing_about_labels(scored: Scored) -> None:

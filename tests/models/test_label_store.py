@@ -112,6 +112,16 @@ def test_what_counts_anew_is_told_once() -> None:
     assert store.newest_ms == NOW_MS + 2 * DAY_MS
 
 
+@pytest.mark.parametrize("size", [1, 3, 400])
+def test_a_label_that_came_in_time_has_not_come_too_late_whatever_comes_with_it(size: int) -> None:
+    store = LabelStore(MEMORY_MS)
+    days = [*range(300), 265, 200]  # the last two go back, within the memory and beyond it
+    labels = [Label(at, NOW_MS + (day - 7) * DAY_MS, True, NOW_MS + day * DAY_MS) for at, day in enumerate(days)]
+    for start in range(0, len(labels), size):
+        apply(store, labels[start : start + size])
+    assert store.expired == 1
+
+
 def log_of(store: LabelStore, log: dict[bytes, bytes | None]) -> None:
     """What the changelog is compacted to."""
     keys, values = store.changes()

@@ -1,0 +1,93 @@
+"""A consumer without a group, over partitions of which it fetches only those that are wanted at the time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streams.clock import Clock
+from streams.fetching import fetch_record_batches
+from streams.records import RecordBatch
+from streams.settings import Kafka
+
+BATCH_RECORDS = 4096
+FETCH_BYTES = 1 << 20
+
+
+class Follower:
+    """Reads committed records of some partitions, from their beginning on. Belongs to one event loop.
+
+    Args:
+        max_wait_ms: how long the broker may hold back an answer that would be empty; what comes meanwhile ends it.
+    """
+
+    def __init__(self, kafka: Kafka, partitions: Sequence[TopicPartition], max_wait_ms: int, clock: Clock) -> None:
+        self._partitions, self._clock = partitions, clock
+        self._consumer = AIOKafkaConsumer(
+            **kafka.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=max_wait_ms,
+        )
+
+    async def start(self) -> None:
+        """Connect; nothing is fetched yet.
+
+        Raises:
+            KafkaError: nobody answers.
+        """
+        await self._consumer.start()
+        fetch_record_batches(self._consumer, BATCH_RECORDS)
+        self._consumer.assign(self._partitions)
+        self._consumer.pause(*self._partitions)
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        await self._consumer.stop()
+
+    @property
+    def reading(self) -> frozenset[TopicPartition]:
+        """What the last poll was for."""
+        return frozenset(self._partitions).difference(self._consumer.paused())
+
+    def rest(self) -> None:
+        """Fetch nothing until the next poll: records would wait in memory."""
+        self._consumer.pause(*self._partitions)
+
+    async def poll(self, wanted: Collection[TopicPartition], timeout_ms: int) -> Iterable[RecordBatch]:
+        """What has come of these partitions; waits for something for `timeout_ms`."""
+        chosen, paused = set(wanted), self._consumer.paused()
+        self._consumer.pause(*(self._consumer.assignment() - chosen - paused))
+        self._consumer.resume(*(chosen & paused))
+        fetched = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms)
+        return [batch for batches in fetched.values() for batch in batches]
+
+    async def skip_to(self, partition: TopicPartition, offset: int) -> None:
+        """Leave out what lies before an offset."""
+        if await self._consumer.position(partition) < offset:
+            self._consumer.seek(partition, offset)
+
+    async def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where these end now.
+
+        Raises:
+            KafkaError: nobody answers.
+        """
+        return dict(await self._consumer.end_offsets(list(partitions)))
+
+    async def is_past(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Whether all up to these offsets has been polled: the position, for a log may end in a transaction marker."""
+        return all([await self._consumer.position(tp) >= offset for tp, offset in offsets.items()])
+
+    async def ended(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, float]:
+        """Which of these had nothing more at the broker's last answer, and when that was, on the monotonic clock."""
+        found: dict[TopicPartition, float] = {}
+        for tp in partitions:
+            end, answered_ms = self._consumer.last_stable_offset(tp), self._consumer.last_poll_timestamp(tp)
+            if end is not None and answered_ms is not None and await self._consumer.position(tp) >= end:
+                found[tp] = self._clock.monotonic() - (self._clock.time() - answered_ms / 1000)
+        return found
