@@ -61,7 +61,7 @@ class HealthServer:
             raise HeadraceError(
                 f"listening on {self._host}:{self._port} for /metrics and /health: "
                 f"{getattr(error, 'strerror', None) or error}; "
-                "set worker.http_port (0 picks a free one)"
+                "set worker.http_port, or --http-port (0 picks a free one)"
             ) from error
         self.port = self._runner.addresses[0][1]
 

@@ -163,8 +163,8 @@ class Worker:
             return True
         self.telemetry.add("headrace_table_timeouts_total", 1)
         logger.warning(
-            "worker %s: the topics of its table could not be read for worker.broker_timeout_s = %g; features of a "
-            "micro-batch may lack what they hold",
+            "worker %s: the topics of its table could not be read for worker.broker_timeout_s = %g; results of "
+            "a micro-batch may lack what they hold",
             self.pipeline.name,
             self.settings.worker.broker_timeout_s,
         )
@@ -256,9 +256,10 @@ class Worker:
             )
 
         if self._reader is not None and partitions:
-            self.health.set("restoring", f"reading the table {self._table_log or ''}")
+            self.health.set("restoring", "reading the table")
             records = await self._reader.assigned(partitions)
-            logger.info("table of %s: %d records of the log", self.pipeline.name, records)
+            if self._table_log is not None:
+                logger.info("read %s%s: %d records", self._table_log, partitions, records)
         assigned: Callable[[dict[int, Any]], None] | None = getattr(self.pipeline, "assigned", None)
         if assigned is not None and self.state is not None:
             assigned({partition: self.state.store(partition) for partition in partitions})

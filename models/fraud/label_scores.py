@@ -14,11 +14,14 @@ SCORE = np.dtype(
     [("event_time_ms", "i8"), ("score", "f4"), ("verdict", "u4"), ("partition", "u2"), ("flagged", "?"), ("late", "?")]
 )
 CARD = np.dtype([("event_time_ms", "i8")])
+LEAST_SCORES = 1 << 20  # 28 MB: labels of quiet streams may be read in batches that span years
 SWEEPS = 64  # a sweep each time the horizon has moved by so small a part of the memory
 
 
 class ScoreHistory:
     """The scores of transactions up to `memory_ms` older than the newest, found by transaction, and the cards seen.
+
+    The newest `least` scores are held however old they are.
 
     What is held is a function of each source partition's records in offset order: a record that comes again does
     nothing, and of several scores of one transaction the first counts. 28 bytes a score, 16 a card.
@@ -28,14 +31,16 @@ class ScoreHistory:
     Args:
         memory_ms: how long scores and cards are held, by event time.
         wait_ms: a score is late whose transaction is older than the newest of its partition by more than this.
+        least: how many scores are held in any case.
 
     Attributes:
         newest_ms: the largest event time so far; None before the first score.
     """
 
-    def __init__(self, memory_ms: int, wait_ms: int) -> None:
+    def __init__(self, memory_ms: int, wait_ms: int, least: int = LEAST_SCORES) -> None:
         self.newest_ms: int | None = None
-        self._memory, self._wait = memory_ms, wait_ms
+        self._memory, self._wait, self._least = memory_ms, wait_ms, least
+        self._horizon = NEVER  # what is older is forgotten
         self._scores, self._cards = HashedRows(SCORE), HashedRows(CARD)
         self._next: dict[int, int] = {}
         self._newest: dict[int, int] = {}
@@ -81,7 +86,8 @@ class ScoreHistory:
         rows["score"], rows["flagged"], rows["verdict"] = scores[fresh], flagged[fresh], verdicts[fresh]
         self._next[partition], self._newest[partition] = int(offsets[-1]) + 1, int(seen[-1])
         self.newest_ms = max(self._newest.values())
-        kept = times >= self.newest_ms - self._memory
+        full = len(self._scores) >= self._least
+        kept = times >= (self.newest_ms - self._memory if full else self._horizon)
         self._add(transactions[fresh][kept], rows[kept])
         self._see(cards[fresh][kept], times[kept])
         self._sweep()
@@ -122,8 +128,11 @@ class ScoreHistory:
         newest = self.newest_ms or 0
         if self._swept == NEVER:
             self._swept = newest
-        if newest < self._swept + self._memory // SWEEPS + 1:
+        if newest < self._swept + self._memory // SWEEPS + 1 or len(self._scores) <= self._least:
             return
         self._swept = newest
+        times = np.concatenate([run.rows["event_time_ms"] for run in self._scores.runs()])
+        spared = np.partition(times, -self._least)[-self._least] if self._least else newest
+        self._horizon = max(self._horizon, min(newest - self._memory, int(spared)))
         for held in (self._scores, self._cards):
-            held.drop(lambda rows: rows["event_time_ms"] >= newest - self._memory)
+            held.drop(lambda rows: rows["event_time_ms"] >= self._horizon)

@@ -101,7 +101,7 @@ def labels(seed: int, customers: int, start: datetime, genuine: bool, delay_days
 
     \b
     Examples:
-      headrace produce labels
+      headrace produce labels --create
       headrace produce labels --seed 7 --genuine --delay-days 3
       headrace produce labels --from chargebacks.csv --map label_time="Reported at"
     """

@@ -23,7 +23,7 @@ from streams.pipelines import PIPELINES
     help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at-least-once]",
 )
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
-@click.option("--max-batch-size", type=int, help="Most records in one inference call.  [4096]")
+@click.option("--max-batch-size", type=int, help="Most records computed at once.  [4096]")
 @click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -40,14 +40,17 @@ def worker(
 ) -> None:
     """Run a worker of PIPELINE until Ctrl-C or SIGTERM.
 
+    fraud scores transactions; labels joins what they turn out to be with these scores, so run fraud first.
+
     Start more of them, here or on other machines, to share the input topic's partitions. A worker ends with exit
     code 0 after a signal, and non-zero when going on would be wrong; what is uncommitted then is read again.
 
     \b
-    Example:
+    Examples:
       headrace worker fraud
       headrace worker fraud --slot 1 --http-port 8081
       headrace worker fraud --guarantee exactly-once
+      headrace worker labels --http-port 8082
     """
     from streams.process import run_worker  # numba and ONNX Runtime load here, not for `--help`
 

@@ -68,7 +68,7 @@ class ByHand:
 @pytest.mark.parametrize("size", [1, 13, 800])
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_held_is_what_the_definitions_say(seed: int, size: int) -> None:
-    history, expected = ScoreHistory(MEMORY_MS, WAIT_MS), ByHand()
+    history, expected = ScoreHistory(MEMORY_MS, WAIT_MS, least=0), ByHand()
     both = [draw_scores(seed, 0), draw_scores(seed, 1)]
     for start in range(0, 800, size):
         for scores in both:
@@ -99,7 +99,7 @@ def test_what_is_held_is_what_the_definitions_say(seed: int, size: int) -> None:
 
 
 def test_cards_and_scores_are_forgotten() -> None:
-    history, one = ScoreHistory(MEMORY_MS, WAIT_MS), np.ones(1, np.uint64)
+    history, one = ScoreHistory(MEMORY_MS, WAIT_MS, least=0), np.ones(1, np.uint64)
     for day in range(200):
         history.append(
             0, np.array([day]), one * np.uint64(day), one * np.uint64(day // 10), np.array([NOW_MS + day * DAY_MS]),
@@ -120,7 +120,7 @@ def append(history: ScoreHistory, *times: int, start: int = 0, card: int = 1) ->
 
 
 def test_bounds_are_where_they_are_said_to_be() -> None:
-    history = ScoreHistory(MEMORY_MS, WAIT_MS)
+    history = ScoreHistory(MEMORY_MS, WAIT_MS, least=0)
     append(history, NOW_MS, NOW_MS - WAIT_MS, NOW_MS - WAIT_MS - 1, NOW_MS - MEMORY_MS, NOW_MS - MEMORY_MS - 1)
     held, rows = history.find(np.arange(5, dtype=np.uint64))
     assert held.tolist() == [True, True, True, True, False]
@@ -130,9 +130,21 @@ def test_bounds_are_where_they_are_said_to_be() -> None:
 
 
 def test_a_card_is_known_by_its_newest_transaction_even_if_an_older_one_comes_after_it() -> None:
-    history = ScoreHistory(MEMORY_MS, WAIT_MS)
+    history = ScoreHistory(MEMORY_MS, WAIT_MS, least=0)
     append(history, NOW_MS, NOW_MS - 44 * DAY_MS, NOW_MS - 43 * DAY_MS)
     append(history, NOW_MS - 42 * DAY_MS, start=3)
     append(history, NOW_MS + 20 * DAY_MS, start=4, card=2)
     assert len(history) == 2
     assert history.knows(np.array([1, 2], np.uint64)).all()
+
+
+def test_the_newest_scores_are_held_however_old_they_are() -> None:
+    history = ScoreHistory(MEMORY_MS, WAIT_MS, least=100)
+    for day in range(400):  # of a quiet stream
+        append(history, NOW_MS + day * DAY_MS, start=day)
+    assert 100 <= len(history) < 110
+    assert history.between(0, NOW_MS + 400 * DAY_MS, [0])[1]["event_time_ms"].max() == NOW_MS + 399 * DAY_MS
+    busy = ScoreHistory(MEMORY_MS, WAIT_MS, least=10)
+    for day in range(400):
+        append(busy, NOW_MS + day * DAY_MS, start=day)
+    assert 45 <= len(busy) < 50

@@ -152,7 +152,7 @@ def test_ids_of_any_characters_come_out_as_they_went_in(card: str) -> None:
 
 def test_the_worker_can_name_and_describe_it() -> None:
     pipeline = PIPELINES["labels"].build(Settings(fraud=Fraud(output="flags.mine")))
-    assert (pipeline.name, pipeline.model, pipeline.engine) == ("labels", "labels/1", "none")
+    assert (pipeline.name, pipeline.model, pipeline.engine) == ("labels", "labels/1", "python")
     assert pipeline.table.topics() == {"flags.mine": 0}
     pipeline.warm_up()
     pipeline.check_model()

@@ -68,7 +68,7 @@ class LabelsPipeline:
 
     name = "labels"
     model = "labels/1"
-    engine = "none"
+    engine = "python"
 
     def __init__(self, settings: Labels, fraud: Fraud, clock: Clock | None = None) -> None:
         self._settings = settings
