@@ -79,6 +79,16 @@ class Follower:
         """
         return dict(await self._consumer.end_offsets(list(partitions)))
 
+    async def empty(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, float]:
+        """Which of these have nothing to be read, and as of when, on the monotonic clock.
+
+        Raises:
+            KafkaError: nobody answers.
+        """
+        now = self._clock.monotonic()
+        ends = await self.end_offsets(partitions)
+        return {tp: now for tp, end in ends.items() if await self._consumer.position(tp) >= end}
+
     async def is_past(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Whether all up to these offsets has been polled: the position, for a log may end in a transaction marker."""
         return all([await self._consumer.position(tp) >= offset for tp, offset in offsets.items()])

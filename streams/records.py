@@ -40,6 +40,17 @@ class RecordBatch:
             [self.headers[row] for row in rows],
         )
 
+    @classmethod
+    def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
+        """Batches of one partition that follow each other, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        columns = (
+            [each for batch in batches for each in getattr(batch, name)]
+            for name in ("offsets", "timestamps_ms", "keys", "values", "headers")
+        )
+        return cls(batches[0].topic, batches[0].partition, *columns)
+
     @property
     def next_offset(self) -> int:
         """The offset to commit once every record of the batch is done."""

@@ -51,11 +51,34 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    deliveries: Sequence[Delivery]
+    loads: Sequence[_Load]
     letters: Sequence[Letters]
 
 
-_Sent = tuple[Delivery, Letters, Sent]
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What came of one partition for a micro-batch: computed and written as one record batch."""
+
+    batch: RecordBatch
+    messages: Sequence[Any]
+
+    @classmethod
+    def of(cls, deliveries: Sequence[Delivery]) -> list[_Load]:
+        """A load for each partition. Of a quiet topic of many, a poll brings a few records in each of many batches."""
+        by_partition: dict[int, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_partition.setdefault(delivery.batch.partition, []).append(delivery)
+        return [
+            cls(RecordBatch.joined([each.batch for each in group]), [each.message for each in group])
+            for group in by_partition.values()
+        ]
+
+    def is_alive(self, consumer: Acknowledger) -> bool:
+        """Whether its partition is still ours: a revocation or a seek disowns all that was delivered before."""
+        return consumer.is_alive(self.messages[0])
+
+
+_Sent = tuple[_Load, Letters, Sent]
 
 
 class Runner:
@@ -126,17 +149,18 @@ class Runner:
             if not deliveries:
                 self._slots.release()
                 continue
-            self._begin(deliveries)
+            loads = _Load.of(deliveries)
+            self._begin(loads)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
             try:
-                letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in deliveries])
+                letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in loads])
             except Exception:
                 # What came before is good: it is written and committed, so that it does not come again.
-                self._end(deliveries)
+                self._end(loads)
                 await self._wait_idle()
                 raise
-            await self._computed.put(_Job(deliveries, letters))
+            await self._computed.put(_Job(loads, letters))
 
     def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:
         """In the compute thread: from records to what goes over the wire."""
@@ -152,46 +176,47 @@ class Runner:
             job = await self._computed.get()
             started = self._clock.monotonic()
             sent: list[_Sent] = []
-            for delivery, letters in zip(job.deliveries, job.letters, strict=True):
-                handed_over = await emitter.send(letters, partial(consumer.is_alive, delivery.message))
+            for load, letters in zip(job.loads, job.letters, strict=True):
+                handed_over = await emitter.send(letters, partial(load.is_alive, consumer))
                 if handed_over is None:
-                    self._lost(delivery, consumer)
+                    self._lost(load, consumer)
                 else:
-                    sent.append((delivery, letters, handed_over))
+                    sent.append((load, letters, handed_over))
             tasks.create_task(self._settle(job, sent, consumer, emitter.alone, started))
 
     async def _settle(self, job: _Job, sent: list[_Sent], consumer: Acknowledger, alone: bool, started: float) -> None:
         state = self._processor.state
-        for delivery, _, handed_over in sent:
+        for load, _, handed_over in sent:
             for topic, offset, count in await handed_over.written() or ():
-                if not consumer.is_alive(delivery.message):
+                if not load.is_alive(consumer):
                     continue
                 if state is not None and topic == state.topic:
-                    state.wrote(delivery.batch.partition, offset, count, alone)
+                    state.wrote(load.batch.partition, offset, count, alone)
                 elif self.reader is not None and topic == self.reader.log_topic:
-                    self.reader.wrote(delivery.batch.partition, offset + count)
+                    self.reader.wrote(load.batch.partition, offset + count)
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "produce")
         self._slots.release()
-        for delivery, letters, handed_over in sent:
+        for load, letters, handed_over in sent:
             if await handed_over.committed():
-                consumer.ack(delivery.message)
-                self._telemetry.acknowledged(delivery.batch, letters.outputs, letters.poison, self._clock.time())
+                for message in load.messages:
+                    consumer.ack(message)
+                self._telemetry.acknowledged(load.batch, letters.outputs, letters.poison, self._clock.time())
             else:
-                self._lost(delivery, consumer)
-        self._end(job.deliveries)
+                self._lost(load, consumer)
+        self._end(job.loads)
 
-    def _lost(self, delivery: Delivery, consumer: Acknowledger) -> None:
+    def _lost(self, load: _Load, consumer: Acknowledger) -> None:
         """Its partition is, or soon will be, somebody else's; state that it changed was never written."""
-        self._telemetry.add("headrace_records_discarded_total", len(delivery))
-        if self._processor.state is not None and consumer.is_alive(delivery.message):
-            self._processor.state.discard(delivery.batch.partition)
+        self._telemetry.add("headrace_records_discarded_total", len(load.batch))
+        if self._processor.state is not None and load.is_alive(consumer):
+            self._processor.state.discard(load.batch.partition)
 
-    def _begin(self, deliveries: Sequence[Delivery]) -> None:
-        self._busy.update(each.batch.partition for each in deliveries)
+    def _begin(self, loads: Sequence[_Load]) -> None:
+        self._busy.update(each.batch.partition for each in loads)
         self._idle.clear()
 
-    def _end(self, deliveries: Sequence[Delivery]) -> None:
-        self._busy.subtract(each.batch.partition for each in deliveries)
+    def _end(self, loads: Sequence[_Load]) -> None:
+        self._busy.subtract(each.batch.partition for each in loads)
         self._busy = +self._busy
         if not self._busy:
             self._idle.set()

@@ -37,7 +37,8 @@ LONG_POLL_MS = 500  # an idle worker asks so seldom for labels; one that comes i
 RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
 LIVE_S = 60.0  # an event younger than this does not wait for what may have come since the last look
 AHEAD_MS = 24 * 60 * 60 * 1000  # how far beyond what was asked for a table reads
-FRESH_S = 0.75  # what was written later than this before a question was written at the same time, in no order
+FRESH_S = 5.0  # a record of a followed topic comes at once; that none has come may be heard so much later
+LOOK_MS = 5  # who waits for a partition that has nothing waits so long
 
 
 class Table(Protocol):
@@ -110,7 +111,7 @@ class TableReader:
         self._logs = {log: tp for tp, log in self._log_of.items()}
         self._follower = Follower(kafka, self._followed, LONG_POLL_MS, self._clock)
         self._log_reader = Follower(kafka, list(self._logs), POLL_MS, self._clock)
-        self._looker = Follower(kafka, self._inputs, POLL_MS, self._clock)
+        self._looker = Follower(kafka, self._inputs, LOOK_MS, self._clock)
         self._own: frozenset[int] = frozenset()
         self._wrote: dict[TopicPartition, int] = {}  # the end of our own last write to a log
         self._targets: dict[TopicPartition, int] = {}  # of a restore that waits
@@ -138,6 +139,8 @@ class TableReader:
         self._readers = [self._follower, *([self._log_reader, self._looker] if self._inputs else [])]
         for reader in self._readers:
             await reader.start()
+        with self._progress:  # of an empty topic nothing would be heard before a long poll is over
+            self._ends.update(await self._follower.empty(self._followed))
         work = [self._follow(self._follower, self._wanted, self._table.apply)]
         if self._inputs:
             work += [self._follow(self._log_reader, self._wanted_logs, self._restore), self._look_up()]
@@ -294,7 +297,7 @@ class TableReader:
             while wanted := self._lagging():
                 for tp in set(wanted) - self._looker.reading:
                     await self._looker.skip_to(tp, self._table.next_offset(*tp) or 0)
-                await self._apply(await self._looker.poll(wanted, POLL_MS), self._table.apply)
+                await self._apply(await self._looker.poll(wanted, LOOK_MS), self._table.apply)
                 await self._note_ends(self._looker, wanted)
             self._looker.rest()
 
