@@ -23,16 +23,7 @@ class Follower:
     """
 
     def __init__(self, kafka: Kafka, partitions: Sequence[TopicPartition], max_wait_ms: int, clock: Clock) -> None:
-        self._partitions, self._clock = partitions, clock
-        self._consumer = AIOKafkaConsumer(
-            **kafka.client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=max_wait_ms,
-        )
+        self._kafka, self._partitions, self._max_wait_ms, self._clock = kafka, partitions, max_wait_ms, clock
 
     async def start(self) -> None:
         """Connect; nothing is fetched yet.
@@ -40,6 +31,15 @@ class Follower:
         Raises:
             KafkaError: nobody answers.
         """
+        self._consumer = AIOKafkaConsumer(
+            **self._kafka.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=self._max_wait_ms,
+        )
         await self._consumer.start()
         fetch_record_batches(self._consumer, BATCH_RECORDS)
         self._consumer.assign(self._partitions)

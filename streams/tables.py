@@ -136,8 +136,8 @@ class TableReader:
         Raises:
             KafkaError: nobody answers.
         """
-        self._readers = [self._follower, *([self._log_reader, self._looker] if self._inputs else [])]
-        for reader in self._readers:
+        for reader in (self._follower, *([self._log_reader, self._looker] if self._inputs else [])):
+            self._readers.append(reader)
             await reader.start()
         with self._progress:  # of an empty topic nothing would be heard before a long poll is over
             self._ends.update(await self._follower.empty(self._followed))
@@ -255,6 +255,7 @@ class TableReader:
             if not wanted:
                 reader.rest()
                 await asyncio.sleep(POLL_MS / 1000)
+                heard_at = self._clock.monotonic()  # who asked nothing cannot have waited for an answer
                 continue
             await self._skip_own(wanted)
             batches = await reader.poll(wanted, RESTORE_POLL_MS if targets else POLL_MS)
