@@ -29,12 +29,12 @@ from streams.errors import StateError
 from streams.following import Follower
 from streams.records import RecordBatch
 from streams.settings import Kafka
+from streams.state import RESTORE_POLL_MS
 
 logger = logging.getLogger(__name__)
 
 POLL_MS = 100
 LONG_POLL_MS = 500  # an idle worker asks so seldom for labels; one that comes is there at once
-RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
 LIVE_S = 60.0  # an event younger than this does not wait for what may have come since the last look
 AHEAD_MS = 24 * 60 * 60 * 1000  # how far beyond what was asked for a table reads
 FRESH_S = 5.0  # a record of a followed topic comes at once; that none has come may be heard so much later

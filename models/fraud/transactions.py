@@ -22,7 +22,6 @@ COLUMNS = {  # Headrace's name: the handbook's; its TX_FRAUD_SCENARIO is never r
     "amount": "TX_AMOUNT",
     "fraud": "TX_FRAUD",
 }
-WINDOW_DAYS = (1, 7, 30)
 
 
 @dataclass(frozen=True, eq=False)

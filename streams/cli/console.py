@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
 T = TypeVar("T")
 
@@ -128,6 +128,18 @@ def recorded_option(required: bool) -> Callable[[Callable[..., Any]], Callable[.
         required=required,
         help="Parquet file of labelled transactions; may be given again, e.g. for later weeks."
         + ("" if required else "  [default: simulated ones]"),
+    )
+
+
+def counting(*more: ProgressColumn) -> Progress:
+    """Progress bars of steps that are counted, on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *more,
+        console=Console(stderr=True),
     )
 
 

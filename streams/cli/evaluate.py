@@ -9,11 +9,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from models.engine import TrainingFailed
-from streams.cli.console import recorded_option
+from streams.cli.console import counting, recorded_option
 
 FIGURES = {"auc": "AUC ROC", "ap": "average precision", "cp100": "card precision@100"}
 
@@ -60,13 +59,7 @@ def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bo
             "pip install 'headrace[train]'"
         ) from error
     found: dict[str, dict[str, float]] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    ) as progress:
+    with counting() as progress:
         transactions = read_transactions(files)
         rows = protocol.split(transactions, train_start.date())
         replay = progress.add_task("replaying transactions", total=len(transactions))

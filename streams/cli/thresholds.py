@@ -15,11 +15,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from models.engine import ModelIncompatible, TensorSpec, TrainingFailed
-from streams.cli.console import pairs, recorded_option
+from streams.cli.console import counting, pairs, recorded_option
 from streams.cli.cost_plot import draw, figure
 
 if TYPE_CHECKING:
@@ -131,13 +131,7 @@ def fraud(
     in_use = section.thresholds(model.reference, model.manifest.thresholds)
     transactions = read_transactions(files)
     start, end = _days(transactions, first, until)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-    ) as progress:
+    with counting() as progress:
         scores = _score(transactions, model, section.engine, progress)
     rows = (transactions.day >= start) & (transactions.day < end)
     judged = ThresholdCosts(scores[rows], transactions.fraud[rows], transactions.amount[rows], costs, end - start)

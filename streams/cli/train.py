@@ -12,13 +12,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TextColumn
 
 from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import ZOO
-from streams.cli.console import recorded_option
+from streams.cli.console import counting, recorded_option
 from streams.cli.manifests import manifest_table
 from streams.clock import SystemClock
 
@@ -81,7 +81,7 @@ def fraud(
     if files and (days or customers):
         raise click.UsageError("--days and --customers belong to simulated transactions, not to --transactions.")
     _import_training()
-    with _progress() as progress:
+    with counting(TextColumn("{task.fields[note]}")) as progress:
         if files:
             source = _recorded(files, progress)
         else:
@@ -190,17 +190,6 @@ def _import_training() -> None:
         raise TrainingFailed(
             f"training fraud: importing {error.name} failed; install what training needs: pip install 'headrace[train]'"
         ) from error
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
 
 
 def _today() -> date:
