@@ -258,10 +258,20 @@ def test_bad_server_property_is_quoted(private_broker: MakeBroker) -> None:
     assert not broker.status().running
 
 
-def test_interrupted_format_is_done_again_and_a_taken_controller_port_avoided(private_broker: MakeBroker) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+def _listening_above_a_free_port() -> socket.socket:
+    while True:
+        taken = socket.socket()
+        try:
+            taken.bind(("127.0.0.1", free_port() + 1))
+        except OSError:
+            taken.close()
+            continue
         taken.listen()
+        return taken
+
+
+def test_interrupted_format_is_done_again_and_a_taken_controller_port_avoided(private_broker: MakeBroker) -> None:
+    with _listening_above_a_free_port() as taken:
         broker = private_broker(port=taken.getsockname()[1] - 1)
         draft = broker.settings.home / "data.new"
         draft.mkdir(parents=True)
