@@ -134,9 +134,9 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Dynamic batching, with Triton's meanings."""
 
-    max_batch_size: int = 4096
+    max_batch_size: int = 16384
     max_queue_delay_s: float = 0.0
-    max_queue_size: int = 16384
+    max_queue_size: int = 32768
 
 
 class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

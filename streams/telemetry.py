@@ -24,7 +24,7 @@ from streams.records import RecordBatch
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing here asks for
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 AGES = tuple(3600.0 * hours for hours in (1, 6)) + tuple(86400.0 * days for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45))
 BUCKETS: Mapping[str, Sequence[float]] = {"seconds": SECONDS, "records": RECORDS, "age": AGES}
 

@@ -23,7 +23,7 @@ from streams.pipelines import PIPELINES
     help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at-least-once]",
 )
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
-@click.option("--max-batch-size", type=int, help="Most records computed at once.  [4096]")
+@click.option("--max-batch-size", type=int, help="Most records computed at once.  [16384]")
 @click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.engine import EngineUnavailable, InferenceFailed, ModelCorrupt, ModelIncompatible, TensorSpec
-from models.engines.onnx import OnnxEngine
+from models.engines.onnx import SLICE_ROWS, OnnxEngine
 from tests.models import networks
 
 
@@ -19,7 +19,7 @@ def engine() -> OnnxEngine:
     return engine
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 513])
+@pytest.mark.parametrize("rows", [0, 1, 2, SLICE_ROWS, SLICE_ROWS + 1, 3 * SLICE_ROWS + 7])
 def test_any_batch_size_is_served(engine: OnnxEngine, rows: int) -> None:
     batch = np.random.default_rng(rows).random((rows, 4), dtype=np.float32)
     outputs = engine.infer({"x": batch})
