@@ -53,11 +53,26 @@ class Trained(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     date: datetime.date | None = None
 
 
+class Derived(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a version was made from another one's network.
+
+    `parent` is the other one's reference, e.g. `fraud/2`; `how` the command; `precision` what its weights and sums are
+    kept in, e.g. `int8`; `calibrated_on` the rows that its scales come from.
+    """
+
+    parent: str
+    how: str
+    precision: str
+    calibrated_on: str = ""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything known about one version of a model.
 
     `thresholds`, `baseline` and `quality` are free tables of numbers: which keys they hold is the model's own business.
-    `sha256` is that of model.onnx, in lower-case hexadecimal.
+    `sha256` is that of model.onnx, in lower-case hexadecimal. `state` names what the model expects of its pipeline's
+    state, e.g. `terminal-history/1`: a model with another name does not replace it while a worker runs. `source` says
+    where a network that was not trained here comes from.
     """
 
     name: str
@@ -67,7 +82,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     sha256: str
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
-    trained: Trained
+    trained: Trained | None = None
+    derived: Derived | None = None
+    source: str = ""
+    state: str = ""
     labels: tuple[str, ...] = ()
     thresholds: dict[str, float] = {}
     baseline: dict[str, float] = {}

@@ -6,6 +6,7 @@ from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
 
+from models.manifest import Manifest
 from models.repository import Model
 
 
@@ -21,9 +22,7 @@ def manifest_table(model: Model) -> Table:
         "thresholds": _figures(manifest.thresholds),
         "baseline": _figures(manifest.baseline),
         "quality": _figures(manifest.quality),
-        "trained with": manifest.trained.how,
-        "trained on": manifest.trained.on,
-        "trained at": str(manifest.trained.date or ""),
+        **_origin(manifest),
         "licence": manifest.licence,
         "size": f"{model.onnx_path.stat().st_size / 1024:.0f} KiB",
         "sha256": manifest.sha256,
@@ -32,6 +31,17 @@ def manifest_table(model: Model) -> Table:
         if value:
             table.add_row(Text(name, style="dim"), Text(value) if isinstance(value, str) else value)
     return table
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    trained, derived = manifest.trained, manifest.derived
+    rows = {"source": manifest.source, "state": manifest.state}
+    if derived is not None:
+        rows |= {"derived from": derived.parent, "derived with": derived.how, "precision": derived.precision}
+        rows |= {"calibrated on": derived.calibrated_on}
+    if trained is not None:
+        rows |= {"trained with": trained.how, "trained on": trained.on, "trained at": str(trained.date or "")}
+    return rows
 
 
 def _figures(figures: dict[str, float]) -> Columns | str:

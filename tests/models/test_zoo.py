@@ -30,6 +30,7 @@ def test_a_bundled_model_opens_and_replays_its_golden_batch(name: str, version: 
 def test_a_bundled_model_says_where_it_comes_from(name: str, version: int) -> None:
     model = repository.load(ZOO, name, version)
     assert model.manifest.licence == "Apache-2.0"
+    assert model.manifest.trained is not None
     assert model.manifest.trained.how.startswith(f"headrace models train {name} ")
     assert model.manifest.trained.on
     assert model.manifest.quality
