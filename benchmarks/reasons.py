@@ -72,7 +72,7 @@ def _scores(batches: list[RecordBatch]) -> np.ndarray:
     for batch in batches:
         columns = pipeline.decode(batch).columns
         pipeline.table.append(batch.partition, columns)
-        found.append(pipeline.infer(pipeline.features(columns, store)))
+        found.append(pipeline.served.infer(pipeline.features(columns, store)))
         store.changes()
     pipeline.close()
     return np.concatenate(found[int(WARM_UP * len(found)) :])
@@ -80,7 +80,7 @@ def _scores(batches: list[RecordBatch]) -> np.ndarray:
 
 def _rate(batches: list[RecordBatch], review: float) -> float:
     pipeline = _pipeline(review)
-    store, warm = pipeline.new_store(), int(WARM_UP * len(batches))
+    model, store, warm = pipeline.served, pipeline.new_store(), int(WARM_UP * len(batches))
     started, events = 0.0, 0
     for number, batch in enumerate(batches):
         if number == warm:
@@ -88,7 +88,7 @@ def _rate(batches: list[RecordBatch], review: float) -> float:
         columns = pipeline.decode(batch).columns
         pipeline.table.append(batch.partition, columns)
         features = pipeline.features(columns, store)
-        events += len(pipeline.encode(columns, features, pipeline.infer(features)))
+        events += len(model.encode(columns, features, model.infer(features)))
         store.changes()
     pipeline.close()
     return events / (time.perf_counter() - started)

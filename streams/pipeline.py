@@ -1,30 +1,20 @@
-"""From record batches to outboxes: decode, state and features, infer, encode; one bad record never costs its batch."""
+"""What a domain brings: how its records are decoded, what a model sees of them, and how predictions are written."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelError
-from streams.clock import Clock, SystemClock
-from streams.deadletter import DeadLetterGuard, dead_letters
-from streams.errors import ModelFailing, PoisonEvent
-from streams.records import Outbox, Outgoing, RecordBatch
-from streams.state import KeyedState
+from streams.errors import PoisonEvent
+from streams.records import RecordBatch
 from streams.tables import Table
-
-STAGES = ("decode", "features", "infer", "encode")
-# From this many failures without a single success the model is at fault, whatever its golden batch says.
-FAILING_RECORDS = 16
 
 Rows = NDArray[np.intp]
 Features = NDArray[np.floating[Any]]
-T = TypeVar("T")
 
 
 class Columns(Protocol):
@@ -37,6 +27,7 @@ class Columns(Protocol):
 
 
 C = TypeVar("C", bound=Columns)
+C_in = TypeVar("C_in", bound=Columns, contravariant=True)
 
 
 @dataclass(slots=True)
@@ -64,6 +55,30 @@ def without(decoded: Decoded[C], wrong: Mapping[int, PoisonEvent]) -> Decoded[C]
     return Decoded(decoded.columns.take(good), decoded.rows[good], poison)
 
 
+class Served(Protocol[C_in]):
+    """One version of a pipeline's model, ready to serve; what a swap replaces.
+
+    All methods are called from one compute thread at a time, never from the event loop.
+    """
+
+    model: str
+    """Its reference, e.g. `fraud/2`."""
+    engine: str
+
+    def infer(self, features: Features) -> NDArray[np.float32]:
+        """float32[n]: one prediction a row, over the rows of several partitions."""
+
+    def encode(self, columns: C_in, features: Features, predictions: NDArray[np.float32]) -> list[bytes]:
+        """The output record's value for each event."""
+
+    def check_model(self) -> None:
+        """Replay the golden batch.
+
+        Raises:
+            ModelError: the model itself is broken, not the records.
+        """
+
+
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
@@ -73,8 +88,8 @@ class Pipeline(Protocol[C]):
     name: str
     input_topic: str
     output_topic: str
-    model: str
-    engine: str
+    served: Served[C]
+    """What answers now; replaced between two micro-batches."""
     table: Table | None
     """What it keeps of all partitions, or None."""
 
@@ -92,278 +107,3 @@ class Pipeline(Protocol[C]):
 
         An exception must leave the state as it was: the records are tried again in halves.
         """
-
-    def infer(self, features: Features) -> NDArray[np.float32]:
-        """float32[n]: one prediction a row, over the rows of several partitions."""
-
-    def encode(self, columns: C, features: Features, predictions: NDArray[np.float32]) -> list[bytes]:
-        """The output record's value for each event."""
-
-    def check_model(self) -> None:
-        """Replay the golden batch.
-
-        Raises:
-            ModelError: the model itself is broken, not the records.
-        """
-
-
-@dataclass(slots=True)
-class Processed:
-    """Outboxes in the order of the batches, and what telemetry wants to know."""
-
-    outboxes: list[Outbox] = field(default_factory=list)
-    records: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-
-@dataclass(slots=True)
-class _Work(Generic[C]):
-    """One record batch on its way through the stages."""
-
-    batch: RecordBatch
-    columns: C
-    rows: Rows
-    poison: dict[int, PoisonEvent]
-    features: Features
-    predictions: NDArray[np.float32]
-    store: Any
-    logged: Sequence[bytes] = ()
-    changes: tuple[list[bytes], list[bytes | None]] = ([], [])
-
-    def keep(self, good: Rows) -> None:
-        """Go on with these rows only."""
-        if len(good) < len(self.rows):
-            self.columns = self.columns.take(good)
-            self.rows = self.rows[good]
-            self.features = self.features[good]
-            self.predictions = self.predictions[good]
-
-
-_NONE = np.empty(0, np.float32)
-
-
-class Processor(Generic[C]):
-    """Runs a pipeline over micro-batches. Stateless itself; not for two threads at once.
-
-    Args:
-        pipeline: the domain.
-        state: its keyed state, or None.
-        table_log: the topic of its table's log, or None.
-        guard: the dead-letter limit; None where there is no dead-letter topic to drain into.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline[C],
-        state: KeyedState | None = None,
-        guard: DeadLetterGuard | None = None,
-        clock: Clock | None = None,
-        table_log: str | None = None,
-    ) -> None:
-        self.pipeline = pipeline
-        self.state = state
-        self._table_log = table_log
-        self._guard = guard
-        self._clock = clock or SystemClock()
-
-    def process(self, batches: Sequence[RecordBatch]) -> Processed:
-        """One micro-batch: record batches of one topic, in order for each partition.
-
-        Raises:
-            DeadLetterLimit: too many poison events; nothing of this micro-batch may be produced.
-            ModelFailing: the model fails for all of them; likewise.
-        """
-        processed = Processed(records=sum(map(len, batches)))
-        seconds, now = processed.stage_seconds, self._clock.monotonic
-        started = now()
-        # All of them now: a revocation may put another store in a partition's place, which a restore fills meanwhile.
-        stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
-        works = [self._decode(batch, store) for batch, store in zip(batches, stores, strict=True)]
-        seconds["decode"], started = now() - started, now()
-        self._remember(works)
-        for work in works:
-            self._features(work)
-        seconds["features"], started = now() - started, now()
-        self._infer(works)
-        seconds["infer"], started = now() - started, now()
-        values = [self._encode(work) for work in works]
-        for work, encoded in zip(works, values, strict=True):
-            if self._guard is not None:
-                self._guard.check(work.batch, work.poison)
-            processed.outboxes.append(self._outbox(work, encoded))
-        seconds["encode"] = now() - started
-        return processed
-
-    def _decode(self, batch: RecordBatch, store: Any) -> _Work[C]:
-        try:
-            decoded = self.pipeline.decode(batch)
-        except Exception:  # a domain's oversight, e.g. RecursionError: it must not stop the pipeline for ever
-            decoded = self._decode_good(batch)
-        return _Work(batch, decoded.columns, decoded.rows, decoded.poison, _NONE, _NONE, store)
-
-    def _decode_good(self, batch: RecordBatch) -> Decoded[C]:
-        decode = self.pipeline.decode
-        _, good, failed = _isolate(
-            lambda rows: decode(batch if rows is None else batch.take(rows.tolist())), len(batch)
-        )
-        poison = {row: _poison("decode", error) for row, error in failed.items()}
-        if not len(good):
-            return Decoded(cast(C, ()), good, poison)
-        decoded = decode(batch.take(good.tolist()))
-        poison |= {int(good[row]): error for row, error in decoded.poison.items()}
-        return Decoded(decoded.columns, good[decoded.rows], poison)
-
-    def _remember(self, works: Sequence[_Work[C]]) -> None:
-        """All partitions' events go into the table before any of them asks it."""
-        table = self.pipeline.table
-        if table is not None:
-            for work in works:
-                if len(work.rows):
-                    work.logged = table.append(work.batch.partition, work.columns)
-
-    def _features(self, work: _Work[C]) -> None:
-        store, columns = work.store, work.columns
-        parts, good, failed = _isolate(
-            lambda rows: self.pipeline.features(columns if rows is None else columns.take(rows), store), len(work.rows)
-        )
-        if parts:
-            work.features = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if failed:
-            work.poison |= {int(work.rows[row]): _poison("features", error) for row, error in failed.items()}
-            work.columns, work.rows = columns.take(good), work.rows[good]
-        if self.state is not None:
-            # Before the next batch of this partition: its changes must not be committed without its input.
-            work.changes = store.changes()
-
-    def _infer(self, works: list[_Work[C]]) -> None:
-        works = [work for work in works if len(work.rows)]
-        if not works:
-            return
-        features = works[0].features if len(works) == 1 else np.concatenate([work.features for work in works])
-        parts, good, failed = _isolate(
-            lambda rows: self.pipeline.infer(features if rows is None else features[rows]), len(features)
-        )
-        predictions = np.full(len(features), np.nan, np.float32)
-        if parts:
-            given = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if given.shape != good.shape:
-                raise ModelFailing(
-                    f"model {self.pipeline.model} on {self.pipeline.engine}: expected {len(good)} predictions for "
-                    f"as many rows, got {list(given.shape)}; the pipeline stops and nothing is committed"
-                )
-            predictions[good] = given
-        bad = ~np.isfinite(predictions)
-        if bad.any():
-            self._blame(int(bad.sum()), len(features), next(iter(failed.values()), None))
-        start = 0
-        for work in works:
-            stop = start + len(work.rows)
-            work.predictions = predictions[start:stop]
-            for row in np.flatnonzero(bad[start:stop]):
-                error = failed.get(start + int(row)) or PoisonEvent(
-                    "infer", f"expected a finite prediction, got {predictions[start + row]}", "NonFinite"
-                )
-                work.poison[int(work.rows[row])] = _poison("infer", error)
-            work.keep(np.flatnonzero(~bad[start:stop]))
-            start = stop
-
-    def _blame(self, bad: int, records: int, error: Exception | None) -> None:
-        """Poison, or a model that fails for every record? The latter must stop the pipeline."""
-        if bad < records:
-            return
-        reason = "no finite prediction" if error is None else f"{type(error).__name__}: {error}"
-        message = (
-            f"model {self.pipeline.model} on {self.pipeline.engine} fails for every record of a micro-batch of "
-            f"{records} ({reason}); the pipeline stops and nothing of it is committed"
-        )
-        if records >= FAILING_RECORDS:
-            raise ModelFailing(message)
-        try:
-            self.pipeline.check_model()
-        except ModelError as golden:
-            raise ModelFailing(f"{message}; its golden batch fails too: {golden}") from golden
-
-    def _encode(self, work: _Work[C]) -> list[bytes]:
-        if not len(work.rows):
-            return []
-
-        def encode(rows: Rows | None) -> list[bytes]:
-            if rows is None:
-                return self.pipeline.encode(work.columns, work.features, work.predictions)
-            return self.pipeline.encode(work.columns.take(rows), work.features[rows], work.predictions[rows])
-
-        parts, good, failed = _isolate(encode, len(work.rows))
-        work.poison |= {int(work.rows[row]): _poison("encode", error) for row, error in failed.items()}
-        work.keep(good)
-        return parts[0] if len(parts) == 1 else [value for part in parts for value in part]
-
-    def _outbox(self, work: _Work[C], values: list[bytes]) -> Outbox:
-        batch, pipeline = work.batch, self.pipeline
-        outbox = Outbox(
-            batch.partition,
-            outputs=len(values),
-            records=len(batch),
-            first_offset=batch.offsets[0],
-            next_offset=batch.next_offset,
-        )
-        if work.poison:
-            outbox.poison = dict(Counter((error.stage, error.kind) for error in work.poison.values()))
-            outbox.add(
-                dead_letters(batch, work.poison, pipeline=pipeline.name, model=pipeline.model, now_s=self._clock.time())
-            )
-        offsets, keys = batch.offsets, batch.keys
-        if len(values) < len(offsets):
-            rows = work.rows.tolist()
-            offsets, keys = [offsets[row] for row in rows], [keys[row] for row in rows]
-        outbox.add(
-            Outgoing(
-                pipeline.output_topic,
-                keys,
-                values,
-                common_headers=[("model", pipeline.model.encode()), ("engine", pipeline.engine.encode())],
-                id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
-                id_offsets=offsets,
-            )
-        )
-        if self.state is not None:
-            outbox.add(Outgoing(self.state.topic, *work.changes))
-        if self._table_log is not None:
-            outbox.add(Outgoing(self._table_log, [None] * len(work.logged), work.logged))
-        return outbox
-
-
-def _isolate(run: Callable[[Rows | None], T], count: int) -> tuple[list[T], Rows, dict[int, Exception]]:
-    """Run over all rows; where that raises, over halves, down to the rows that cannot succeed.
-
-    Returns:
-        The results in row order, the rows that they cover, and the error of each row that failed.
-    """
-    everything = np.arange(count)
-    if not count:
-        return [], everything, {}
-    try:
-        return [run(None)], everything, {}
-    except Exception as error:  # whatever a domain's code raises, the other records must get their predictions
-        if count == 1:
-            return [], everything[:0], {0: error}
-    results: list[T] = []
-    good: list[Rows] = []
-    failed: dict[int, Exception] = {}
-    pending = [everything[count // 2 :], everything[: count // 2]]
-    while pending:
-        rows = pending.pop()
-        try:
-            results.append(run(rows))
-            good.append(rows)
-        except Exception as error:
-            if len(rows) == 1:
-                failed[int(rows[0])] = error
-            else:
-                pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-    return results, np.concatenate(good) if good else everything[:0], failed
-
-
-def _poison(stage: str, error: Exception) -> PoisonEvent:
-    if isinstance(error, PoisonEvent):
-        return error
-    return PoisonEvent(stage, str(error) or type(error).__name__, type(error).__name__)

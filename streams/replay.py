@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.clock import Clock
 from streams.deadletter import PREFIX, SUFFIX
-from streams.pipeline import Processor
+from streams.processor import Processor
 from streams.records import NO_HEADERS, Headers, Outgoing, RecordBatch
 from streams.state import KeyedState
 

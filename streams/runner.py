@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, Sender, Sent
-from streams.pipeline import Processor
+from streams.processor import Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
 from streams.tables import TableReader

@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from streams.pipeline import Processed
+from streams.processor import Processed
 from streams.records import RecordBatch
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing here asks for
@@ -125,6 +125,7 @@ class Telemetry:
         self._metrics: dict[str, Any] = {}
         self._children: dict[tuple[str, ...], Any] = {}
         self._done_until_ms: dict[int, int] = {}
+        self._served: tuple[str, str, str] | None = None
         self._lagging: set[int] = set()
         for name, metric in METRICS.items():
             labels = ("pipeline", *metric.labels)
@@ -177,7 +178,11 @@ class Telemetry:
     def model(self, reference: str, engine: str) -> None:
         """Name the model and the engine that serve."""
         name, _, version = reference.partition("/")
-        self.set("headrace_model_info", 1, name, version, engine)
+        labels = (name, version, engine)
+        if self._served is not None and self._served != labels:
+            self.forget("headrace_model_info", *self._served)
+        self._served = labels
+        self.set("headrace_model_info", 1, *labels)
 
     def delivered(self, batch: RecordBatch, now: float, queued: int) -> None:
         """A record batch has come from Kafka; stage `fetch` is the age of its newest record."""

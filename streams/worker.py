@@ -19,8 +19,8 @@ from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter, Sender
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.health import Health, HealthServer
-from streams.pipeline import Processor
 from streams.pipelines import PIPELINES
+from streams.processor import Processor
 from streams.recovery import state_manager
 from streams.runner import Runner
 from streams.settings import Settings
@@ -52,9 +52,7 @@ class Worker:
         self.clock = clock or SystemClock()
         self.health = Health()
         self.telemetry = Telemetry(self.pipeline.name)
-        self.telemetry.model(self.pipeline.model, self.pipeline.engine)
-        self.health.details = {"pipeline": self.pipeline.name, "model": self.pipeline.model}
-        self.health.details["engine"] = self.pipeline.engine
+        self._name_model()
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
         self._compute = ComputeThread(f"{self.pipeline.name}-compute")
@@ -71,6 +69,11 @@ class Worker:
         self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
         self._stop = asyncio.Event()
         self._contact_at = self.clock.monotonic()
+
+    def _name_model(self) -> None:
+        served = self.pipeline.served
+        self.telemetry.model(served.model, served.engine)
+        self.health.details = {"pipeline": self.pipeline.name, "model": served.model, "engine": served.engine}
 
     @property
     def http_port(self) -> int:
@@ -119,8 +122,8 @@ class Worker:
                 self.pipeline.input_topic,
                 partitions[self.pipeline.input_topic],
                 self.pipeline.output_topic,
-                self.pipeline.model,
-                self.pipeline.engine,
+                self.pipeline.served.model,
+                self.pipeline.served.engine,
                 self.settings.worker.http_host,
                 self.http_port,
             )

@@ -84,6 +84,10 @@ class CountingPipeline:
         self.input_topic, self.output_topic = input_topic, output_topic
         self.model_broken = False
 
+    @property
+    def served(self) -> Self:
+        return self
+
     def warm_up(self) -> None:
         pass
 

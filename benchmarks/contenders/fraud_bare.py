@@ -17,13 +17,13 @@ from streams.records import RecordBatch
 
 def run(pipeline: FraudPipeline, batches: list[RecordBatch]) -> Measurement:
     """Process the batches, as of one partition, and time it."""
-    store, meter, written = pipeline.new_store(), Meter(), 0
+    model, store, meter, written = pipeline.served, pipeline.new_store(), Meter(), 0
     meter.begin()
     for batch in batches:
         columns = pipeline.decode(batch).columns
         pipeline.table.append(batch.partition, columns)
         features = pipeline.features(columns, store)
-        written += len(pipeline.encode(columns, features, pipeline.infer(features)))
+        written += len(model.encode(columns, features, model.infer(features)))
     return meter.end(written)
 
 

@@ -66,6 +66,10 @@ class SmallPipeline:
         self._decode = msgspec.json.Decoder(Transaction).decode
         self._encode = msgspec.json.Encoder().encode
 
+    @property
+    def served(self) -> Self:
+        return self
+
     def warm_up(self) -> None:
         self.infer(np.zeros((1, INPUTS), np.float32))
 

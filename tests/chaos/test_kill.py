@@ -15,8 +15,8 @@ import pytest
 
 from connectors.simulators.transactions import TransactionSettings, blocks
 from models.fraud.history import CardHistory
-from streams.pipeline import Processor
 from streams.pipelines.fraud.pipeline import FraudPipeline
+from streams.processor import Processor
 from streams.records import RecordBatch
 from streams.settings import Fraud
 from streams.state import KeyedState

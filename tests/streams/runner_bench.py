@@ -13,7 +13,7 @@ from typing import Any
 
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
-from streams.pipeline import Processor
+from streams.processor import Processor
 from streams.runner import Runner
 from streams.settings import Settings, Worker
 from streams.state import KeyedState

@@ -17,8 +17,8 @@ from models.fraud.inputs import PLAIN_FEATURES
 from models.fraud.phrases import PHRASES
 from streams.clock import ManualClock
 from streams.decoding import EARLIEST_MS
-from streams.pipeline import Processor
 from streams.pipelines.fraud.pipeline import FraudPipeline
+from streams.processor import Processor
 from streams.records import Outgoing, RecordBatch
 from streams.settings import Fraud
 from streams.state import KeyedState
@@ -346,7 +346,7 @@ def test_reasons_are_given_for_the_flagged_alone_and_add_up(fresh: Callable[[], 
     assert 0 < len(flagged) < len(flags)
     for flag in flags:
         assert 0 <= flag["score"] <= 1
-        assert flag["model"] == pipeline.model
+        assert flag["model"] == pipeline.served.model
         if not flag["flagged"]:
             assert (flag["decision"], flag["reasons"]) == ("approve", [])
             assert "baseline" not in flag

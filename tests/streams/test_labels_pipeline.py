@@ -15,9 +15,9 @@ import pytest
 
 from models.fraud.label_quality import quality
 from streams.clock import ManualClock
-from streams.pipeline import Processor
 from streams.pipelines import PIPELINES
 from streams.pipelines.labels.pipeline import LabelsPipeline
+from streams.processor import Processor
 from streams.records import Outgoing, RecordBatch
 from streams.replay import Replay
 from streams.settings import Fraud, Labels, Settings

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from streams.pipeline import Processor
+from streams.processor import Processor
 from streams.runner import Runner
 from streams.settings import Batch, Worker
 from tests.streams.inmemory import batch

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.pipeline import STAGES, Processed
+from streams.processor import STAGES, Processed
 from streams.telemetry import METRICS, Telemetry
 from tests.streams.inmemory import batch
 

@@ -81,6 +81,10 @@ class LabelsPipeline:
         self._decoder = EventDecoder(FraudLabel, "a label", settings.max_value_bytes)
         self._encode = msgspec.json.Encoder().encode
 
+    @property
+    def served(self) -> Self:
+        return self
+
     def warm_up(self) -> None:
         """Nothing here is compiled."""
 

@@ -12,7 +12,7 @@ import pytest
 from streams.clock import ManualClock
 from streams.deadletter import DeadLetterGuard
 from streams.errors import DeadLetterLimit, ModelFailing
-from streams.pipeline import Processor
+from streams.processor import Processor
 from streams.records import Outbox, Outgoing, RecordBatch
 from streams.settings import DeadLetter
 from streams.state import KeyedState

@@ -1,0 +1,69 @@
+"""One version of the fraud model, ready to serve: its engine, its thresholds, its reasons."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import repository
+from models.engine import Engine, ModelIncompatible, TensorSpec
+from models.fraud.decisions import Decisions
+from models.fraud.inputs import INPUTS
+from models.repository import Model
+from streams.pipelines.fraud.flags import FlagWriter
+from streams.pipelines.fraud.transactions import Transactions
+from streams.settings import Fraud
+
+SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(TensorSpec("score", "float32", (None,))))
+
+
+class FraudModel:
+    """Implements `streams.pipeline.Served`.
+
+    Raises:
+        ModelError: the version cannot be served, or not by this pipeline.
+        SettingsError: it has no thresholds, and there are none in the settings.
+    """
+
+    def __init__(self, loaded: Model, settings: Fraud) -> None:
+        manifest = loaded.manifest
+        _check(loaded)
+        decisions = Decisions(*settings.thresholds(loaded.reference, manifest.thresholds), settings.rules)
+        self._loaded = loaded
+        self._engine: Engine = repository.open_engine(loaded, settings.engine)
+        self.model = loaded.reference
+        self.engine = self._engine.name
+        self._flags = FlagWriter(
+            self.model, decisions, settings.rules, self.infer, manifest.baseline, settings.include_features
+        )
+
+    def infer(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        return self._engine.infer({"features": features.astype(np.float32, copy=False)})["score"]
+
+    def encode(
+        self, columns: Transactions, features: NDArray[np.float64], predictions: NDArray[np.float32]
+    ) -> list[bytes]:
+        return self._flags.encode(columns, features, predictions)
+
+    def check_model(self) -> None:
+        self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
+
+
+def _check(loaded: Model) -> None:
+    """Raise ModelIncompatible unless the network takes what the pipeline computes, and reasons have a baseline."""
+    manifest = loaded.manifest
+    got = tuple(str(entry.spec()) for entry in (*manifest.inputs, *manifest.outputs))
+    if got != SPECS:
+        raise ModelIncompatible(
+            f"serving {loaded.reference} in pipeline fraud: expected {list(SPECS)}, got {list(got)}; it is not served"
+        )
+    missing = [name for name in INPUTS if name not in manifest.baseline]
+    if missing:
+        raise ModelIncompatible(
+            f"serving {loaded.reference} in pipeline fraud: expected a baseline for every input, got none for "
+            f"{', '.join(missing)}; it is not served"
+        )
