@@ -96,7 +96,7 @@ def load(root: Path, name: str, version: int | None = None) -> Model:
     if not known:
         raise ModelNotFound(f"loading model {name!r} from {root}: no such model; there is {names(root) or 'none'}")
     if version is None:
-        version = known[-1]
+        version = known[0]
     elif version not in known:
         raise ModelNotFound(f"loading model {name!r} from {root}: no version {version}; there is {known}")
     path = root / name / str(version)

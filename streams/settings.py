@@ -190,6 +190,12 @@ class Fraud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return review, block
 
 
+class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where models come from, and how workers hear which version is to serve."""
+
+    control: str = "headrace.models"  # the topic of rollouts; its reports are beside it
+
+
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The label loop: what transactions turned out to be, joined with the scores that they had had."""
 
@@ -210,6 +216,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: Worker = Worker()
     batch: Batch = Batch()
     dead_letter: DeadLetter = DeadLetter()
+    models: Models = Models()
     fraud: Fraud = Fraud()
     labels: Labels = Labels()
 

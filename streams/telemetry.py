@@ -106,6 +106,11 @@ METRICS: Mapping[str, Metric] = {
     "headrace_fraud_calibration_error": Metric(
         "gauge", "Expected calibration error of the scores, over 20 bins of equal mass.", common=False
     ),
+    "headrace_model_switches_total": Metric(
+        "counter",
+        "Rollouts of another version of the model: done, or failed, so that the old one goes on.",
+        ("result",),
+    ),
     "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
 }
 

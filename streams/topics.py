@@ -35,6 +35,7 @@ class Topic:
     name: str
     config: Mapping[str, str] = field(default_factory=dict)
     copartitioned: bool = True  # what a record becomes goes to the number that it came from
+    partitions: int | None = None  # how many a new one gets; None: as many as the pipeline's input
 
 
 def changelog_topic(group: str) -> str:
@@ -187,8 +188,8 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
         wanted = there[source.name]
         for topic in others:
             if topic.name not in there:
-                await admin.create(topic, wanted)
-                there[topic.name] = wanted
+                there[topic.name] = topic.partitions or wanted
+                await admin.create(topic, there[topic.name])
             elif topic.copartitioned and there[topic.name] != wanted:
                 raise TopicError(
                     f"topic {topic.name!r} has {there[topic.name]} partitions, but its input {source.name!r} has "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -22,7 +24,9 @@ from streams.health import Health, HealthServer
 from streams.pipelines import PIPELINES
 from streams.processor import Processor
 from streams.recovery import state_manager
+from streams.rollout import control_topics
 from streams.runner import Runner
+from streams.serving import ModelSwitch
 from streams.settings import Settings
 from streams.state import KeyedState
 from streams.tables import Table, TableReader
@@ -66,6 +70,18 @@ class Worker:
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
+        self._switch: ModelSwitch | None = None
+        if getattr(self.pipeline, "rollout_of", None) is not None:
+            self._switch = ModelSwitch(
+                self.pipeline,
+                settings.models,
+                settings.kafka,
+                self._compute,
+                self.telemetry,
+                settings.worker.slot or f"{socket.gethostname()}:{os.getpid()}",
+                self._name_model,
+                self.clock,
+            )
         self._server = HealthServer(self.health, self.telemetry, settings.worker.http_host, settings.worker.http_port)
         self._stop = asyncio.Event()
         self._contact_at = self.clock.monotonic()
@@ -99,6 +115,8 @@ class Worker:
             followed=self._followed,
             copartitioned=self.pipeline.table is not None and self.pipeline.table.copartitioned,
         )
+        if self._switch is not None:
+            wanted += control_topics(self.settings.models)
         partitions = await topics.prepare(self.settings.kafka, wanted)
         self._reader = self._table_reader(partitions)
         if self.settings.worker.processing_guarantee == "exactly_once":
@@ -110,6 +128,8 @@ class Worker:
         try:
             self.health.set("starting", "loading and compiling")
             await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
+            if self._switch is not None:
+                await self._switch.start(self.settings.worker.broker_timeout_s)
             if self._reader is not None:
                 await self._start_reader(self._reader)
             tables = state_manager(self._restore, self._flowing)
@@ -134,6 +154,8 @@ class Worker:
                 await self._transactions.stop()
             if self._reader is not None:
                 await self._reader.stop()
+            if self._switch is not None:
+                await self._switch.stop()
             self._compute.shutdown(wait=False, cancel_futures=True)
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
@@ -212,6 +234,8 @@ class Worker:
                 parts.create_task(self._transactions.watch())
             if self._reader is not None:
                 parts.create_task(self._reader.watch())
+            if self._switch is not None:
+                parts.create_task(self._switch.follow(producer))
             parts.create_task(self.runner.run(app.consumer, emitter))
             parts.create_task(self._watch(app))
 

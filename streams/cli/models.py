@@ -13,6 +13,7 @@ from models.engine import ModelNotFound
 from models.repository import ZOO
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import manifest_table
+from streams.cli.rollouts import promote, rollback
 from streams.cli.thresholds import thresholds
 from streams.cli.train import train
 
@@ -51,5 +52,7 @@ def show(name: str, root: Path) -> None:
 
 
 models.add_command(evaluate)
+models.add_command(promote)
+models.add_command(rollback)
 models.add_command(thresholds)
 models.add_command(train)

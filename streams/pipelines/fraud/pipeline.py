@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import repository
+from models.engine import ModelCorrupt
 from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
-from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.pipeline import Decoded
 from streams.pipelines.fraud.served import FraudModel
@@ -28,8 +28,9 @@ class FraudPipeline:
 
     def __init__(self, settings: Fraud, clock: Clock | None = None) -> None:
         self._settings = settings
-        root = repository.ZOO if settings.models is None else Path(settings.models)
-        self.served = self.open(repository.load(root, settings.model, settings.version))
+        self._root = repository.ZOO if settings.models is None else Path(settings.models)
+        self.rollout_of = settings.model if settings.version is None else None
+        self.served = FraudModel(repository.load(self._root, settings.model, settings.version), settings)
         clock = clock or SystemClock()
         self.input_topic = settings.input
         self.output_topic = settings.output
@@ -37,13 +38,19 @@ class FraudPipeline:
         aside = TransactionDecoder(settings, clock)  # the table's reader has a thread of its own
         self.table = TerminalTable(settings.input, settings.labels, aside.good, aside.latest_ms)
 
-    def open(self, model: Model) -> FraudModel:
-        """Make a version ready to be `served`; from any thread.
+    def open(self, version: int, sha256: str) -> FraudModel:
+        """Make another version ready, as `streams.serving` asks for it; from any thread.
 
         Raises:
-            ModelError, SettingsError: it cannot be.
+            ModelError, SettingsError: it must not serve.
         """
-        return FraudModel(model, self._settings)
+        loaded = repository.load(self._root, self._settings.model, version)
+        if loaded.manifest.sha256 != sha256:
+            raise ModelCorrupt(
+                f"loading {loaded.reference} from {self._root}: expected sha256 {sha256} as the rollout says, "
+                f"got {loaded.manifest.sha256}; copy the folder that was promoted to this worker's repository"
+            )
+        return FraudModel(loaded, self._settings)
 
     def warm_up(self) -> None:
         warm_up()

@@ -14,6 +14,7 @@ from streams.pipelines.fraud.flags import FlagWriter
 from streams.pipelines.fraud.transactions import Transactions
 from streams.settings import Fraud
 
+STATE = "card-and-terminal-history/1"  # what the features are computed from; changed with what they mean
 SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(TensorSpec("score", "float32", (None,))))
 
 
@@ -60,6 +61,11 @@ def _check(loaded: Model) -> None:
     if got != SPECS:
         raise ModelIncompatible(
             f"serving {loaded.reference} in pipeline fraud: expected {list(SPECS)}, got {list(got)}; it is not served"
+        )
+    if manifest.state not in ("", STATE):
+        raise ModelIncompatible(
+            f"serving {loaded.reference} in pipeline fraud: it expects the state {manifest.state!r}, the pipeline "
+            f"keeps {STATE!r}; it is not served"
         )
     missing = [name for name in INPUTS if name not in manifest.baseline]
     if missing:
