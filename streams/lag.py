@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import KafkaError
 
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
-from streams.topics import unavailable
+from streams.topics import ask_coordinator, unavailable
 
 READ_TIMEOUT_S = 3.0
 READ_POLL_MS = 200
-COORDINATOR_TIMEOUT_S = 10.0
-RETRY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -95,18 +92,7 @@ class LagReader:
 
     async def committed(self, group: str) -> dict[TopicPartition, int]:
         """What the group has committed; empty for one that does not exist."""
-        deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
-        while True:
-            try:
-                found = await self._admin.list_consumer_group_offsets(group)
-                break
-            except GroupCoordinatorNotAvailableError as error:
-                # The first question after a cluster's start makes it create the topic that holds the commits.
-                if time.monotonic() >= deadline:
-                    raise unavailable(self._kafka, error) from error
-                await asyncio.sleep(RETRY_S)
-            except KafkaError as error:
-                raise unavailable(self._kafka, error) from error
+        found = await ask_coordinator(self._kafka, lambda: self._admin.list_consumer_group_offsets(group))
         return {partition: at.offset for partition, at in found.items() if at.offset >= 0}
 
     async def lag(

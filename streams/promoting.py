@@ -16,9 +16,10 @@ from streams.errors import ProduceError
 from streams.following import Follower
 from streams.rollout import REPORTS_SUFFIX, Report, Rollout, control_topics
 from streams.settings import Kafka, Models
-from streams.topics import Admin, unavailable
+from streams.topics import Admin, ask_coordinator, unavailable
 
 POLL_MS = 100
+MEMBERS = 5  # of a group's fields in the answer, in every version
 
 T = TypeVar("T", Rollout, Report)
 
@@ -102,12 +103,12 @@ class Rollouts:
         admin = AIOKafkaAdminClient(**self._kafka.client_options())
         try:
             await admin.start()
-            described = await admin.describe_consumer_groups([group])
+            described = await ask_coordinator(self._kafka, lambda: admin.describe_consumer_groups([group]))
         except KafkaError as error:
             raise unavailable(self._kafka, error) from error
         finally:
             await admin.close()
-        return sum(len(members) for response in described for *_, members, _ in response.groups)
+        return sum(len(found[MEMBERS]) for response in described for found in response.groups)
 
     async def _read(self, partition: TopicPartition, kind: type[T]) -> list[tuple[int, T]]:
         found = []

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from streams.deadletter import SUFFIX
 from streams.errors import BrokerUnavailable, TopicError
@@ -24,8 +31,13 @@ CHANGELOG = {
 TABLE = {"cleanup.policy": "delete", "retention.ms": str(45 * 24 * 60 * 60 * 1000)}
 VISIBLE_TIMEOUT_S = 10.0
 VISIBLE_POLL_S = 0.05
+COORDINATOR_TIMEOUT_S = 10.0
+COORDINATOR_POLL_S = 0.2
 # A dead letter is the input record and its error headers: it must fit where the input did.
 DEAD_LETTER = {"max.message.bytes": str(4 << 20)}
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,24 @@ def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
         else "check the kafka.* settings"
     )
     return BrokerUnavailable(f"connecting to Kafka at {kafka.bootstrap_servers!r}: {cause}; {hint}")
+
+
+async def ask_coordinator(kafka: Kafka, question: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a group's coordinator: the first question after a cluster's start makes it create what it needs.
+
+    Raises:
+        BrokerUnavailable: nobody answers.
+    """
+    deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+    while True:
+        try:
+            return await question()
+        except GroupCoordinatorNotAvailableError as error:
+            if time.monotonic() >= deadline:
+                raise unavailable(kafka, error) from error
+            await asyncio.sleep(COORDINATOR_POLL_S)
+        except KafkaError as error:
+            raise unavailable(kafka, error) from error
 
 
 async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
