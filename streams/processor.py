@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.engine import ModelError
+from streams.challenger import Answered, Challenger, Scored
 from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
 from streams.pipeline import C, Decoded, Features, Pipeline, Rows, Served
-from streams.records import Outbox, Outgoing, RecordBatch
+from streams.records import Outbox, Outgoing, Processed, RecordBatch
 from streams.state import KeyedState
 
-STAGES = ("decode", "features", "infer", "encode")
 # From this many failures without a single success the model is at fault, whatever its golden batch says.
 FAILING_RECORDS = 16
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Processed:
-    """Outboxes in the order of the batches, and what telemetry wants to know."""
-
-    outboxes: list[Outbox] = field(default_factory=list)
-    records: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
 
 @dataclass(slots=True)
@@ -68,6 +59,9 @@ class Processor(Generic[C]):
         state: its keyed state, or None.
         table_log: the topic of its table's log, or None.
         guard: the dead-letter limit; None where there is no dead-letter topic to drain into.
+
+    Attributes:
+        challenger: sees what the champion has answered; to be set between two micro-batches.
     """
 
     def __init__(
@@ -83,6 +77,7 @@ class Processor(Generic[C]):
         self._table_log = table_log
         self._guard = guard
         self._clock = clock or SystemClock()
+        self.challenger: Challenger[C] | None = None
 
     def process(self, batches: Sequence[RecordBatch]) -> Processed:
         """One micro-batch: record batches of one topic, in order for each partition.
@@ -109,7 +104,7 @@ class Processor(Generic[C]):
         for work, encoded in zip(works, values, strict=True):
             if self._guard is not None:
                 self._guard.check(work.batch, work.poison)
-            processed.outboxes.append(self._outbox(work, encoded, served))
+            processed.outboxes.append(self._outbox(work, encoded, served, self._challenge(work, served)))
         seconds["encode"] = now() - started
         return processed
 
@@ -216,7 +211,14 @@ class Processor(Generic[C]):
         work.keep(good)
         return parts[0] if len(parts) == 1 else [value for part in parts for value in part]
 
-    def _outbox(self, work: _Work[C], values: list[bytes], served: Served[C]) -> Outbox:
+    def _challenge(self, work: _Work[C], served: Served[C]) -> Answered | None:
+        if self.challenger is None or not len(work.rows):
+            return None
+        return self.challenger.see(
+            Scored(work.batch, work.rows, work.columns, work.features, work.predictions, served.model)
+        )
+
+    def _outbox(self, work: _Work[C], values: list[bytes], served: Served[C], answered: Answered | None) -> Outbox:
         batch, pipeline = work.batch, self.pipeline
         outbox = Outbox(
             batch.partition,
@@ -230,25 +232,39 @@ class Processor(Generic[C]):
             outbox.add(
                 dead_letters(batch, work.poison, pipeline=pipeline.name, model=served.model, now_s=self._clock.time())
             )
-        offsets, keys = batch.offsets, batch.keys
-        if len(values) < len(offsets):
-            rows = work.rows.tolist()
-            offsets, keys = [offsets[row] for row in rows], [keys[row] for row in rows]
-        outbox.add(
-            Outgoing(
-                pipeline.output_topic,
-                keys,
-                values,
-                common_headers=[("model", served.model.encode()), ("engine", served.engine.encode())],
-                id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
-                id_offsets=offsets,
-            )
-        )
+        for outgoing in self._predictions(work, values, served, answered):
+            outbox.add(outgoing)
         if self.state is not None:
             outbox.add(Outgoing(self.state.topic, *work.changes))
         if self._table_log is not None:
             outbox.add(Outgoing(self._table_log, [None] * len(work.logged), work.logged))
         return outbox
+
+    def _predictions(
+        self, work: _Work[C], values: list[bytes], served: Served[C], answered: Answered | None
+    ) -> Iterator[Outgoing]:
+        """The champion's, and a canary's in the place of some: a key has its answers from one of them, so in order."""
+        if answered is None:
+            yield self._outgoing(work, None, values, served.model, served.engine)
+            return
+        others = np.delete(np.arange(len(values)), answered.places)
+        yield self._outgoing(work, others, [values[place] for place in others.tolist()], served.model, served.engine)
+        yield self._outgoing(work, answered.places, answered.values, answered.model, answered.engine)
+
+    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], model: str, engine: str) -> Outgoing:
+        batch = work.batch
+        offsets, keys = batch.offsets, batch.keys
+        if len(values) < len(offsets):
+            rows = (work.rows if places is None else work.rows[places]).tolist()
+            offsets, keys = [offsets[row] for row in rows], [keys[row] for row in rows]
+        return Outgoing(
+            self.pipeline.output_topic,
+            keys,
+            values,
+            common_headers=[("model", model.encode()), ("engine", engine.encode())],
+            id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
+            id_offsets=offsets,
+        )
 
 
 def _isolate(run: Callable[[Rows | None], T], count: int) -> tuple[list[T], Rows, dict[int, Exception]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 Header = tuple[str, bytes | None]
 Headers = list[Header]  # a list, because aiokafka's compiled builder takes nothing else
+STAGES = ("decode", "features", "infer", "encode")  # of computing; a worker has others around them
 NO_HEADERS: Headers = []  # shared: never changed in place
 
 
@@ -107,3 +108,12 @@ class Outbox:
         """Put records in, unless there are none."""
         if len(outgoing):
             self.outgoing.append(outgoing)
+
+
+@dataclass(slots=True)
+class Processed:
+    """Outboxes in the order of the batches, and what telemetry wants to know."""
+
+    outboxes: list[Outbox] = field(default_factory=list)
+    records: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))

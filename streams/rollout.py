@@ -13,6 +13,14 @@ COMPACTED = {"cleanup.policy": "compact"}
 KEPT_A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 60 * 60 * 1000)}
 
 
+class Challenge(msgspec.Struct, frozen=True):
+    """A version beside the one that serves: 0 of the keys, in the shadow, or a canary for a share of them."""
+
+    version: int
+    sha256: str
+    share: float = 0.0
+
+
 class Rollout(msgspec.Struct, frozen=True):
     """What is to serve; key: the model's name. The latest one counts.
 
@@ -23,6 +31,7 @@ class Rollout(msgspec.Struct, frozen=True):
     model: str
     version: int
     sha256: str
+    challenge: Challenge | None = None
     previous: tuple[int, ...] = ()
     asked_at: str = ""
 
@@ -41,8 +50,9 @@ class Rollout(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """What became of a rollout in one worker; key: the model's name.
 
-    `rollout` is the offset of the record that it answers, `serving` the reference that serves there now, `error` why
-    it is not the one that was asked for, `seconds` how long it took to load and check it.
+    `rollout` is the offset of the record that it answers, `serving` the reference that serves there now,
+    `challenger` that of the version beside it, empty where there is none, `error` why they are not what was asked for,
+    `seconds` how long it took to load and check them.
     """
 
     worker: str
@@ -52,6 +62,7 @@ class Report(msgspec.Struct, frozen=True):
     serving: str
     engine: str
     seconds: float
+    challenger: str = ""
     error: str = ""
 
 

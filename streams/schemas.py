@@ -96,6 +96,17 @@ class FraudOutcome(Struct, gc=False):
     model: str | None = None
 
 
+class Comparison(Struct, gc=False):
+    """What a challenger makes of an event, beside the champion; key: that of the event."""
+
+    id: Annotated[str, Meta(description="topic/partition/offset of the event, as in the prediction's `id` header")]
+    champion: Annotated[str, Meta(description="the version that serves, e.g. fraud/2")]
+    challenger: str
+    champion_prediction: float
+    challenger_prediction: float
+    answered: Annotated[bool, Meta(description="whether the challenger's answer was published: it is a canary")]
+
+
 def milliseconds(times: Sequence[datetime | int]) -> NDArray[np.int64]:
     """int64 [n]: event times in ms since the epoch; what int64 cannot hold becomes its bounds, absurd anyway."""
     try:

@@ -1,4 +1,4 @@
-"""Serves what the last rollout asks for: loads a version aside, checks it, and switches between two micro-batches."""
+"""Serves what the last rollout asks for: loads versions aside, checks them, and switches between two micro-batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -13,19 +15,24 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.engine import ModelError
+from streams.challenger import SUFFIX, Challenger
 from streams.clock import Clock, SystemClock
-from streams.errors import BrokerUnavailable, HeadraceError
+from streams.emitter import Letters, hand_over, settle
+from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.following import Follower
 from streams.pipeline import Served
+from streams.processor import Processor
 from streams.records import RecordBatch
-from streams.rollout import REPORTS_SUFFIX, Report, Rollout
-from streams.settings import Kafka, Models
+from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, Report, Rollout
+from streams.settings import Settings
 from streams.telemetry import Telemetry
+from streams.topics import Admin, Topic
 
 logger = logging.getLogger(__name__)
 
 LONG_POLL_MS = 500  # an idle worker asks so seldom; a rollout that comes is there at once
 PAUSE_S = 1.0  # after an error of the broker
+COMPARISONS = 8  # record batches of comparisons on their way; what comes while they are is dropped
 
 
 class Opened(Served[Any], Protocol):
@@ -39,9 +46,11 @@ class Switchable(Protocol):
     """A pipeline whose model can be replaced while it runs."""
 
     name: str
+    input_topic: str
+    output_topic: str
     served: Opened
-    rollout_of: str | None
-    """The name of the model whose rollouts it follows; None where its version is fixed."""
+    rollout_of: str
+    """The name of the model whose rollouts it follows."""
 
     def open(self, version: int, sha256: str) -> Opened:
         """Load a version and check it: its sha256, its tensors, its golden batch, whether it suits the pipeline.
@@ -59,7 +68,7 @@ class ModelSwitch:
     Whatever goes wrong with a version, the one before goes on, and the failure is logged, counted and reported.
 
     Args:
-        pipeline: `served` is replaced.
+        processor: of a `Switchable` pipeline, whose `served` is replaced.
         compute: the executor on whose one thread micro-batches are computed; the switch is a call of its own there.
         worker: what reports call this worker.
         switched: called on the event loop after a switch.
@@ -67,32 +76,33 @@ class ModelSwitch:
 
     def __init__(
         self,
-        pipeline: Switchable,
-        models: Models,
-        kafka: Kafka,
+        processor: Processor[Any],
+        settings: Settings,
         compute: Executor,
         telemetry: Telemetry,
         worker: str,
         switched: Callable[[], None],
         clock: Clock | None = None,
     ) -> None:
-        self._pipeline, self._compute, self._telemetry = pipeline, compute, telemetry
-        self._worker, self._switched = worker, switched
+        self._processor, self._settings, self._compute = processor, settings, compute
+        self._pipeline: Switchable = processor.pipeline  # type: ignore[assignment]
+        self._telemetry, self._worker, self._switched = telemetry, worker, switched
         self._clock = clock or SystemClock()
-        self._partition = TopicPartition(models.control, 0)
-        self._follower = Follower(kafka, [self._partition], LONG_POLL_MS, self._clock)
-        self._loading = ThreadPoolExecutor(1, f"{pipeline.name}-loading")
+        self._partition = TopicPartition(settings.models.control, 0)
+        self._follower = Follower(settings.kafka, [self._partition], LONG_POLL_MS, self._clock)
+        self._loading = ThreadPoolExecutor(1, f"{self._pipeline.name}-loading")
         self._reports: list[Report] = []
+        self._comparisons: asyncio.Queue[Letters] = asyncio.Queue(COMPARISONS)
 
-    async def start(self, timeout_s: float) -> None:
+    async def start(self) -> None:
         """Connect, and serve what the last rollout asks for before anything flows.
 
         Raises:
-            BrokerUnavailable: the topic cannot be read within `timeout_s`.
+            BrokerUnavailable: the topic cannot be read within `worker.broker_timeout_s`.
         """
         try:
             await self._follower.start()
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._settings.worker.broker_timeout_s):
                 ends = await self._follower.end_offsets([self._partition])
                 found: list[tuple[int, Rollout]] = []
                 while not await self._follower.is_past(ends):
@@ -108,9 +118,16 @@ class ModelSwitch:
         """Close what is open."""
         await self._follower.stop()
         self._loading.shutdown(wait=False, cancel_futures=True)
+        if self._processor.challenger is not None:
+            self._processor.challenger.stop()
 
     async def follow(self, producer: AIOKafkaProducer) -> None:
         """Apply rollouts as they come, until cancelled; without a broker, what serves goes on."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(producer))
+            tasks.create_task(self._write_comparisons(producer))
+
+    async def _follow(self, producer: AIOKafkaProducer) -> None:
         while True:
             try:
                 await self._send_reports(producer)
@@ -139,46 +156,123 @@ class ModelSwitch:
         if not rollouts:
             return
         offset, rollout = rollouts[-1]
-        started, error = self._clock.monotonic(), ""
-        if rollout.reference != self._pipeline.served.model:
-            error = await self._switch(rollout)
-        serving = self._pipeline.served
-        seconds = self._clock.monotonic() - started
+        started = self._clock.monotonic()
+        errors = [await self._switch(rollout), await self._challenge(rollout)]
+        serving, challenger = self._pipeline.served, self._processor.challenger
         self._reports.append(
             Report(
-                self._worker, self._pipeline.name, offset, rollout.reference, serving.model, serving.engine, seconds,
-                error,
+                worker=self._worker,
+                pipeline=self._pipeline.name,
+                rollout=offset,
+                asked=rollout.reference,
+                serving=serving.model,
+                engine=serving.engine,
+                seconds=self._clock.monotonic() - started,
+                challenger="" if challenger is None else challenger.served.model,
+                error="; ".join(filter(None, errors)),
             )
-        )  # fmt: skip
+        )
 
     async def _switch(self, rollout: Rollout) -> str:
         """Returns why the version must not serve; empty where it does now."""
-        loop = asyncio.get_running_loop()
-        try:
-            opened = await loop.run_in_executor(self._loading, self._pipeline.open, rollout.version, rollout.sha256)
-        except Exception as error:  # whatever a file can make a runtime raise, what serves must go on
-            reason = str(error) if isinstance(error, (ModelError, HeadraceError)) else repr(error)
-            self._telemetry.add("headrace_model_switches_total", 1, "failed")
-            logger.error(  # noqa: TRY400 - the sentence says it all
-                "rollout of %s: %s; %s goes on serving", rollout.reference, reason, self._pipeline.served.model
-            )
-            return reason
-        before = await loop.run_in_executor(self._compute, self._exchange, opened)
-        self._telemetry.add("headrace_model_switches_total", 1, "done")
+        if rollout.reference == self._pipeline.served.model:
+            return ""
+        opened, error = await self._open(rollout.version, rollout.sha256)
+        if opened is None:
+            self._telemetry.add("headrace_rollouts_total", 1, "failed")
+            logger.error("rollout of %s: %s; %s goes on serving", rollout.reference, error, self._pipeline.served.model)
+            return error
+        before = await self._in_between(partial(self._exchange, opened))
+        self._telemetry.add("headrace_rollouts_total", 1, "done")
         self._switched()
         logger.info("rollout: %s on %s serves instead of %s", opened.model, opened.engine, before)
         return ""
 
+    async def _challenge(self, rollout: Rollout) -> str:
+        """End what is beside the champion, begin what is to be; returns why that must not be."""
+        asked, now = rollout.challenge, self._processor.challenger
+        reference = asked and f"{rollout.model}/{asked.version}"
+        if now is not None and asked is not None and (now.served.model, now.share) == (reference, asked.share):
+            return ""
+        if now is not None:
+            await self._in_between(partial(setattr, self._processor, "challenger", None))
+            now.stop()
+        if asked is None:
+            return ""
+        opened, error = await self._open(asked.version, asked.sha256)
+        if opened is None:
+            logger.error("challenge of %s: %s; %s is alone", reference, error, self._pipeline.served.model)
+            return error
+        topic = self._pipeline.output_topic + SUFFIX
+        try:
+            await self._make(topic)
+        except HeadraceError as failure:
+            opened.close()
+            return str(failure)
+        challenger = Challenger(
+            opened,
+            asked.share,
+            topic,
+            partial(_on_loop, asyncio.get_running_loop(), self._take_comparisons),
+            self._telemetry,
+            self._settings.models.shadow_budget,
+            self._clock,
+        )
+        await self._in_between(partial(setattr, self._processor, "challenger", challenger))
+        role = f"answers for {asked.share:.3g} of the keys" if asked.share else "is in the shadow"
+        logger.info("challenge: %s on %s %s beside %s", reference, opened.engine, role, self._pipeline.served.model)
+        return ""
+
+    async def _open(self, version: int, sha256: str) -> tuple[Opened | None, str]:
+        """A version that is ready, or why it is not."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._loading, self._pipeline.open, version, sha256), ""
+        except Exception as error:  # whatever a file can make a runtime raise, what serves must go on
+            return None, str(error) if isinstance(error, (ModelError, HeadraceError)) else repr(error)
+
+    async def _in_between(self, change: Callable[[], Any]) -> Any:
+        """Make a change in the compute thread, where no micro-batch is under way."""
+        return await asyncio.get_running_loop().run_in_executor(self._compute, change)
+
     def _exchange(self, opened: Opened) -> str:
-        """In the compute thread, where no micro-batch is under way."""
         before, self._pipeline.served = self._pipeline.served, opened
         reference = before.model
         before.close()
         return reference
 
+    async def _make(self, topic: str) -> None:
+        """The topic of comparisons, unless it is there."""
+        async with Admin(self._settings.kafka) as admin:
+            there = await admin.partitions()
+            if topic not in there:
+                await admin.create(Topic(topic, KEPT_A_WEEK), there[self._pipeline.input_topic])
+
+    def _take_comparisons(self, letters: Letters) -> None:
+        if self._comparisons.full():
+            self._telemetry.add("headrace_comparison_records_lost_total", letters.records)
+        else:
+            self._comparisons.put_nowait(letters)
+
+    async def _write_comparisons(self, producer: AIOKafkaProducer) -> None:
+        """At most once: predictions do not wait for them."""
+        while True:
+            letters = await self._comparisons.get()
+            try:
+                sent = await hand_over(producer, letters, lambda: True)
+                await settle(letters.partition, sent or (), self._settings.worker.broker_timeout_s)
+            except ProduceError as error:
+                self._telemetry.add("headrace_comparison_records_lost_total", letters.records)
+                logger.warning("comparing models: %s", str(error).partition("; the worker stops")[0])
+
     async def _send_reports(self, producer: AIOKafkaProducer) -> None:
         while self._reports:
-            report = self._reports[0]
-            key = (self._pipeline.rollout_of or "").encode()
-            await producer.send_and_wait(self._partition.topic + REPORTS_SUFFIX, msgspec.json.encode(report), key=key)
+            topic, key = self._partition.topic + REPORTS_SUFFIX, self._pipeline.rollout_of.encode()
+            await producer.send_and_wait(topic, msgspec.json.encode(self._reports[0]), key=key)
             self._reports.pop(0)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, take: Callable[[Letters], None], letters: Letters) -> None:
+    """From the challenger's thread; where the loop has ended, there is nobody to tell."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(take, letters)

@@ -194,6 +194,7 @@ class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where models come from, and how workers hear which version is to serve."""
 
     control: str = "headrace.models"  # the topic of rollouts; its reports are beside it
+    shadow_budget: float = 0.5  # of one thread's time, for a challenger in the shadow; what does not fit is dropped
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -340,6 +341,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
     bounds = (
         ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),
         ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
+        ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )
     for name, holds, where in bounds:

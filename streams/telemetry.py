@@ -18,8 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from streams.processor import Processed
-from streams.records import RecordBatch
+from streams.records import Processed, RecordBatch
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing here asks for
 
@@ -106,11 +105,17 @@ METRICS: Mapping[str, Metric] = {
     "headrace_fraud_calibration_error": Metric(
         "gauge", "Expected calibration error of the scores, over 20 bins of equal mass.", common=False
     ),
-    "headrace_model_switches_total": Metric(
+    "headrace_rollouts_total": Metric(
         "counter",
         "Rollouts of another version of the model: done, or failed, so that the old one goes on.",
-        ("result",),
+        ("outcome",),
     ),
+    "headrace_challenger_records_total": Metric(
+        "counter",
+        "Events that a challenger answered as a canary, compared, dropped for lack of time, or failed on.",
+        ("outcome",),
+    ),
+    "headrace_comparison_records_lost_total": Metric("counter", "Comparisons that could not be written."),
     "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
 }
 

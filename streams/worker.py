@@ -71,11 +71,10 @@ class Worker:
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
         self._switch: ModelSwitch | None = None
-        if getattr(self.pipeline, "rollout_of", None) is not None:
+        if hasattr(self.pipeline, "rollout_of"):
             self._switch = ModelSwitch(
-                self.pipeline,
-                settings.models,
-                settings.kafka,
+                processor,
+                settings,
                 self._compute,
                 self.telemetry,
                 settings.worker.slot or f"{socket.gethostname()}:{os.getpid()}",
@@ -129,7 +128,7 @@ class Worker:
             self.health.set("starting", "loading and compiling")
             await asyncio.get_running_loop().run_in_executor(self._compute, self._warm_up)
             if self._switch is not None:
-                await self._switch.start(self.settings.worker.broker_timeout_s)
+                await self._switch.start()
             if self._reader is not None:
                 await self._start_reader(self._reader)
             tables = state_manager(self._restore, self._flowing)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -37,44 +38,64 @@ wait_option = click.option(
 
 @click.command()
 @click.argument("reference", metavar="NAME/VERSION")
+@click.option("--shadow", is_flag=True, help="Beside the version that serves: it answers nobody, and is compared.")
+@click.option(
+    "--canary",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="SHARE",
+    help="Let it answer for a share of the keys, e.g. 0.05; a key always has the same version.",
+)
 @wait_option
-def promote(reference: str, wait_s: float) -> None:
+def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -> None:
     """Let all workers serve NAME/VERSION from now on, without a restart and without losing a record.
 
     The version is checked here first. Then every running worker loads it beside the one that serves, checks its sha256,
     its tensors and its golden batch, and switches between two batches. One that cannot goes on with what it serves,
-    and says why. Workers that start later serve it, too. A worker whose settings fix a version does not listen.
+    and says why. Workers that start later serve it, too.
+
+    With --shadow or --canary what serves stays, and NAME/VERSION becomes its challenger: see what it would answer with
+    `headrace models compare NAME`.
 
     \b
     Examples:
+      headrace models promote fraud/3 --shadow
+      headrace models promote fraud/3 --canary 0.05
       headrace models promote fraud/3
       headrace models rollback fraud
     """
+    if shadow and canary is not None:
+        raise click.UsageError("--shadow and --canary exclude each other: a canary is compared, too.")
     name, version = _parse(reference)
-    settings = _settings()
-    chosen = repository.load(_root(settings, name), name, version)
+    settings = load_settings()
+    chosen = repository.load(root_of(settings, name), name, version)
     repository.open_engine(chosen).close()
-    run(_roll_out(settings, chosen, wait_s))
+    run(_roll_out(settings, chosen, (canary or 0.0) if shadow or canary else None, wait_s))
 
 
 @click.command()
 @click.argument("name")
 @wait_option
 def rollback(name: str, wait_s: float) -> None:
-    """Let all workers serve again what they served of model NAME before the last promotion.
+    """End the challenge of model NAME; without one, let all workers serve what they served before the last promotion.
 
     Said again, it goes back by one more.
     """
-    run(_roll_back(_settings(), name, wait_s))
+    run(_roll_back(load_settings(), name, wait_s))
 
 
-async def _roll_out(settings: Settings, model: Model, wait_s: float) -> None:
+async def _roll_out(settings: Settings, model: Model, share: float | None, wait_s: float) -> None:
     from streams.promoting import Rollouts
-    from streams.rollout import Rollout
+    from streams.rollout import Challenge, Rollout
 
     async with Rollouts(settings.kafka, settings.models) as rollouts:
         last = await rollouts.last(model.name) or _unasked(settings, model.name)
-        asked = Rollout(model.name, model.version, model.manifest.sha256, asked_at=_now()).after(last)
+        if share is None:
+            asked = Rollout(model.name, model.version, model.manifest.sha256, asked_at=_now()).after(last)
+        elif model.version == last.version:
+            raise click.UsageError(f"{model.reference} serves already: its challenger must be another version.")
+        else:
+            challenge = Challenge(model.version, model.manifest.sha256, share)
+            asked = msgspec.structs.replace(last, challenge=challenge, asked_at=_now())
         await _ask(rollouts, settings, asked, last, wait_s)
 
 
@@ -84,19 +105,22 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
 
     async with Rollouts(settings.kafka, settings.models) as rollouts:
         last = await rollouts.last(name)
+        if last is not None and last.challenge is not None:
+            await _ask(rollouts, settings, msgspec.structs.replace(last, challenge=None, asked_at=_now()), last, wait_s)
+            return
         if last is None or not last.previous:
             raise ModelNotFound(
                 f"rolling back {name}: nothing has served before {last.reference if last else 'what serves now'}; "
                 f"choose a version with `headrace models promote {name}/VERSION`"
             )
         version, *older = last.previous
-        before = repository.load(_root(settings, name), name, version)
+        before = repository.load(root_of(settings, name), name, version)
         repository.open_engine(before).close()
-        asked = Rollout(name, version, before.manifest.sha256, tuple(older), _now())
+        asked = Rollout(name, version, before.manifest.sha256, previous=tuple(older), asked_at=_now())
         await _ask(rollouts, settings, asked, last, wait_s)
 
 
-async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout | None, wait_s: float) -> None:
+async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout, wait_s: float) -> None:
     console = Console(highlight=False)
     groups = [
         settings.worker.group_of(domain.name)
@@ -105,10 +129,9 @@ async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rol
     ]
     workers = sum([await rollouts.members(group) for group in groups])
     offset = await rollouts.ask(asked)
-    before = f", {last.reference} before" if last is not None and last.version != asked.version else ""
-    console.print(f"{asked.reference} is to serve{before}")
+    console.print(_what(asked, last))
     if not workers:
-        console.print(f"no worker of {', '.join(groups)} runs; those that start from now on serve {asked.reference}")
+        console.print(f"no worker of {', '.join(groups)} runs; those that start from now on will do so")
         return
     answers: dict[str, Report] = {}
     with console.status(f"waiting for {workers} workers"):
@@ -116,21 +139,32 @@ async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rol
             answers[report.worker] = report
             if len(answers) >= workers:
                 break
-    _show(console, list(answers.values()), asked)
+    _show(console, list(answers.values()))
     refused = [each for each in answers.values() if each.error]
     if refused or len(answers) < workers:
         raise click.ClickException(
-            f"{len(answers) - len(refused)} of {workers} workers serve {asked.reference}"
+            f"{len(answers) - len(refused)} of {workers} workers do so"
             + (f", {len(refused)} refused it" if refused else "")
             + (f", {workers - len(answers)} did not answer within {wait_s:g} s" if len(answers) < workers else "")
             + "; what refused it serves what it did, and tries again when it is promoted again"
         )
 
 
-def _show(console: Console, answers: list[Report], asked: Rollout) -> None:
-    table = Table("worker", "serves", "engine", "loaded in", "", box=None)
+def _what(asked: Rollout, last: Rollout) -> str:
+    """What is asked for, in words."""
+    if asked.challenge is not None:
+        role = f"answers for {asked.challenge.share:.3g} of the keys" if asked.challenge.share else "is in the shadow"
+        return f"{asked.reference} serves, {asked.model}/{asked.challenge.version} {role}"
+    if last.challenge is not None and last.version == asked.version:
+        return f"{asked.reference} serves alone, without {asked.model}/{last.challenge.version}"
+    return f"{asked.reference} serves" + (f", in place of {last.reference}" if last.version != asked.version else "")
+
+
+def _show(console: Console, answers: list[Report]) -> None:
+    table = Table("worker", "serves", "engine", "challenger", "loaded in", "", box=None)
     for each in sorted(answers, key=lambda report: report.worker):
-        table.add_row(each.worker, each.serving, each.engine, f"{each.seconds * 1000:.0f} ms", each.error)
+        took = f"{each.seconds * 1000:.0f} ms"
+        table.add_row(each.worker, each.serving, each.engine, each.challenger or "-", took, each.error)
     if answers:
         console.print(table)
 
@@ -139,15 +173,15 @@ def _serves(settings: Settings, pipeline: str, model: str) -> bool:
     return getattr(getattr(settings, pipeline), "model", None) == model
 
 
-def _unasked(settings: Settings, name: str) -> Rollout | None:
+def _unasked(settings: Settings, name: str) -> Rollout:
     """What serves where nothing has been asked for."""
     from streams.rollout import Rollout
 
-    model = repository.load(_root(settings, name), name)
+    model = repository.load(root_of(settings, name), name)
     return Rollout(name, model.version, model.manifest.sha256)
 
 
-def _root(settings: Settings, name: str) -> Path:
+def root_of(settings: Settings, name: str) -> Path:
     from pathlib import Path
 
     return ZOO if settings.fraud.models is None else Path(settings.fraud.models)
@@ -160,7 +194,7 @@ def _parse(reference: str) -> tuple[str, int]:
     return name, int(version)
 
 
-def _settings() -> Settings:
+def load_settings() -> Settings:
     from streams import settings
 
     return settings.load()

@@ -12,82 +12,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
-import msgspec
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 from connectors.simulators.transactions import TransactionSettings, blocks
 from models import manifest, repository
 from models.fraud.inputs import INPUTS
-from models.golden import GoldenBatch
-from models.repository import ZOO, Model
 from streams.promoting import Rollouts
 from streams.rollout import Report, Rollout
 from streams.settings import Kafka as KafkaSettings
 from streams.settings import Models
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
+from tests.fraud_versions import BROKEN, GOOD, write_versions
 from tests.processes import Workers
 from tests.waiting import until
 
 PARTITIONS, SWAPS, EVENTS_PER_TURN = 4, 100, 200
 REPORT_S = 20.0
-GOOD = (2, 3)
-BROKEN = {
-    4: "cannot make a session|expected sha256",
-    5: "expected sha256",
-    6: r"checking the inputs.*features: float32 \[n, 26\]",
-    7: "golden batch.*nan off",
-    8: "golden batch.*off",
-    9: "no version 9",
-}
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository: the bundled model, one that scores half, and what must never serve."""
-    root = tmp_path_factory.mktemp("models")
-    bundled = repository.load(ZOO, "fraud", 2)
-    batch, network = bundled.golden(), onnx.load_from_string(bundled.onnx_bytes())
-    halves = GoldenBatch(batch.inputs, {"score": batch.outputs["score"] / 2})
-    _save(root, bundled, 2, network, batch)
-    _save(root, bundled, 3, _scaled(network, 0.5), halves)
-    truncated = _save(root, bundled, 4, _scaled(network, 0.4), batch)
-    truncated.onnx_path.write_bytes(truncated.onnx_path.read_bytes()[:-1000])
-    replaced = _save(root, bundled, 5, _scaled(network, 0.3), batch)
-    replaced.onnx_path.write_bytes(bundled.onnx_bytes())
-    _save(root, bundled, 6, _narrow(), batch)
-    _save(root, bundled, 7, _scaled(network, np.nan), batch)
-    _save(root, bundled, 8, _scaled(network, 0.5), batch)
-    return root
-
-
-def _save(root: Path, like: Model, version: int, network: onnx.ModelProto, golden: GoldenBatch) -> Model:
-    own = msgspec.structs.replace(like.manifest, version=version)
-    return repository.save(root, network.SerializeToString(), own, golden)
-
-
-def _scaled(network: onnx.ModelProto, factor: float) -> onnx.ModelProto:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(network)
-    for node in changed.graph.node:
-        node.output[:] = ["unscaled" if name == "score" else name for name in node.output]
-    changed.graph.initializer.append(numpy_helper.from_array(np.array(factor, np.float32), "factor"))
-    changed.graph.node.append(helper.make_node("Mul", ["unscaled", "factor"], ["score"]))
-    return changed
-
-
-def _narrow() -> onnx.ModelProto:
-    """A network of 25 inputs under a manifest that says 26."""
-    graph = helper.make_graph(
-        [helper.make_node("ReduceMax", ["features"], ["score"], axes=[1], keepdims=0)],
-        "narrow",
-        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 25])],
-        [helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT, ["n"])],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return write_versions(tmp_path_factory.mktemp("models"))
 
 
 class Load:
@@ -160,8 +107,8 @@ def test_a_hundred_swaps_under_load_lose_nothing_and_nothing_broken_serves(
         until(lambda: worker.metric("headrace_records_out_total") > 0, 60, "the first prediction")
         asyncio.run(swap_all())
     until(lambda: not verify.behind(servers, group, source), 60, "a commit of everything")
-    done, failed = worker.metric("headrace_model_switches_total", result="done"), SWAPS // 5
-    assert (worker.metric("headrace_model_switches_total", result="failed"), worker.stop()) == (failed, 0)
+    done, failed = worker.metric("headrace_rollouts_total", outcome="done"), SWAPS // 5
+    assert (worker.metric("headrace_rollouts_total", outcome="failed"), worker.stop()) == (failed, 0)
     assert done >= SWAPS // 2
 
     outputs = verify.read(servers, output)

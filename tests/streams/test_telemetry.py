@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.processor import STAGES, Processed
+from streams.records import STAGES, Processed
 from streams.telemetry import METRICS, Telemetry
 from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms. Ratios
 # have no unit: the last three are the names that everybody knows them by.
 UNITS = {
-    "tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "timeouts", "ready",
-    "info", "labels", "precision", "recall", "error",
+    "tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "rollouts", "timeouts",
+    "ready", "info", "labels", "precision", "recall", "error",
 }  # fmt: skip
 BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine"}
 

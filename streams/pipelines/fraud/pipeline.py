@@ -13,6 +13,7 @@ from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
 from streams.clock import Clock, SystemClock
+from streams.errors import SettingsError
 from streams.pipeline import Decoded
 from streams.pipelines.fraud.served import FraudModel
 from streams.pipelines.fraud.table import TerminalTable
@@ -29,7 +30,7 @@ class FraudPipeline:
     def __init__(self, settings: Fraud, clock: Clock | None = None) -> None:
         self._settings = settings
         self._root = repository.ZOO if settings.models is None else Path(settings.models)
-        self.rollout_of = settings.model if settings.version is None else None
+        self.rollout_of = settings.model
         self.served = FraudModel(repository.load(self._root, settings.model, settings.version), settings)
         clock = clock or SystemClock()
         self.input_topic = settings.input
@@ -44,6 +45,10 @@ class FraudPipeline:
         Raises:
             ModelError, SettingsError: it must not serve.
         """
+        if self._settings.version is not None:
+            raise SettingsError(
+                f"this worker's settings fix fraud.version = {self._settings.version}: take it out to follow rollouts"
+            )
         loaded = repository.load(self._root, self._settings.model, version)
         if loaded.manifest.sha256 != sha256:
             raise ModelCorrupt(
