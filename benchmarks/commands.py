@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks throughput|latency|state|table|reasons|guarantees|recovery|soak|chaos`."""
+"""The command line: `python -m benchmarks COMMAND`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bars, guarantees, latency, reasons, recovery, soak, state, tables, throughput
+from benchmarks import bars, engines, guarantees, latency, reasons, recovery, soak, state, swaps, tables, throughput
 from benchmarks.brokers import broker
 from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
@@ -308,6 +308,30 @@ def recovery_command(
     with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
         outcome = recovery.run(repetitions or (1 if quick else 3), chosen, address, _say)
     _finish(recovery.table(outcome), outcome.answer(), outcome.failures, as_json)
+
+
+@bench.command("engines")
+@_bootstrap
+@_json
+@click.option("--quick", is_flag=True, help="Fewer rounds, in under 50 s.")
+def engines_command(bootstrap: str | None, as_json: bool, quick: bool) -> None:
+    """What the batcher and hot swaps cost.
+
+    In memory, with the bundled fraud model: the engine in a bare loop; through the batcher and the compute thread at
+    saturation; a single event at an idle batcher; the mean micro-batch at twice the load that one by one could serve,
+    with a queue delay in which it can fill.
+
+    Through Kafka, with a fraud worker as a user starts it, at 5,000 events/s: latency without swaps, and while one hot
+    swap follows the other, every fifth one of a version that must be refused.
+
+    --json: bare and batcher with eps, mean_batch and p99_ms, and swaps. Exit code 1 if something could not be measured;
+    a bar missed is no failure.
+    """
+    in_memory = engines.run(100_000 if quick else 400_000, 2 if quick else 5, _say)
+    with _in_one_sentence(), exit_on_sigterm(), broker(bootstrap, _say) as address:
+        swapped = swaps.run(quick, address, _say)
+    answer = in_memory.answer() | {"swaps": swapped.answer()}
+    _finish(engines.table(in_memory), answer, swapped.failures, as_json, in_memory.bars() + swapped.bars())
 
 
 @bench.command("soak")
