@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from streams.deadletter import PREFIX, SUFFIX
-from streams.schemas import FraudFlag, FraudLabel, FraudOutcome, Transaction
+from streams.rollout import SHADOW
+from streams.schemas import Comparison, FraudFlag, FraudLabel, FraudOutcome, Transaction
 from streams.settings import Settings
 
 ASYNCAPI = "3.0.0"
 BINDING = "0.5.0"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MESSAGES = (Transaction, FraudFlag, FraudLabel, FraudOutcome)
+MESSAGES = (Transaction, FraudFlag, FraudLabel, FraudOutcome, Comparison)
 
 Document = dict[str, Any]
 
@@ -65,11 +66,18 @@ def document(settings: Settings) -> Document:
         "FraudOutcome": _message(
             "A label, and the prediction that it belongs to.", "FraudOutcome", "card_id", _OUTPUT_HEADERS
         ),
+        "Comparison": _message("What a challenger makes of an event, beside the champion.", "Comparison", "card_id"),
         "DeadLetter": _dead_letter(),
     }
     topics = {
         "transactions": (fraud.input, "receive", "Transaction", "Card payments; yours to produce."),
         "fraudFlags": (fraud.output, "send", "FraudFlag", "A prediction for every transaction, at least once."),
+        "fraudFlagsShadow": (
+            fraud.output + SHADOW,
+            "send",
+            "Comparison",
+            "What a challenger makes of events; at most once.",
+        ),
         "transactionsDeadLetter": (fraud.input + SUFFIX, "send", "DeadLetter", "What can never succeed, as it came."),
         "fraudLabels": (
             labels.input,

@@ -28,7 +28,6 @@ from streams.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".shadow"
 QUEUED = 4  # micro-batches' worth of one partition that wait; more would only be older
 DIGITS = 6
 SCATTER = 0x9E3779B97F4A7C15  # 2^64 by the golden ratio: keys that a partitioner has put together fall apart again

@@ -8,6 +8,7 @@ from streams.settings import Models
 from streams.topics import Topic
 
 REPORTS_SUFFIX = ".reports"
+SHADOW = ".shadow"  # behind the output topic: where challengers are compared
 HISTORY = 20  # versions that a rollback can go back through
 COMPACTED = {"cleanup.policy": "compact"}
 KEPT_A_WEEK = {"cleanup.policy": "delete", "retention.ms": str(7 * 24 * 60 * 60 * 1000)}

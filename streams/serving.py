@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.engine import ModelError
-from streams.challenger import SUFFIX, Challenger
+from streams.challenger import Challenger
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, hand_over, settle
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
@@ -23,7 +23,7 @@ from streams.following import Follower
 from streams.pipeline import Served
 from streams.processor import Processor
 from streams.records import RecordBatch
-from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, Report, Rollout
+from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout
 from streams.settings import Settings
 from streams.telemetry import Telemetry
 from streams.topics import Admin, Topic
@@ -203,7 +203,7 @@ class ModelSwitch:
         if opened is None:
             logger.error("challenge of %s: %s; %s is alone", reference, error, self._pipeline.served.model)
             return error
-        topic = self._pipeline.output_topic + SUFFIX
+        topic = self._pipeline.output_topic + SHADOW
         try:
             await self._make(topic)
         except HeadraceError as failure:

@@ -85,13 +85,13 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
 
 
 def _shadow_topic(settings: Settings, name: str) -> str:
-    from streams.challenger import SUFFIX
     from streams.pipelines import PIPELINES
+    from streams.rollout import SHADOW
 
     for domain in PIPELINES.values():
         section = getattr(settings, domain.name)
         if getattr(section, "model", None) == name:
-            return f"{section.output}{SUFFIX}"
+            return f"{section.output}{SHADOW}"
     raise ModelNotFound(f"comparing {name}: no pipeline serves a model of that name")
 
 

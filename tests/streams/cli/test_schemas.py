@@ -32,7 +32,7 @@ def resolve(document: Any, reference: str) -> Any:
 
 def test_each_message_has_a_schema_that_stands_on_its_own() -> None:
     schemas = json.loads(run("schemas").out)
-    assert set(schemas) == {"Transaction", "FraudFlag", "FraudLabel", "FraudOutcome"}
+    assert set(schemas) == {"Transaction", "FraudFlag", "FraudLabel", "FraudOutcome", "Comparison"}
     for schema in schemas.values():
         assert schema["$schema"].endswith("2020-12/schema")
         assert schema["type"] == "object"
@@ -49,7 +49,7 @@ def test_the_asyncapi_document_is_whole() -> None:
     assert {"title", "version"} <= set(document["info"])
     assert {channel["address"] for channel in document["channels"].values()} == {
         "transactions", "fraud.flags", "transactions.dead-letter", "fraud.labels", "fraud.outcomes",
-        "fraud.labels.dead-letter",
+        "fraud.labels.dead-letter", "fraud.flags.shadow",
     }  # fmt: skip
     for reference in references(document):
         assert resolve(document, reference)
@@ -80,14 +80,14 @@ def test_names_and_server_come_from_the_settings() -> None:
     document = asyncapi.document(Settings(kafka=kafka, fraud=Fraud(input="pay", output="pay.flags"), labels=labels))
     assert document["servers"]["kafka"] == {"host": "one:9093", "protocol": "kafka-secure"}
     assert {each["address"] for each in document["channels"].values()} == {
-        "pay", "pay.flags", "pay.dead-letter", "pay.labels", "pay.outcomes", "pay.labels.dead-letter"
+        "pay", "pay.flags", "pay.flags.shadow", "pay.dead-letter", "pay.labels", "pay.outcomes", "pay.labels.dead-letter"
     }  # fmt: skip
 
 
 def test_files_are_written_into_a_folder(tmp_path: Path) -> None:
     written = run("schemas", "--output", tmp_path / "new").out.split()
     assert sorted(Path(name).name for name in written) == [
-        "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
+        "Comparison.schema.json", "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
         "asyncapi.json",
     ]  # fmt: skip
     assert all(json.loads(Path(name).read_text()) for name in written)
