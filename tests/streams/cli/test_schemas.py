@@ -80,14 +80,16 @@ def test_names_and_server_come_from_the_settings() -> None:
     document = asyncapi.document(Settings(kafka=kafka, fraud=Fraud(input="pay", output="pay.flags"), labels=labels))
     assert document["servers"]["kafka"] == {"host": "one:9093", "protocol": "kafka-secure"}
     assert {each["address"] for each in document["channels"].values()} == {
-        "pay", "pay.flags", "pay.flags.shadow", "pay.dead-letter", "pay.labels", "pay.outcomes", "pay.labels.dead-letter"
+        "pay", "pay.flags", "pay.flags.shadow", "pay.dead-letter", "pay.labels", "pay.outcomes",
+        "pay.labels.dead-letter",
     }  # fmt: skip
 
 
 def test_files_are_written_into_a_folder(tmp_path: Path) -> None:
     written = run("schemas", "--output", tmp_path / "new").out.split()
     assert sorted(Path(name).name for name in written) == [
-        "Comparison.schema.json", "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
+        "Comparison.schema.json",
+        "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
         "asyncapi.json",
     ]  # fmt: skip
     assert all(json.loads(Path(name).read_text()) for name in written)
