@@ -156,7 +156,8 @@ class TensorRtEngine:
             if context is None:
                 raise EngineUnavailable(f"loading {reference} into {self.name}: {messages.last or 'no context'}")
             context.set_device_memory(scratch.data_ptr(), engine.device_memory_size_v2)
-            context.set_optimization_profile_async(profile_of(rows, ranges), stream.cuda_stream)
+            chosen = context.set_optimization_profile_async(profile_of(rows, ranges), stream.cuda_stream)
+            _require(chosen, f"the profile of {rows} rows", messages)
             stream.synchronize()
             slot = _Slot(rows, context, stream, messages, buffers, self._inputs, self._outputs)
             slot.capture()
@@ -223,9 +224,10 @@ class _Slot:
         self._to_host = [(each.host[:rows], each.device[:rows]) for each in (buffers[spec.name] for spec in outputs)]
         self._graph: Any = None
         for spec in inputs:
-            context.set_input_shape(spec.name, (rows, *spec.shape[1:]))
+            taken = context.set_input_shape(spec.name, (rows, *spec.shape[1:]))
+            _require(taken, f"{rows} rows of `{spec.name}`", messages)
         for name, buffer in buffers.items():
-            context.set_tensor_address(name, buffer.device.data_ptr())
+            _require(context.set_tensor_address(name, buffer.device.data_ptr()), f"memory for `{name}`", messages)
 
     def run(self) -> None:
         import torch
@@ -264,6 +266,11 @@ class _Slot:
         self._messages.last = ""
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise InferenceFailed(self._messages.last or "TensorRT refused the batch and gave no reason")
+
+
+def _require(done: bool, what: str, messages: TensorRtLog) -> None:
+    if not done:
+        raise EngineUnavailable(f"TensorRT refuses {what}: {messages.last or 'it gave no reason'}; it is not served")
 
 
 def _specs(engine: Any, mode: Any, reference: str) -> tuple[TensorSpec, ...]:
