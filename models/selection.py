@@ -73,18 +73,20 @@ class Selected:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class EngineKind:
+    """Why an engine cannot run here, if it cannot, and what makes one."""
+
     why_not: Callable[[], str | None]
     make: Callable[[EngineOptions], Engine]
 
 
-ENGINES: Mapping[str, _Kind] = MappingProxyType(
+ENGINES: Mapping[str, EngineKind] = MappingProxyType(
     {
-        "tensorrt": _Kind(why_no_tensorrt, lambda o: TensorRtEngine(o.max_batch_size, o.plans, o.build)),
-        OnnxCudaEngine.name: _Kind(why_no_cuda, lambda o: OnnxCudaEngine(o.threads)),
-        OnnxEngine.name: _Kind(lambda: None, lambda o: OnnxEngine(o.threads)),
-        "torch-cuda": _Kind(lambda: why_no_torch("cuda"), lambda _: TorchEngine("cuda")),
-        "torch-cpu": _Kind(lambda: why_no_torch("cpu"), lambda _: TorchEngine("cpu")),
+        "tensorrt": EngineKind(why_no_tensorrt, lambda o: TensorRtEngine(o.max_batch_size, o.plans, o.build)),
+        OnnxCudaEngine.name: EngineKind(why_no_cuda, lambda o: OnnxCudaEngine(o.threads)),
+        OnnxEngine.name: EngineKind(lambda: None, lambda o: OnnxEngine(o.threads)),
+        "torch-cuda": EngineKind(lambda: why_no_torch("cuda"), lambda _: TorchEngine("cuda")),
+        "torch-cpu": EngineKind(lambda: why_no_torch("cpu"), lambda _: TorchEngine("cpu")),
     }
 )
 
