@@ -182,7 +182,7 @@ def why_no_tensorrt() -> str | None:
     missing = [name for name in ("tensorrt", "torch") if find_spec(name) is None]
     reason = why_no_gpu()
     if reason or missing:
-        return reason or f"{' and '.join(missing)} is not installed: pip install 'headrace[gpu]'"
+        return reason or f"{' and '.join(missing)} cannot be imported: pip install 'headrace[gpu]'"
     with contextlib.suppress(PackageNotFoundError):  # installed by other means: importing it will tell
         found = version("tensorrt")
         if found.partition(".")[0] != MAJOR:

@@ -114,7 +114,7 @@ def why_no_torch(device: str) -> str | None:
     """Why there is no torch engine on `device` here, as a clause; None where there is. Imports neither library."""
     missing = [name for name in ("torch", "onnx") if find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} is not installed: pip install 'headrace[train]'"
+        return f"{' and '.join(missing)} cannot be imported: pip install 'headrace[train]'"
     return why_no_gpu() if device == "cuda" else None
 
 

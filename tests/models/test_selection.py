@@ -136,7 +136,7 @@ def test_with_a_gpu_tensorrt_needs_its_packages(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("models.engines.tensorrt.why_no_gpu", lambda: None)
     monkeypatch.setattr("models.engines.tensorrt.find_spec", lambda name: None if name == missing else object())
     monkeypatch.setattr("models.engines.tensorrt.version", lambda name: "11.4.0")
-    assert why_no_tensorrt() == f"{missing} is not installed: pip install 'headrace[gpu]'"
+    assert why_no_tensorrt() == f"{missing} cannot be imported: pip install 'headrace[gpu]'"
 
 
 @pytest.mark.parametrize(("version", "refused"), [("10.16.1.11", True), ("11.4.0.106", False), ("12.0.0", True)])
