@@ -84,10 +84,14 @@ def build_aside(model: Model, max_batch_size: int, folder: Path | None = None) -
     A plan that is there already is done at once. The result is on disk: `TensorRtEngine` finds it.
     """
     where = folder or plan_cache.default_folder()
-    return Aside(f"building {model.reference} for tensorrt", _build_model, model, max_batch_size, where)
+    return Aside(f"building {model.reference} for tensorrt", build_plan, model, max_batch_size, where)
 
 
-def _build_model(report: Report, model: Model, max_batch_size: int, folder: Path) -> None:
+def build_plan(report: Report, model: Model, max_batch_size: int, folder: Path) -> None:
+    """Build a model's plan here and now, unless it is on disk already.
+
+    Raises: as `build`; ModelCorrupt where the network is not what its manifest says.
+    """
     onnx = model.onnx_bytes()
     key = plan_key(onnx, precision_of(model), max_batch_size)
     try:

@@ -40,7 +40,7 @@ def test_a_saved_model_loads_and_serves(tmp_path: Path) -> None:
     assert model == saved
     assert model.reference == "scaling/1"
     assert model.manifest.sha256 == hashlib.sha256(model.onnx_path.read_bytes()).hexdigest()
-    engine = repository.open_engine(model)
+    engine = repository.open_engine(model, "onnx-cpu")
     assert engine.name == "onnx-cpu"
     assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]] * 2
 
