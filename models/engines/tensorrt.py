@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,11 +182,20 @@ def why_no_tensorrt() -> str | None:
     reason = why_no_gpu()
     if reason or missing:
         return reason or f"{' and '.join(missing)} cannot be imported: pip install 'headrace[gpu]'"
-    with contextlib.suppress(PackageNotFoundError):  # installed by other means: importing it will tell
-        found = version("tensorrt")
-        if found.partition(".")[0] != MAJOR:
-            return f"expected TensorRT {MAJOR}, got {found}: pip install 'headrace[gpu]'"
+    found = _installed()
+    if found is not None and found.partition(".")[0] != MAJOR:
+        return f"expected TensorRT {MAJOR}, got {found}: pip install 'headrace[gpu]'"
     return None
+
+
+def _installed() -> str | None:
+    """The version that pip installed, without importing it; None where it came another way."""
+    from importlib import metadata  # 20 ms, which a machine without a GPU need not spend
+
+    try:
+        return metadata.version("tensorrt")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class _Buffer:

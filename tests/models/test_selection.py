@@ -135,17 +135,19 @@ def test_a_provider_that_onnx_runtime_leaves_out_silently_is_noticed(
 def test_with_a_gpu_tensorrt_needs_its_packages(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setattr("models.engines.tensorrt.why_no_gpu", lambda: None)
     monkeypatch.setattr("models.engines.tensorrt.find_spec", lambda name: None if name == missing else object())
-    monkeypatch.setattr("models.engines.tensorrt.version", lambda name: "11.4.0")
+    monkeypatch.setattr("models.engines.tensorrt._installed", lambda: "11.4.0")
     assert why_no_tensorrt() == f"{missing} cannot be imported: pip install 'headrace[gpu]'"
 
 
-@pytest.mark.parametrize(("version", "refused"), [("10.16.1.11", True), ("11.4.0.106", False), ("12.0.0", True)])
+@pytest.mark.parametrize(
+    ("version", "refused"), [("10.16.1.11", True), ("11.4.0.106", False), ("12.0.0", True), (None, False)]
+)
 def test_tensorrt_of_another_generation_is_refused(
-    monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
+    monkeypatch: pytest.MonkeyPatch, version: str | None, refused: bool
 ) -> None:
     monkeypatch.setattr("models.engines.tensorrt.why_no_gpu", lambda: None)
     monkeypatch.setattr("models.engines.tensorrt.find_spec", lambda name: object())
-    monkeypatch.setattr("models.engines.tensorrt.version", lambda name: version)
+    monkeypatch.setattr("models.engines.tensorrt._installed", lambda: version)
     reason = why_no_tensorrt()
     assert reason == (f"expected TensorRT 11, got {version}: pip install 'headrace[gpu]'" if refused else None)
 
