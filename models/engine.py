@@ -131,6 +131,12 @@ def describe(tensors: Mapping[str, NDArray[Any]]) -> str:
     return ", ".join(f"{name}: {tensor.dtype.name} {_brackets(tensor.shape)}" for name, tensor in tensors.items())
 
 
+def first_line(error: BaseException) -> str:
+    """What a runtime's error says, without its trace: its first line, or its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def _names(tensors: Mapping[str, NDArray[Any]]) -> str:
     return f"only {sorted(tensors)!r}" if tensors else "no tensors"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +12,18 @@ import msgspec
 
 from models import golden as golden_file
 from models import manifest as manifest_file
-from models.engine import Engine, EngineUnavailable, ModelCorrupt, ModelExists, ModelIncompatible, ModelNotFound
-from models.engines.onnx import OnnxEngine
+from models import selection
+from models.engine import Engine, ModelCorrupt, ModelExists, ModelNotFound
 from models.golden import GoldenBatch
-from models.manifest import Manifest, TensorEntry
+from models.manifest import Manifest
 from models.onnx_file import has_external_data
+from models.selection import AUTO, EngineOptions
 
 ZOO = Path(__file__).parent / "zoo"
 """The bundled, trained models."""
 
 MAX_ONNX_BYTES = 2 * 1024**3  # protobuf's own limit: a larger file cannot be one message
 MAX_MANIFEST_BYTES = 1024**2
-ENGINES: Mapping[str, type[OnnxEngine]] = {OnnxEngine.name: OnnxEngine}
-AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -115,22 +113,12 @@ def load(root: Path, name: str, version: int | None = None) -> Model:
 def open_engine(model: Model, engine: str = AUTO, *, threads: int = 1) -> Engine:
     """An engine that serves `model`: loaded, its tensors as the manifest says, warm, golden batch reproduced.
 
-    `auto` is ONNX Runtime on the CPU.
+    `auto` is the first of TensorRT, ONNX Runtime with CUDA and ONNX Runtime on the CPU that serves it here;
+    `selection.open_engine` also says why those before it do not.
 
     Raises: EngineUnavailable, ModelCorrupt, ModelIncompatible, InferenceFailed.
     """
-    chosen = OnnxEngine.name if engine == AUTO else engine
-    if chosen not in ENGINES:
-        raise EngineUnavailable(f"opening {model.reference}: no engine {engine!r}; there is {[AUTO, *ENGINES]!r}")
-    opened = ENGINES[chosen](threads=threads)
-    opened.load(model)
-    try:
-        _check_specs(model, opened)
-        model.golden().replay(opened, model.manifest.golden, model.reference)  # warms up, too
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+    return selection.open_engine(model, engine, EngineOptions(threads=threads)).engine
 
 
 def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Model:
@@ -172,18 +160,3 @@ def _read(path: Path, limit_bytes: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ModelCorrupt(f"reading {path}: {error.strerror or error}; the model is not served") from error
-
-
-def _check_specs(model: Model, engine: Engine) -> None:
-    declared: tuple[tuple[str, tuple[TensorEntry, ...]], ...] = (
-        ("inputs", model.manifest.inputs),
-        ("outputs", model.manifest.outputs),
-    )
-    for role, entries in declared:
-        expected = sorted(str(entry.spec()) for entry in entries)
-        got = sorted(str(spec) for spec in getattr(engine, role))
-        if expected != got:
-            raise ModelIncompatible(
-                f"checking the {role} of {model.reference} on {engine.name}: the manifest says {expected}, "
-                f"the network has {got}; the model is not served"
-            )

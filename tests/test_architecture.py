@@ -17,7 +17,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("streams", "models", "connectors")
 FAUST_MAY = {"streams/app.py", "streams/transport.py", "streams/recovery.py"}
-TORCH_MAY = {f"models/fraud/{name}.py" for name in ("ensemble", "fitting", "export")}
+TORCH_MAY = {f"models/fraud/{name}.py" for name in ("ensemble", "fitting", "export")} | {
+    f"models/engines/{name}.py" for name in ("torch", "torch_graph", "torch_operators", "tensorrt", "tensorrt_build")
+}
 CLOCK = "streams/clock.py"
 LIMIT_LINES, HINT_LINES = 400, 300
 KAFKA = {"aiokafka", "kafka", "confluent_kafka", "faust"}
@@ -99,7 +101,7 @@ def test_models_know_neither_kafka_nor_asyncio() -> None:
     assert _importing(_sources("models"), KAFKA | {"asyncio", "uvloop", "aiohttp"}) == []
 
 
-def test_torch_is_imported_where_networks_are_trained_and_nowhere_else() -> None:
+def test_torch_is_imported_where_networks_are_trained_or_run_by_it_and_nowhere_else() -> None:
     found = {each.split(":")[0] for each in _importing(SOURCES, {"torch"})}
     assert found <= TORCH_MAY
 

@@ -1,14 +1,28 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU and through its CUDA provider."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import ctypes
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import EngineUnavailable, InferenceFailed, ModelCorrupt, TensorSpec, check_tensors, describe
+from models.engine import (
+    EngineUnavailable,
+    InferenceFailed,
+    ModelCorrupt,
+    TensorSpec,
+    check_tensors,
+    describe,
+    first_line,
+)
+from models.engines.device import device_fault, why_no_gpu
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
@@ -26,6 +40,14 @@ DTYPES = {
     "tensor(bool)": "bool",
 }
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CUDA_OPTIONS = {
+    "device_id": "0",
+    "arena_extend_strategy": "kSameAsRequested",  # the device is shared with what else serves
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default measures again for every new batch size
+    "use_tf32": "0",  # float32 is to mean float32, as on every other engine
+}
+QUIET, WARNINGS = 4, 2  # severities of ONNX Runtime's log
 
 SLICE_ROWS = 1024  # what a small network computes of so many rows stays in a core's own cache; of ten times as many not
 
@@ -74,11 +96,14 @@ class OnnxEngine:
                 "reinstall it with `pip install onnxruntime`"
             ) from error
         try:
-            session = onnxruntime.InferenceSession(onnx, self._options(), providers=["CPUExecutionProvider"])
+            session = self._session_of(onnx, reference)
+        except EngineUnavailable:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            raise ModelCorrupt(
+            kind = EngineUnavailable if device_fault(error) else ModelCorrupt
+            raise kind(
                 f"loading {reference} into {self.name}: ONNX Runtime {onnxruntime.__version__} "
-                f"cannot make a session of it: {_first_line(error)}; it is not served"
+                f"cannot make a session of it: {first_line(error)}; it is not served"
             ) from error
         self._reference = reference
         self._inputs = _specs(session.get_inputs())
@@ -97,13 +122,18 @@ class OnnxEngine:
         except Exception as error:  # as above
             raise InferenceFailed(
                 f"inferring with {self._reference} on {self.name}: ONNX Runtime failed on "
-                f"{describe(tensors)}: {_first_line(error)}; the batch has no predictions"
+                f"{describe(tensors)}: {first_line(error)}; the batch has no predictions"
             ) from error
         return dict(zip(self._output_names, outputs, strict=True))
 
     def close(self) -> None:
         self._session = None
         self._inputs = self._outputs = ()
+
+    def _session_of(self, onnx: bytes, reference: str) -> InferenceSession:
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(onnx, self._options(), providers=[CPU])
 
     def _run(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         rows = len(next(iter(tensors.values()))) if self._takes_any_rows else 0
@@ -130,6 +160,102 @@ class OnnxEngine:
         return options
 
 
+class OnnxCudaEngine(OnnxEngine):
+    """Engine `onnx-cuda`: ONNX Runtime's CUDA provider, inputs and outputs bound to the device.
+
+    Operators that the provider lacks run on the CPU, as ONNX Runtime places them; a provider that does not start at all
+    makes the engine unavailable, although ONNX Runtime itself would go on with the CPU and say nothing to the caller.
+    """
+
+    name = "onnx-cuda"
+
+    def _session_of(self, onnx: bytes, reference: str) -> InferenceSession:
+        reason = why_no_cuda()
+        if reason:
+            raise EngineUnavailable(f"loading {reference} into {self.name}: {reason}; it is not served by this engine")
+        import onnxruntime
+
+        _preload_cuda_libraries()
+        with _quiet():
+            session = onnxruntime.InferenceSession(
+                onnx, self._options(), providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
+            )
+        if CUDA not in session.get_providers():
+            raise EngineUnavailable(
+                f"loading {reference} into {self.name}: ONNX Runtime {onnxruntime.__version__} left out its CUDA "
+                f"provider: {_why_left_out()}; it is not served by this engine"
+            )
+        return session
+
+    def _run(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        if self._takes_any_rows and not len(next(iter(tensors.values()))):
+            return [  # a kernel of no threads cannot be launched
+                np.empty([axis or 0 for axis in spec.shape], spec.dtype) for spec in self._outputs
+            ]
+        return run_bound(session, tensors, self._output_names, "cuda")
+
+
+def run_bound(
+    session: InferenceSession, tensors: Mapping[str, NDArray[Any]], outputs: Sequence[str], device: str
+) -> list[NDArray[Any]]:
+    """One run whose inputs are copied to `device` as they are bound, and whose outputs are copied back at once."""
+    binding = session.io_binding()
+    for name, tensor in tensors.items():
+        binding.bind_cpu_input(name, np.ascontiguousarray(tensor))
+    for name in outputs:
+        binding.bind_output(name, device)
+    session.run_with_iobinding(binding)
+    return list(binding.copy_outputs_to_cpu())
+
+
+def why_no_cuda() -> str | None:
+    """Why there is no `onnx-cuda` here, as a clause; None where it may start. Imports ONNX Runtime only with a GPU."""
+    if find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed; install onnxruntime-gpu in its place"
+    reason = why_no_gpu()
+    if reason:
+        return reason
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime is built for the CPU alone; install onnxruntime-gpu in its place"
+    return None
+
+
+def _preload_cuda_libraries() -> None:
+    """Load CUDA and cuDNN from their wheels, where no system-wide ones are; newer ONNX Runtimes can."""
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it misses; a session says it better
+            onnxruntime.preload_dlls()
+
+
+def _why_left_out() -> str:
+    """What the dynamic linker says to the provider's library: ONNX Runtime keeps it to its own log."""
+    import onnxruntime
+
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))
+    except OSError as error:
+        return f"{first_line(error)} (`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings the libraries it needs)"
+    return "its library loads, but it does not start on this GPU and driver"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ONNX Runtime's own log off standard error: what goes wrong here is raised."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(QUIET)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(WARNINGS)
+
+
 def _specs(nodes: Sequence[NodeArg]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
@@ -139,8 +265,3 @@ def _specs(nodes: Sequence[NodeArg]) -> tuple[TensorSpec, ...]:
         )
         for node in nodes
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

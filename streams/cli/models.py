@@ -11,6 +11,7 @@ from rich.table import Table
 from models import repository
 from models.engine import ModelNotFound
 from models.repository import ZOO
+from streams.cli.build import build
 from streams.cli.compare import compare
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import manifest_table
@@ -52,6 +53,7 @@ def show(name: str, root: Path) -> None:
     Console().print(manifest_table(repository.load(root, bare, int(version) if version else None)))
 
 
+models.add_command(build)
 models.add_command(compare)
 models.add_command(evaluate)
 models.add_command(promote)

@@ -27,6 +27,49 @@ def folding() -> onnx.ModelProto:
     return _proto([helper.make_node("Reshape", ["x", "shape"], ["y"])], [shape], [2, 4])
 
 
+def mixing() -> onnx.ModelProto:
+    """x float32 [n, 4], k int64 [n, 1] -> product float32 [n, 4] = x * k, sign float32 [n] of the first column of x."""
+    shape = numpy_helper.from_array(np.array([-1], dtype=np.int64), "flat")
+    nodes = [
+        helper.make_node("Cast", ["k"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "factor"], ["product"]),
+        helper.make_node("MatMul", ["x", "first"], ["column"]),
+        helper.make_node("Reshape", ["column", "flat"], ["flattened"]),
+        helper.make_node("Sign", ["flattened"], ["sign"]),
+    ]
+    first = numpy_helper.from_array(np.array([[1], [0], [0], [0]], dtype=np.float32), "first")
+    graph = helper.make_graph(
+        nodes,
+        "mixing",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4]),
+            helper.make_tensor_value_info("k", TensorProto.INT64, ["n", 1]),
+        ],
+        [
+            helper.make_tensor_value_info("product", TensorProto.FLOAT, ["n", 4]),
+            helper.make_tensor_value_info("sign", TensorProto.FLOAT, ["n"]),
+        ],
+        [first, shape],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def save_mixing(root: Path) -> Model:
+    batch = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
+    factor = np.arange(6, dtype=np.int64)[:, None] - 2
+    outputs = {"product": batch * factor.astype(np.float32), "sign": np.sign(batch[:, 0])}
+    return repository.save(
+        root,
+        mixing().SerializeToString(),
+        manifest(
+            name="mixing",
+            inputs=(TensorEntry("x", "float32", (-1, 4)), TensorEntry("k", "int64", (-1, 1))),
+            outputs=(TensorEntry("product", "float32", (-1, 4)), TensorEntry("sign", "float32", (-1,))),
+        ),
+        GoldenBatch({"x": batch, "k": factor}, outputs),
+    )
+
+
 def manifest(version: int = 1, **changes: object) -> Manifest:
     fields: dict[str, object] = {
         "name": "scaling",
