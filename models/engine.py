@@ -26,6 +26,18 @@ class ModelExists(ModelError):
     """A version is written once: saving over it is refused."""
 
 
+class ModelReadOnly(ModelError):
+    """A bundled version: it is neither changed nor removed."""
+
+
+class RepositoryUnusable(ModelError):
+    """A folder of the repository cannot be read, or not be written."""
+
+
+class ModelRefused(ModelError):
+    """A network that cannot become a model here: its tensors, operators or sizes, or what it computes."""
+
+
 class ModelCorrupt(ModelError):
     """The files are not what the manifest says: sha256, manifest, golden batch, size."""
 

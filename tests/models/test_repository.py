@@ -21,6 +21,7 @@ from models.engine import (
 )
 from models.golden import GoldenBatch
 from models.manifest import Tolerance
+from models.repository import Repository
 from tests.models import networks
 
 
@@ -36,7 +37,7 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def test_a_saved_model_loads_and_serves(tmp_path: Path) -> None:
     saved = networks.save(tmp_path)
-    model = repository.load(tmp_path, "scaling")
+    model = Repository([tmp_path]).load("scaling")
     assert model == saved
     assert model.reference == "scaling/1"
     assert model.manifest.sha256 == hashlib.sha256(model.onnx_path.read_bytes()).hexdigest()
@@ -51,39 +52,39 @@ def test_the_newest_version_is_the_largest_number(tmp_path: Path) -> None:
     (tmp_path / "scaling" / ".11.half-written").mkdir()
     (tmp_path / "scaling" / "012").mkdir()
     (tmp_path / "notes.txt").write_text("not a model")
-    assert repository.versions(tmp_path, "scaling") == [2, 9, 10]
-    assert repository.names(tmp_path) == ["scaling"]
-    assert repository.load(tmp_path, "scaling").version == 10
-    assert repository.load(tmp_path, "scaling", 2).version == 2
+    assert Repository([tmp_path]).versions("scaling") == [2, 9, 10]
+    assert Repository([tmp_path]).names() == ["scaling"]
+    assert Repository([tmp_path]).load("scaling").version == 10
+    assert Repository([tmp_path]).load("scaling", 2).version == 2
 
 
 @pytest.mark.parametrize("name", ["fraud", "../scaling", "", ".", "scaling/1"])
 def test_an_unknown_name_says_what_there_is(tmp_path: Path, name: str) -> None:
     networks.save(tmp_path)
     with pytest.raises(ModelNotFound, match=r"no such model; there is \['scaling'\]"):
-        repository.load(tmp_path, name)
+        Repository([tmp_path]).load(name)
 
 
 def test_an_unknown_version_or_folder_says_what_there_is(tmp_path: Path) -> None:
     networks.save(tmp_path)
     with pytest.raises(ModelNotFound, match=r"no version 7; there is \[1\]"):
-        repository.load(tmp_path, "scaling", 7)
+        Repository([tmp_path]).load("scaling", 7)
     with pytest.raises(ModelNotFound, match="there is none"):
-        repository.load(tmp_path / "nowhere", "scaling")
+        Repository([tmp_path / "nowhere"]).load("scaling")
 
 
 def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
     before = networks.save(tmp_path).onnx_path.read_bytes()
     with pytest.raises(ModelExists, match="nothing was written"):
-        repository.save(tmp_path, networks.folding().SerializeToString(), networks.manifest(), networks.golden())
-    assert repository.load(tmp_path, "scaling").onnx_path.read_bytes() == before
+        Repository([tmp_path]).save(networks.folding().SerializeToString(), networks.manifest(), networks.golden())
+    assert Repository([tmp_path]).load("scaling").onnx_path.read_bytes() == before
     assert [path.name for path in (tmp_path / "scaling").iterdir()] == ["1"]
 
 
 def test_a_save_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     bad = GoldenBatch({"x": np.array([object()])}, {"y": np.zeros(1)})
     with pytest.raises(ValueError, match="allow_pickle"):
-        repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), bad)
+        Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), bad)
     assert list((tmp_path / "scaling").iterdir()) == []
 
 
@@ -95,7 +96,7 @@ def test_a_changed_network_is_refused_at_load_and_at_open(tmp_path: Path) -> Non
     with pytest.raises(
         ModelCorrupt, match=f"expected sha256 {model.manifest.sha256}, got {hashlib.sha256(data).hexdigest()}"
     ):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
     with pytest.raises(ModelCorrupt, match="expected sha256"):
         repository.open_engine(model)
 
@@ -118,7 +119,7 @@ def test_a_bad_manifest_names_the_file_and_the_field(tmp_path: Path, old: str, n
     source = networks.save(tmp_path).path / "manifest.toml"
     rewrite(source, old, new)
     with pytest.raises(ModelCorrupt, match=complaint) as caught:
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
     assert str(source) in str(caught.value)
 
 
@@ -126,7 +127,7 @@ def test_a_manifest_that_is_not_utf8_is_corrupt(tmp_path: Path) -> None:
     source = networks.save(tmp_path).path / "manifest.toml"
     source.write_bytes(b"\xff\xfe" + source.read_bytes())
     with pytest.raises(ModelCorrupt, match="decoding manifest"):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
 
 
 def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -145,20 +146,20 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     path = networks.save(tmp_path).path / file
     path.unlink()
     with pytest.raises(ModelCorrupt, match=str(path)):
-        repository.open_engine(repository.load(tmp_path, "scaling"))
+        repository.open_engine(Repository([tmp_path]).load("scaling"))
 
 
 def test_files_over_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks.save(tmp_path)
     monkeypatch.setattr(repository, "MAX_ONNX_BYTES", 10)
     with pytest.raises(ModelCorrupt, match=r"model.onnx: expected at most 10 bytes, got \d+"):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
 
 
 def test_external_data_is_refused(tmp_path: Path) -> None:
     onnx.save(networks.scaling(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     with pytest.raises(ModelCorrupt, match="got external data"):
-        repository.save(tmp_path, (tmp_path / "m.onnx").read_bytes(), networks.manifest(), networks.golden())
+        Repository([tmp_path]).save((tmp_path / "m.onnx").read_bytes(), networks.manifest(), networks.golden())
 
 
 def test_external_data_is_found_inside_a_branch() -> None:
@@ -183,17 +184,17 @@ def test_a_truncated_network_is_corrupt_never_a_crash(cut: int) -> None:
 def test_a_golden_batch_that_is_not_reproduced_is_refused(tmp_path: Path) -> None:
     golden = networks.golden()
     wrong = GoldenBatch(golden.inputs, {"y": golden.outputs["y"] + np.float32(0.01)})
-    model = repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), wrong)
+    model = Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), wrong)
     with pytest.raises(ModelIncompatible, match=r"output `y`: expected to be within .* got 0.01 off"):
         repository.open_engine(model)
     lenient = networks.manifest(2, golden=Tolerance(atol=0.1))
-    repository.open_engine(repository.save(tmp_path, networks.scaling().SerializeToString(), lenient, wrong))
+    repository.open_engine(Repository([tmp_path]).save(networks.scaling().SerializeToString(), lenient, wrong))
 
 
 def test_a_golden_batch_of_another_shape_is_refused(tmp_path: Path) -> None:
     golden = networks.golden()
     wrong = GoldenBatch(golden.inputs, {"y": golden.outputs["y"][:, :3]})
-    model = repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), wrong)
+    model = Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), wrong)
     with pytest.raises(ModelIncompatible, match=r"expected \[3, 3\], got \[3, 4\]"):
         repository.open_engine(model)
 

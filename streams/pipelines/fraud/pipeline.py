@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from models import repository
 from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
@@ -18,7 +15,7 @@ from streams.pipelines.fraud.served import FraudModel
 from streams.pipelines.fraud.table import TerminalTable
 from streams.pipelines.fraud.transactions import TransactionDecoder, Transactions
 from streams.records import RecordBatch
-from streams.settings import Fraud
+from streams.settings import Fraud, Models
 
 
 class FraudPipeline:
@@ -26,10 +23,10 @@ class FraudPipeline:
 
     name = "fraud"
 
-    def __init__(self, settings: Fraud, clock: Clock | None = None) -> None:
+    def __init__(self, settings: Fraud, models: Models | None = None, clock: Clock | None = None) -> None:
         self._settings = settings
-        root = repository.ZOO if settings.models is None else Path(settings.models)
-        self.served = self.open(repository.load(root, settings.model, settings.version))
+        repository = (models or Models()).repository()
+        self.served = self.open(repository.load(settings.model, settings.version))
         clock = clock or SystemClock()
         self.input_topic = settings.input
         self.output_topic = settings.output

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from models import repository
 from models.engine import ModelNotFound
+from models.repository import Repository
 from streams.cli.models import models
 from tests.models import networks
 
@@ -30,7 +30,7 @@ def test_a_manifest_is_shown_whole(tmp_path: Path) -> None:
     assert shown.startswith("scaling/1")
     assert "x: float32 [n, 4]" in shown
     assert "average_precision 0.71234   recall 0.5" in shown
-    assert repository.load(tmp_path, "scaling", 1).manifest.sha256 in shown
+    assert Repository([tmp_path]).load("scaling", 1).manifest.sha256 in shown
 
 
 def test_what_is_not_there_is_a_sentence(tmp_path: Path) -> None:
