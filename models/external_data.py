@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from models import onnx_file
+from models import files, onnx_file
 from models.engine import ModelRefused
 from models.onnx_file import CHILDREN, EXTERNAL_DATA, LENGTH, encode_varint, fields
 
@@ -107,11 +106,9 @@ class _Inlining:
             path = (base / relative).resolve(strict=True)
             if not path.is_relative_to(base):
                 raise ModelRefused(f"{doing}: a link leads out of the file's own folder; {NOTHING_ADDED}")
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            with os.fdopen(os.open(path, flags), "rb") as file:
-                found = os.fstat(file.fileno())
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                    raise ModelRefused(f"{doing}: expected a file with one name, no hard link; {NOTHING_ADDED}")
+            with files.open_regular(path, through_links=False) as file:
+                if os.fstat(file.fileno()).st_nlink > 1:
+                    raise ModelRefused(f"{doing}: expected a file with one name, got a hard link; {NOTHING_ADDED}")
                 yield file
         except (OSError, RuntimeError) as error:  # a RuntimeError is a ring of links
             raise ModelRefused(f"{doing}: {getattr(error, 'strerror', None) or error}; {NOTHING_ADDED}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from models.engine import ModelCorrupt
 
@@ -14,8 +16,6 @@ NOT_SERVED = "the model is not served"
 def read(path: Path, limit_bytes: int, *, then: str = NOT_SERVED, through_links: bool = False) -> bytes:
     """All bytes of a regular file.
 
-    What is looked at is what is read: the file is opened once, so nothing can be put in its place between the two.
-
     Args:
         limit_bytes: the most that it may hold.
         then: the end of an error's sentence, what happens now.
@@ -24,18 +24,33 @@ def read(path: Path, limit_bytes: int, *, then: str = NOT_SERVED, through_links:
     Raises: ModelCorrupt.
     """
     try:
-        # Not blocking: opening a named pipe would wait for whoever writes into it.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if through_links else os.O_NOFOLLOW)
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise ModelCorrupt(f"reading {path}: expected a file, got {kind(found.st_mode)}; {then}")
-            if found.st_size > limit_bytes:
-                raise ModelCorrupt(f"reading {path}: expected at most {limit_bytes} bytes, got {found.st_size}; {then}")
+        with open_regular(path, through_links=through_links) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit_bytes:
+                raise ModelCorrupt(f"reading {path}: expected at most {limit_bytes} bytes, got {size}; {then}")
             return file.read(limit_bytes)
     except OSError as error:
-        what = "expected a file, got a link" if path.is_symlink() and not through_links else error.strerror or error
-        raise ModelCorrupt(f"reading {path}: {what}; {then}") from error
+        raise ModelCorrupt(f"reading {path}: {error.strerror or error}; {then}") from error
+
+
+def open_regular(path: Path, *, through_links: bool) -> BinaryIO:
+    """Open a file to read it, and nothing else: what is opened is looked at, so nothing can take its place between.
+
+    Raises: OSError, whose strerror says what it is instead.
+    """
+    # Not blocking: opening a named pipe would wait for whoever writes into it.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if through_links else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink() and not through_links:
+            error.strerror = "expected a file, got a link"
+        raise
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, f"expected a file, got {kind(mode)}")
+    return os.fdopen(handle, "rb")
 
 
 def kind(mode: int) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.engine import ModelError, ModelNotFound
+from models.engine import ModelError
 from models.repository import ENGINES, Repository, is_bundled
 from models.timings import Timings
 from streams.cli.adding import add
@@ -43,11 +43,6 @@ def list_models(models: Repository) -> None:
     for name in models.names():
         for version in models.versions(name):
             table.add_row(*map(Text, _row(models, name, version)))
-    if not table.row_count:
-        raise ModelNotFound(
-            f"listing models in {models}: there are none; train one with `headrace models train fraud`, or add a "
-            "network with `headrace models add`"
-        )
     Console().print(table)
 
 

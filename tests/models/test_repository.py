@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.engine import (
     ModelExists,
     ModelIncompatible,
     ModelNotFound,
+    RepositoryUnusable,
 )
 from models.golden import GoldenBatch
 from models.manifest import Tolerance
@@ -46,7 +48,7 @@ def test_a_saved_model_loads_and_serves(tmp_path: Path) -> None:
     assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]] * 2
 
 
-def test_the_newest_version_is_the_largest_number(tmp_path: Path) -> None:
+def test_versions_are_numbers_and_the_first_serves(tmp_path: Path) -> None:
     for version in (9, 10, 2):
         networks.save(tmp_path, version)
     (tmp_path / "scaling" / ".11.half-written").mkdir()
@@ -54,8 +56,8 @@ def test_the_newest_version_is_the_largest_number(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not a model")
     assert Repository([tmp_path]).versions("scaling") == [2, 9, 10]
     assert Repository([tmp_path]).names() == ["scaling"]
-    assert Repository([tmp_path]).load("scaling").version == 10
-    assert Repository([tmp_path]).load("scaling", 2).version == 2
+    assert Repository([tmp_path]).load("scaling").version == 2
+    assert Repository([tmp_path]).load("scaling", 10).version == 10
 
 
 @pytest.mark.parametrize("name", ["fraud", "../scaling", "", ".", "scaling/1"])
@@ -85,6 +87,17 @@ def test_a_save_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     bad = GoldenBatch({"x": np.array([object()])}, {"y": np.zeros(1)})
     with pytest.raises(ValueError, match="allow_pickle"):
         Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # the network fits, the manifest does not
+    try:
+        with pytest.raises(RepositoryUnusable, match=r"saving .*scaling/1: .*; nothing was written"):
+            networks.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "scaling").iterdir()) == []
 
 
@@ -108,7 +121,7 @@ def test_a_changed_network_is_refused_at_load_and_at_open(tmp_path: Path) -> Non
         ('name = "scaling"', 'name = "other"', "expected scaling/1 as the folder says, got other/1"),
         ('name = "scaling"', 'name = "../x"', "expected `name` of lower-case"),
         ("version = 1", 'version = "1"', r"Expected `int`, got `str` - at `\$.version`"),
-        ("version = 1", "version = 0", "expected `version` of 1 or more, got 0"),
+        ("version = 1", "version = 0", "expected `version` of 1 or more, at most 9 digits, got 0"),
         ("flag = 0.5", "flag = nan", "expected a finite `thresholds.flag`, got nan"),
         ("flag = 0.5", "flag =", "decoding manifest"),
         ('sha256 = "', 'sha256 = "x', "expected `sha256` of 64"),
@@ -226,8 +239,10 @@ def test_a_golden_batch_that_unpacks_to_too_much_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = networks.save(tmp_path)
-    monkeypatch.setattr("models.golden.MAX_GOLDEN_BYTES", 64)
-    with pytest.raises(ModelCorrupt, match="expected at most 64 bytes"):
+    small = np.zeros((3000, 4), np.float32)
+    np.savez_compressed(model.path / "golden.npz", **{"input.x": small, "output.y": small})
+    monkeypatch.setattr("models.golden.MAX_GOLDEN_BYTES", 10_000)
+    with pytest.raises(ModelCorrupt, match=r"expected at most 10000 bytes, got 96\d\d\d"):
         repository.open_engine(model)
 
 

@@ -92,7 +92,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def choose(transactions: Path, models: Path, *arguments: object, code: int = 0, **environment: str) -> Outcome:
     command = ("models", "thresholds", "fraud", "--transactions", transactions, *arguments)
-    return run(*command, code=code, MODELS__ROOT=str(models), **environment)
+    return run(*command, code=code, **({"MODELS__ROOT": str(models), "FRAUD__VERSION": "1"} | environment))
 
 
 def total(review: float, block: float, first: int = 37, last: int = DAYS) -> float:
