@@ -62,6 +62,7 @@ def fetch(url: str, target: Path, sha256: str, limit_bytes: int, on_progress: Pr
     except BaseException as error:
         target.unlink(missing_ok=True)
         if isinstance(error, urllib.error.HTTPError):
+            error.close()
             raise DownloadError(f"fetching {address}: the server answered {error.code} {error.reason}") from None
         if isinstance(error, urllib.error.URLError):
             raise DownloadError(f"fetching {address}: {_reason(error.reason)}") from None
@@ -103,6 +104,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         try:
             check_address(newurl)
         except DownloadError as error:
+            fp.close()
             raise DownloadError(f"{error}: the server redirects to it from {req.host}") from None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -15,7 +15,7 @@ from models import arrays, files, repository
 from models.engine import (
     Engine,
     InferenceFailed,
-    ModelError,
+    ModelCorrupt,
     ModelIncompatible,
     ModelRefused,
     TensorSpec,
@@ -63,8 +63,10 @@ def read_network(path: Path, sha256: str | None = None) -> bytes:
         raise ModelRefused(f"reading {path}: expected sha256 {sha256}, got {digest}; {NOTHING_ADDED}")
     try:
         return inline(onnx, path.parent, repository.MAX_ONNX_BYTES)
-    except ModelError as error:
-        raise type(error)(f"reading {path}: {error}") from error
+    except ModelCorrupt as error:
+        raise ModelCorrupt(f"reading {path}: expected an ONNX file: {error}; {NOTHING_ADDED}") from error
+    except ModelRefused as error:
+        raise ModelRefused(f"reading {path}: {error}") from error
 
 
 def read_golden(path: Path, network: Network) -> tuple[Arrays, Arrays]:
