@@ -36,6 +36,17 @@ SPARSE_DIMS = 3  # of SparseTensorProto
 OP_TYPE, NODE_DOMAIN = 4, 7  # of NodeProto
 FUNCTION_NAME, FUNCTION_DOMAIN = 1, 10  # of FunctionProto
 PRODUCER, PRODUCER_VERSION = 2, 3  # of ModelProto
+TEXTS = {
+    "model": {2, 3, 4},
+    "graph": {2},
+    "function": {1, 4, 5, 10},
+    "node": {1, 2, 3, 4, 7},
+    "attribute": {1},
+    "tensor": {8},
+    "value": {1},
+    "axis": {2},
+    "opset": {1},
+}
 STANDARD = "ai.onnx"
 
 
@@ -101,6 +112,7 @@ def structure(onnx: bytes) -> Structure:
     tensors: list[Declared] = []
     producer = ""
     for kind, message in messages(onnx):
+        _check_texts(kind, message)
         if kind == "model":
             producer = " ".join(filter(None, (_text(message, PRODUCER), _text(message, PRODUCER_VERSION))))
         elif kind == "opset":
@@ -172,6 +184,19 @@ def _qualified(domain: str, name: str) -> str:
     return name if domain in ("", STANDARD) else f"{domain}:{name}"
 
 
+def _check_texts(kind: str, message: memoryview) -> None:
+    """Raise ModelCorrupt where a text is no UTF-8: whoever shows it would fail."""
+    numbers = TEXTS.get(kind)
+    if not numbers:
+        return
+    for field in fields(message):
+        if field.number in numbers and isinstance(field.value, memoryview):
+            try:
+                bytes(field.value).decode()
+            except UnicodeDecodeError as error:
+                raise ModelCorrupt(f"reading ONNX protobuf: expected texts in UTF-8: {error}") from error
+
+
 def _shapes(value: memoryview) -> Iterator[tuple[int | None, ...]]:
     """The shape of each tensor that a declared value is, or is a list of."""
     for kind, message in messages(value, "value"):
@@ -202,7 +227,7 @@ def _text(message: memoryview, number: int) -> str:
     """A field's text; empty where there is none."""
     for field in fields(message):
         if field.number == number and isinstance(field.value, memoryview):
-            return bytes(field.value).decode("utf-8", "replace")
+            return bytes(field.value).decode()
     return ""
 
 

@@ -75,14 +75,14 @@ class OnnxEngine:
             ) from error
         try:
             session = onnxruntime.InferenceSession(onnx, self._options(), providers=["CPUExecutionProvider"])
+            inputs, outputs = _specs(session.get_inputs()), _specs(session.get_outputs())  # may be named in no UTF-8
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             raise ModelCorrupt(
                 f"loading {reference} into {self.name}: ONNX Runtime {onnxruntime.__version__} "
                 f"cannot make a session of it: {_first_line(error)}; it is not served"
             ) from error
         self._reference = reference
-        self._inputs = _specs(session.get_inputs())
-        self._outputs = _specs(session.get_outputs())
+        self._inputs, self._outputs = inputs, outputs
         self._output_names = [spec.name for spec in self._outputs]
         self._takes_any_rows = all(spec.shape and spec.shape[0] is None for spec in (*self._inputs, *self._outputs))
         self._session = session

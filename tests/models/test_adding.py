@@ -271,7 +271,7 @@ def test_a_given_batch_is_kept(tmp_path: Path, names: tuple[str, str | None]) ->
         ({"x": X, "z": X}, r"expected arrays named \['x', 'y'\], got \['z'\] as well"),
         ({"x": X[:0]}, "expected as many rows in every input, one at least, got .0."),
         ({"x": np.full((3, 4), 3e38, np.float32)}, "expected finite numbers in `y`, got NaN or infinity; nothing"),
-        ({"x": np.array([object()])}, "allow_pickle"),
+        ({"x": np.array([object()])}, "expected .x.npy. to hold numbers, got object"),
     ],
 )
 def test_a_given_batch_that_does_not_fit_is_refused(tmp_path: Path, arrays: dict[str, Any], complaint: str) -> None:

@@ -101,6 +101,14 @@ def test_what_is_no_protobuf_is_corrupt(junk: bytes) -> None:
         onnx_file.structure(junk)
 
 
+@pytest.mark.parametrize("text", [b"\x12\x01n", b"Mul", b"\x0a\x01y"])
+def test_texts_that_are_no_utf8_are_corrupt(text: bytes) -> None:
+    data = networks.scaling().SerializeToString()
+    assert text in data
+    with pytest.raises(ModelCorrupt, match="reading ONNX protobuf: expected texts in UTF-8"):
+        onnx_file.structure(data.replace(text, text[:-1] + b"\xff"))
+
+
 @pytest.mark.parametrize("number", [0, 1, 127, 128, 300, 2**31, 2**63])
 def test_numbers_are_written_as_they_are_read(number: int) -> None:
     field = next(iter(onnx_file.fields(memoryview(b"\x08" + onnx_file.encode_varint(number)))))
