@@ -17,6 +17,7 @@ from benchmarks.bars import Bar
 from models import repository
 from models.engine import Engine
 from models.fraud.inputs import INPUTS
+from models.repository import Repository
 from streams.batcher import Batcher
 from streams.compute import ComputeThread
 from streams.settings import Batch
@@ -93,7 +94,7 @@ def table(outcome: Outcome) -> Table:
 
 def run(events: int, rounds: int, said: Callable[[str], None]) -> Outcome:
     """Measure each in turn, in every round."""
-    model = repository.load(repository.ZOO, "fraud")
+    model = Repository().load("fraud")
     engine = repository.open_engine(model)
     rows = np.resize(model.golden().inputs["features"], (events, len(INPUTS))).astype(np.float32)
     rounds_found = []

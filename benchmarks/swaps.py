@@ -21,8 +21,8 @@ from benchmarks.processes import ChildError
 from benchmarks.schedule import Latencies
 from benchmarks.topics import Topics
 from benchmarks.workers import Flow, Worker, until
-from models import manifest, repository
-from models.repository import ZOO
+from models import manifest
+from models.repository import Repository
 from streams.promoting import Rollouts
 from streams.rollout import Rollout
 from streams.settings import Kafka, Models
@@ -99,7 +99,7 @@ def run(quick: bool, bootstrap: str, said: Callable[[str], None]) -> Outcome:
         source, sink = topics.create("swaps.in", PARTITIONS), topics.create("swaps.out", PARTITIONS)
         flow = Flow(bootstrap, f"{source}.group", source, sink, "at_least_once")
         control = f"{source}.models"
-        with _worker(flow, {"HEADRACE_FRAUD__MODELS": str(root), "HEADRACE_MODELS__CONTROL": control}) as worker:
+        with _worker(flow, {"HEADRACE_MODELS__ROOT": str(root), "HEADRACE_MODELS__CONTROL": control}) as worker:
             process = psutil.Process(worker.pid)
             try:
                 until(lambda: worker.owns(PARTITIONS), START_S, "the worker's partitions")
@@ -116,10 +116,10 @@ def run(quick: bool, bootstrap: str, said: Callable[[str], None]) -> Outcome:
 
 def _write_versions(root: Path) -> None:
     """The bundled model as versions 2 and 3, and three that must never serve."""
-    bundled = repository.load(ZOO, "fraud", 2)
+    bundled = Repository().load("fraud", 2)
     for version in (2, 3, TRUNCATED, FORGED, DIFFERENT):
         own = msgspec.structs.replace(bundled.manifest, version=version)
-        repository.save(root, bundled.onnx_bytes(), own, bundled.golden())
+        Repository([root]).save(bundled.onnx_bytes(), own, bundled.golden())
     network = root / "fraud" / str(TRUNCATED) / "model.onnx"
     network.write_bytes(network.read_bytes()[:-1000])
     other = bundled.golden()

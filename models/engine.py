@@ -26,6 +26,18 @@ class ModelExists(ModelError):
     """A version is written once: saving over it is refused."""
 
 
+class ModelReadOnly(ModelError):
+    """A bundled version: it is neither changed nor removed."""
+
+
+class RepositoryUnusable(ModelError):
+    """A folder of the repository cannot be read, or not be written."""
+
+
+class ModelRefused(ModelError):
+    """A network that cannot become a model here: its tensors, operators or sizes, or what it computes."""
+
+
 class ModelCorrupt(ModelError):
     """The files are not what the manifest says: sha256, manifest, golden batch, size."""
 
@@ -78,8 +90,9 @@ class Engine(Protocol):
     Nothing is cast or padded: a tensor that is not as declared raises ModelIncompatible.
     """
 
-    name: str
-    """What served, as metrics, logs and predictions show it: "onnx-cpu", "tensorrt-fp16"."""
+    @property
+    def name(self) -> str:
+        """What served, as metrics, logs and predictions show it: "onnx-cpu", "tensorrt-fp16"."""
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

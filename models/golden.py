@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models import arrays
 from models.engine import Engine, ModelCorrupt, ModelIncompatible
 from models.manifest import Tolerance
 
@@ -52,25 +52,14 @@ def decode(path: Path) -> GoldenBatch:
 
     Raises: ModelCorrupt.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MAX_GOLDEN_BYTES:
-            raise ModelCorrupt(
-                f"reading golden batch {path}: expected at most {MAX_GOLDEN_BYTES} bytes, got {unpacked}; "
-                "the model is not served"
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise ModelCorrupt(f"reading golden batch {path}: {error}; the model is not served") from error
+    found = arrays.decode(path, "golden batch", MAX_GOLDEN_BYTES)
     golden = GoldenBatch(
-        {name.removeprefix(INPUT): array for name, array in arrays.items() if name.startswith(INPUT)},
-        {name.removeprefix(OUTPUT): array for name, array in arrays.items() if name.startswith(OUTPUT)},
+        {name.removeprefix(INPUT): array for name, array in found.items() if name.startswith(INPUT)},
+        {name.removeprefix(OUTPUT): array for name, array in found.items() if name.startswith(OUTPUT)},
     )
-    if not golden.inputs or not golden.outputs or any(array.ndim == 0 or not len(array) for array in arrays.values()):
+    if not golden.inputs or not golden.outputs or any(array.ndim == 0 or not len(array) for array in found.values()):
         raise ModelCorrupt(
-            f"reading golden batch {path}: expected rows of input.* and output.*, got {sorted(arrays)!r}; "
+            f"reading golden batch {path}: expected rows of input.* and output.*, got {sorted(found)!r}; "
             "the model is not served"
         )
     return golden

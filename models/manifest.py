@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,10 @@ from models.engine import ModelCorrupt, TensorSpec
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey instead of showing it
+DEEP_KEY = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){16}")  # a minute's work for the TOML parser in some 100 kB
+MAX_AXIS = 2**20
 FREE_AXIS = -1  # TOML has no null; -1 is also what Triton writes for a free axis
 
 
@@ -98,8 +103,12 @@ def decode(text: bytes, source: object) -> Manifest:
 
     Raises: ModelCorrupt.
     """
+    if DEEP_KEY.search(text):
+        raise ModelCorrupt(f"decoding manifest {source}: a key has 16 parts or more; the model is not served")
     try:
         manifest = msgspec.toml.decode(text, type=Manifest)
+    except RecursionError:
+        raise ModelCorrupt(f"decoding manifest {source}: tables in tables too deep; the model is not served") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ModelCorrupt(f"decoding manifest {source}: {error}; the model is not served") from error
     for complaint in _complaints(manifest):
@@ -116,14 +125,17 @@ def _complaints(manifest: Manifest) -> list[str]:
     found = []
     if not NAME.fullmatch(manifest.name):
         found.append(f"expected `name` of lower-case letters, digits, _ and -, got {manifest.name!r}")
-    if manifest.version < 1:
-        found.append(f"expected `version` of 1 or more, got {manifest.version}")
+    if not VERSION.fullmatch(str(manifest.version)):
+        found.append(f"expected `version` of 1 or more, at most 9 digits, got {manifest.version}")
     if not SHA256.fullmatch(manifest.sha256):
         found.append(f"expected `sha256` of 64 hexadecimal digits, got {manifest.sha256!r}")
     if not manifest.inputs or not manifest.outputs:
         found.append("expected at least one entry in `inputs` and in `outputs`")
-    if any(axis < FREE_AXIS for entry in (*manifest.inputs, *manifest.outputs) for axis in entry.shape):
-        found.append("expected axes of `shape` of -1 (free) or more")
+    axes = [axis for entry in (*manifest.inputs, *manifest.outputs) for axis in entry.shape]
+    if not all(FREE_AXIS <= axis <= MAX_AXIS for axis in axes):
+        found.append(f"expected axes of `shape` of -1 (free) or more, at most {MAX_AXIS}, got {axes}")
+    if any(CONTROLS.search(text) for text in _texts(msgspec.to_builtins(manifest))):
+        found.append("expected texts without control characters")
     for table in ("thresholds", "baseline", "quality"):
         values: dict[str, float] = getattr(manifest, table)
         found += [
@@ -132,3 +144,13 @@ def _complaints(manifest: Manifest) -> list[str]:
             if not math.isfinite(value)
         ]
     return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in it, keys of tables included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for each in pair for text in _texts(each))
+    elif isinstance(value, (list, tuple)):
+        yield from (text for each in value for text in _texts(each))

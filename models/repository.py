@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from models import files, selection
 from models import golden as golden_file
 from models import manifest as manifest_file
-from models import selection
-from models.engine import Engine, ModelCorrupt, ModelExists, ModelNotFound
+from models.engine import (
+    Engine,
+    ModelCorrupt,
+    ModelError,
+    ModelExists,
+    ModelNotFound,
+    ModelReadOnly,
+    RepositoryUnusable,
+)
 from models.golden import GoldenBatch
 from models.manifest import Manifest
 from models.onnx_file import has_external_data
@@ -23,7 +33,7 @@ ZOO = Path(__file__).parent / "zoo"
 """The bundled, trained models."""
 
 MAX_ONNX_BYTES = 2 * 1024**3  # protobuf's own limit: a larger file cannot be one message
-MAX_MANIFEST_BYTES = 1024**2
+MAX_MANIFEST_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Model:
 
         Raises: ModelCorrupt.
         """
-        onnx = _read(self.onnx_path, MAX_ONNX_BYTES)
+        onnx = files.read(self.onnx_path, MAX_ONNX_BYTES)
         digest = hashlib.sha256(onnx).hexdigest()
         if digest != self.manifest.sha256:
             raise ModelCorrupt(
@@ -68,46 +78,171 @@ class Model:
         return golden_file.decode(self.path / "golden.npz")
 
 
-def names(root: Path) -> list[str]:
-    """The models that have at least one version, sorted."""
-    if not root.is_dir():
-        return []
-    return sorted(
-        path.name for path in root.iterdir() if manifest_file.NAME.fullmatch(path.name) and versions(root, path.name)
-    )
+class Repository:
+    """Models in an ordered list of folders: the user's own first, the bundled ones, `ZOO`, last.
 
+    A version that is in several folders is that of the first. What is added goes into the first; the bundled versions
+    are never changed nor removed. Nothing is remembered between calls: what is in the folders now counts.
 
-def versions(root: Path, name: str) -> list[int]:
-    """The versions of one model, ascending; folders that are not a positive number do not count."""
-    if not manifest_file.NAME.fullmatch(name) or not (root / name).is_dir():
-        return []
-    found = (path.name for path in (root / name).iterdir() if path.is_dir())
-    return sorted(int(each) for each in found if each.isascii() and each.isdigit() and not each.startswith("0"))
+    Args:
+        roots: one at least; folders that do not exist are empty.
 
-
-def load(root: Path, name: str, version: int | None = None) -> Model:
-    """Find a model, decode its manifest, verify its sha256; the newest version unless one is given.
-
-    Raises: ModelNotFound, ModelCorrupt.
+    Example:
+        >>> Repository([Path("my-models"), ZOO]).load("fraud").reference
+        'fraud/2'
     """
-    known = versions(root, name)
-    if not known:
-        raise ModelNotFound(f"loading model {name!r} from {root}: no such model; there is {names(root) or 'none'}")
-    if version is None:
-        version = known[0]
-    elif version not in known:
-        raise ModelNotFound(f"loading model {name!r} from {root}: no version {version}; there is {known}")
-    path = root / name / str(version)
-    source = path / "manifest.toml"
-    manifest = manifest_file.decode(_read(source, MAX_MANIFEST_BYTES), source)
-    if (manifest.name, manifest.version) != (name, version):
-        raise ModelCorrupt(
-            f"checking manifest {source}: expected {name}/{version} as the folder says, "
-            f"got {manifest.name}/{manifest.version}; the model is not served"
-        )
-    model = Model(name, version, path, manifest)
-    model.onnx_bytes()
-    return model
+
+    def __init__(self, roots: Sequence[Path] = (ZOO,)) -> None:
+        self.roots = tuple(roots)
+
+    @property
+    def own(self) -> Path:
+        """The folder that new versions go into."""
+        return self.roots[0]
+
+    def names(self) -> list[str]:
+        """The models that have at least one version, sorted.
+
+        Raises: RepositoryUnusable where a folder cannot be read.
+        """
+        names = {name for root in self.roots for name in _entries(root) if manifest_file.NAME.fullmatch(name)}
+        return sorted(name for name in names if self.versions(name))
+
+    def versions(self, name: str) -> list[int]:
+        """The versions of one model, ascending; what is not named by a positive number does not count.
+
+        Raises: RepositoryUnusable where a folder cannot be read.
+        """
+        return sorted(self._roots_of(name))
+
+    def root_of(self, name: str, version: int) -> Path:
+        """The folder that a version is in. Raises: ModelNotFound, RepositoryUnusable."""
+        found = self._roots_of(name)
+        if not found:
+            raise ModelNotFound(f"loading model {name!r} from {self}: no such model; there is {self.names() or 'none'}")
+        if version not in found:
+            raise ModelNotFound(f"loading model {name!r} from {self}: no version {version}; there is {sorted(found)}")
+        return found[version]
+
+    def default(self, name: str) -> int:
+        """The version that serves where none is named: the newest bundled one, else the first that was added.
+
+        So what is added serves when it is asked for, and not before.
+
+        Raises: ModelNotFound, RepositoryUnusable.
+        """
+        found = self._roots_of(name)
+        bundled = [version for version, root in found.items() if is_bundled(root)]
+        version = max(bundled) if bundled else min(found, default=0)
+        self.root_of(name, version)
+        return version
+
+    def next_version(self, name: str) -> int:
+        """What the next version is called: one more than the largest. Raises: RepositoryUnusable."""
+        return max(self._roots_of(name), default=0) + 1
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """A version's manifest, without a look at its network.
+
+        Raises: ModelNotFound, ModelCorrupt, RepositoryUnusable.
+        """
+        root = self.root_of(name, version)
+        for folder in (root / name, root / name / str(version)):
+            if folder.is_symlink() or not folder.is_dir():
+                what = files.kind(folder.lstat().st_mode)
+                raise ModelCorrupt(f"reading {folder}: expected a folder, got {what}; the model is not served")
+        source = root / name / str(version) / "manifest.toml"
+        manifest = manifest_file.decode(files.read(source, MAX_MANIFEST_BYTES), source)
+        if (manifest.name, manifest.version) != (name, version):
+            raise ModelCorrupt(
+                f"checking manifest {source}: expected {name}/{version} as the folder says, "
+                f"got {manifest.name}/{manifest.version}; the model is not served"
+            )
+        return manifest
+
+    def load(self, name: str, version: int | None = None) -> Model:
+        """Find a model, decode its manifest, verify its sha256; the `default` version unless one is given.
+
+        Raises: ModelNotFound, ModelCorrupt, RepositoryUnusable.
+        """
+        if version is None:
+            version = self.default(name)
+        manifest = self.manifest(name, version)
+        model = Model(name, version, self.root_of(name, version) / name / str(version), manifest)
+        model.onnx_bytes()
+        return model
+
+    def find(self, name: str, sha256: str) -> int | None:
+        """The newest version whose network has this sha256, by its manifest; versions that are corrupt are not it."""
+        for version in reversed(self.versions(name)):
+            try:
+                if self.manifest(name, version).sha256 == sha256:
+                    return version
+            except ModelError:
+                continue
+        return None
+
+    def save(self, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Model:
+        """Write a new version and return it, loaded; readers see all of its files or none. Fills in the sha256.
+
+        Raises: ModelExists where the version is there already; ModelCorrupt where what was written cannot be loaded;
+            RepositoryUnusable where the folder cannot be written.
+        """
+        target = self._folder_to_change(self.own, manifest.name) / str(manifest.version)
+        manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest())
+        text = manifest_file.encode(manifest)
+        manifest_file.decode(text, target / "manifest.toml")
+        contents = {"model.onnx": onnx, "manifest.toml": text, "golden.npz": golden.encode()}
+        try:
+            _write(target, contents)
+        except OSError as error:
+            raise RepositoryUnusable(f"saving {target}: {error.strerror or error}; nothing was written") from error
+        return self.load(manifest.name, manifest.version)
+
+    def remove(self, name: str, version: int) -> Path:
+        """Take a version of the user's own away, at once for whoever reads; returns where it was.
+
+        Raises: ModelReadOnly where it is a bundled one; ModelNotFound; RepositoryUnusable where it cannot be removed.
+        """
+        root = self.root_of(name, version)
+        if is_bundled(root):
+            raise ModelReadOnly(
+                f"removing {name}/{version}: it is bundled with Headrace, in {root}; nothing was removed"
+            )
+        target = self._folder_to_change(root, name) / str(version)
+        try:
+            aside = Path(tempfile.mkdtemp(prefix=f".{version}.removed.", dir=target.parent))
+            target.rename(aside / "model")
+            if (aside / "model").is_symlink():
+                (aside / "model").unlink()
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise RepositoryUnusable(f"removing {target}: {error.strerror or error}") from error
+        return target
+
+    def _folder_to_change(self, root: Path, name: str) -> Path:
+        folder = root / name
+        if folder.is_symlink():
+            raise RepositoryUnusable(f"changing {folder}: expected a folder, got a link; nothing was changed behind it")
+        return folder
+
+    def _roots_of(self, name: str) -> dict[int, Path]:
+        """Every version, and the first folder that has it."""
+        found: dict[int, Path] = {}
+        if manifest_file.NAME.fullmatch(name):
+            for root in self.roots:
+                for entry in _entries(root / name):
+                    if manifest_file.VERSION.fullmatch(entry):
+                        found.setdefault(int(entry), root)
+        return found
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.roots))
+
+
+def is_bundled(root: Path) -> bool:
+    """Whether a root is that of the bundled models."""
+    return root.resolve() == ZOO.resolve()
 
 
 def open_engine(model: Model, engine: str = AUTO, *, threads: int = 1) -> Engine:
@@ -121,42 +256,32 @@ def open_engine(model: Model, engine: str = AUTO, *, threads: int = 1) -> Engine
     return selection.open_engine(model, engine, EngineOptions(threads=threads)).engine
 
 
-def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Model:
-    """Write a new version and return it, loaded; readers see all of its files or none. Fills in the sha256.
+def _entries(folder: Path) -> list[str]:
+    """The names in a folder; none where there is no such folder."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RepositoryUnusable(f"reading {folder}: {error.strerror or error}; its models are not served") from error
 
-    Raises: ModelExists where the version is there already; ModelCorrupt where what was written cannot be loaded.
-    """
-    folder = root / manifest.name
-    target = folder / str(manifest.version)
-    manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest())
-    text = manifest_file.encode(manifest)
-    manifest_file.decode(text, target / "manifest.toml")
+
+def _write(target: Path, contents: Mapping[str, bytes]) -> None:
     refusal = ModelExists(f"saving {target}: the version is there already; nothing was written: save the next one")
-    if target.exists():
+    if os.path.lexists(target):
         raise refusal
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{manifest.version}.", dir=folder))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         temporary.chmod(0o755)
-        (temporary / "model.onnx").write_bytes(onnx)
-        (temporary / "manifest.toml").write_bytes(text)
-        (temporary / "golden.npz").write_bytes(golden.encode())
+        for name, data in contents.items():
+            with (temporary / name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # a name must not outlive a power cut that its contents do not
         try:
             temporary.rename(target)
         except OSError as error:
             raise (refusal if target.exists() else error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return load(root, manifest.name, manifest.version)
-
-
-def _read(path: Path, limit_bytes: int) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > limit_bytes:
-            raise ModelCorrupt(
-                f"reading {path}: expected at most {limit_bytes} bytes, got {size}; the model is not served"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelCorrupt(f"reading {path}: {error.strerror or error}; the model is not served") from error

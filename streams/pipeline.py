@@ -61,9 +61,13 @@ class Served(Protocol[C_in]):
     All methods are called from one compute thread at a time, never from the event loop.
     """
 
-    model: str
-    """Its reference, e.g. `fraud/2`."""
-    engine: str
+    @property
+    def model(self) -> str:
+        """Its reference, e.g. `fraud/2`."""
+
+    @property
+    def engine(self) -> str:
+        """What runs it; another one from a micro-batch on where a device fails."""
 
     def infer(self, features: Features) -> NDArray[np.float32]:
         """float32[n]: one prediction a row, over the rows of several partitions."""

@@ -9,102 +9,26 @@ from __future__ import annotations
 import math
 import os
 import re
-import ssl
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from models.fraud.rules import Rule, check
+from streams.cluster import Kafka as Kafka  # a section like those below
+from streams.cluster import Secret
 from streams.errors import SettingsError
+
+if TYPE_CHECKING:
+    from models.repository import Repository
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
 MOST_DAYS = 36_525  # a century
 LARGEST = 2**31 - 1  # what a client takes for a number of bytes
 DEFAULT_FILE = Path("headrace.toml")
-
-
-class Secret:
-    """A text that never shows in a log, an error or a repr; not a `str`, so that nothing can format it by mistake."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself, for a client."""
-        return self._text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __str__(self) -> str:
-        return "***"
-
-
-class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to reach the cluster; TLS and SASL go to the client as they are."""
-
-    bootstrap_servers: str = "127.0.0.1:9092"
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI"] = "PLAIN"
-    sasl_username: str | None = None
-    sasl_password: Secret | None = None
-    ssl_cafile: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
-    ssl_key_password: Secret | None = None
-    ssl_check_hostname: bool = True
-    request_timeout_s: float = 15.0
-
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments that every aiokafka client takes.
-
-        Raises:
-            SettingsError: a certificate or key file cannot be read, or SASL lacks its user or password.
-        """
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap_servers,
-            "security_protocol": self.security_protocol,
-            "request_timeout_ms": int(self.request_timeout_s * 1000),
-        }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self._ssl_context()
-        if self.security_protocol.startswith("SASL_"):
-            if self.sasl_mechanism != "GSSAPI" and (self.sasl_username is None or self.sasl_password is None):
-                raise SettingsError(
-                    f"kafka.security_protocol is {self.security_protocol!r}: "
-                    "set kafka.sasl_username and kafka.sasl_password as well"
-                )
-            options["sasl_mechanism"] = self.sasl_mechanism
-            options["sasl_plain_username"] = self.sasl_username
-            options["sasl_plain_password"] = None if self.sasl_password is None else self.sasl_password.reveal()
-        return options
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=self.ssl_cafile)
-            context.check_hostname = self.ssl_check_hostname
-            if self.ssl_certfile is not None:
-                # Never None: OpenSSL would ask at the terminal for the password of an encrypted key, and wait.
-                password = "" if self.ssl_key_password is None else self.ssl_key_password.reveal()
-                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(
-                f"loading the TLS files of kafka.ssl_* (ca {self.ssl_cafile!r}, certificate {self.ssl_certfile!r}, "
-                f"key {self.ssl_keyfile!r}): {error}"
-            ) from None
-        return context
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,8 +78,7 @@ class Fraud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: str = "fraud.flags"
     labels: str = "fraud.labels"
     model: str = "fraud"
-    version: int | None = None
-    models: str | None = None  # a folder of models; default: the bundled ones
+    version: int | None = None  # default: the newest bundled one, else the first that was added
     engine: str = "auto"
     max_value_bytes: int = 16384
     max_future_s: float = 86400.0  # an event_time further ahead of the clock than this is absurd
@@ -190,13 +113,6 @@ class Fraud(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return review, block
 
 
-class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where models come from, and how workers hear which version is to serve."""
-
-    control: str = "headrace.models"  # the topic of rollouts; its reports are beside it
-    shadow_budget: float = 0.5  # of one thread's time, for a challenger in the shadow; what does not fit is dropped
-
-
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The label loop: what transactions turned out to be, joined with the scores that they had had."""
 
@@ -208,6 +124,20 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait_days: float = 7.0  # a label whose transaction has no score by then is counted as unknown
     delay_days: float = 7.0  # labels are given so long to come before the quality of scores is judged by them
     window_days: float = 7.0  # over so many days before that
+
+
+class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where models come from, and how workers hear which version is to serve."""
+
+    root: str = ".headrace/models"  # the user's own; the bundled ones are there whatever this is
+    control: str = "headrace.models"  # the topic of rollouts; its reports are beside it
+    shadow_budget: float = 0.5  # of one thread's time, for a challenger in the shadow; what does not fit is dropped
+
+    def repository(self) -> Repository:
+        """The user's own models, then the bundled ones."""
+        from models.repository import ZOO, Repository  # numpy, which most commands do without
+
+        return Repository([Path(self.root).expanduser(), ZOO])
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

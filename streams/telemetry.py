@@ -116,6 +116,9 @@ METRICS: Mapping[str, Metric] = {
         ("outcome",),
     ),
     "headrace_comparison_records_lost_total": Metric("counter", "Comparisons that could not be written."),
+    "headrace_engine_passed_info": Metric(
+        "gauge", "1 for each engine that would be better and does not serve; readiness says why.", ("engine",)
+    ),
     "headrace_model_info": Metric("gauge", "1 for the model and engine in use.", ("model", "version", "engine")),
 }
 
@@ -135,7 +138,7 @@ class Telemetry:
         self._metrics: dict[str, Any] = {}
         self._children: dict[tuple[str, ...], Any] = {}
         self._done_until_ms: dict[int, int] = {}
-        self._served: tuple[str, str, str] | None = None
+        self._named: dict[str, set[tuple[str, ...]]] = {}
         self._lagging: set[int] = set()
         for name, metric in METRICS.items():
             labels = ("pipeline", *metric.labels)
@@ -185,14 +188,19 @@ class Telemetry:
         if self._children.pop((name, *labels), None) is not None:
             self._metrics[name].remove(self._pipeline, *labels)
 
-    def model(self, reference: str, engine: str) -> None:
-        """Name the model and the engine that serve."""
+    def model(self, reference: str, engine: str, better: Sequence[str] = ()) -> None:
+        """Name the model and the engine that serve, and better engines that do not."""
         name, _, version = reference.partition("/")
-        labels = (name, version, engine)
-        if self._served is not None and self._served != labels:
-            self.forget("headrace_model_info", *self._served)
-        self._served = labels
-        self.set("headrace_model_info", 1, *labels)
+        named = {
+            "headrace_model_info": [(name, version, engine)],
+            "headrace_engine_passed_info": [(e,) for e in better],
+        }
+        for metric, labels in named.items():
+            for gone in self._named.get(metric, set()) - set(labels):
+                self.forget(metric, *gone)
+            self._named[metric] = set(labels)
+            for each in labels:
+                self.set(metric, 1, *each)
 
     def delivered(self, batch: RecordBatch, now: float, queued: int) -> None:
         """A record batch has come from Kafka; stage `fetch` is the age of its newest record."""

@@ -86,9 +86,18 @@ class Worker:
         self._contact_at = self.clock.monotonic()
 
     def _name_model(self) -> None:
+        """Say what serves, in readiness and in metrics, and why nothing better does; cheap where nothing changed."""
         served = self.pipeline.served
-        self.telemetry.model(served.model, served.engine)
-        self.health.details = {"pipeline": self.pipeline.name, "model": served.model, "engine": served.engine}
+        better = {each.name: each.reason for each in getattr(served, "passed", ())}
+        better |= {each.engine: each.reason for each in getattr(served, "falls", ())}
+        named = {"pipeline": self.pipeline.name, "model": served.model, "engine": served.engine}
+        details = named | ({"better_engines": better} if better else {})
+        if details == self.health.details:
+            return
+        self.health.details = details
+        self.telemetry.model(served.model, served.engine, list(better))
+        for name, reason in better.items():
+            logger.info("%s is served on %s, not on %s: %s", served.model, served.engine, name, reason)
 
     @property
     def http_port(self) -> int:
@@ -334,6 +343,7 @@ class Worker:
             )
 
     def _gauges(self, views: dict[int, PartitionView]) -> None:
+        self._name_model()  # an engine may have given way to the next
         self.telemetry.set("headrace_ready", float(self.health.ready))
         self.telemetry.set("headrace_tasks", len(asyncio.all_tasks()))
         lag = {p: max(0, v.end - v.done) for p, v in views.items() if v.end is not None and v.done is not None}

@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from models import repository
 from models.golden import GoldenBatch
-from models.repository import ZOO, Model
+from models.repository import Model, Repository
 
 GOOD = (2, 3)
 BROKEN = {
@@ -27,7 +26,7 @@ BROKEN = {
 
 def write_versions(root: Path) -> Path:
     """Fill a repository with them."""
-    bundled = repository.load(ZOO, "fraud", 2)
+    bundled = Repository().load("fraud", 2)
     batch, network = bundled.golden(), onnx.load_from_string(bundled.onnx_bytes())
     halves = GoldenBatch(batch.inputs, {"score": batch.outputs["score"] / 2})
     _save(root, bundled, 2, network, batch)
@@ -44,7 +43,7 @@ def write_versions(root: Path) -> Path:
 
 def _save(root: Path, like: Model, version: int, network: onnx.ModelProto, golden: GoldenBatch) -> Model:
     own = msgspec.structs.replace(like.manifest, version=version)
-    return repository.save(root, network.SerializeToString(), own, golden)
+    return Repository([root]).save(network.SerializeToString(), own, golden)
 
 
 def _scaled(network: onnx.ModelProto, factor: float) -> onnx.ModelProto:

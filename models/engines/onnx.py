@@ -97,6 +97,7 @@ class OnnxEngine:
             ) from error
         try:
             session = self._session_of(onnx, reference)
+            inputs, outputs = _specs(session.get_inputs()), _specs(session.get_outputs())  # may be named in no UTF-8
         except EngineUnavailable:
             raise
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -106,8 +107,7 @@ class OnnxEngine:
                 f"cannot make a session of it: {first_line(error)}; it is not served"
             ) from error
         self._reference = reference
-        self._inputs = _specs(session.get_inputs())
-        self._outputs = _specs(session.get_outputs())
+        self._inputs, self._outputs = inputs, outputs
         self._output_names = [spec.name for spec in self._outputs]
         self._takes_any_rows = all(spec.shape and spec.shape[0] is None for spec in (*self._inputs, *self._outputs))
         self._session = session

@@ -9,14 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from models import repository
 from models.engine import EngineUnavailable
-from models.repository import ZOO
+from streams.cli.roots import parse_reference, root_option
 from streams.settings import Batch
 
 if TYPE_CHECKING:
     from models.engines.aside import Aside
-    from models.repository import Model
+    from models.repository import Model, Repository
 
 LOOK_S = 0.2
 
@@ -32,13 +31,13 @@ LOOK_S = 0.2
     metavar="ROWS",
     help="The largest micro-batch; the same as the worker's setting batch.max_batch_size.",
 )
-@click.option("--root", type=click.Path(path_type=Path), default=ZOO, help="Model repository  [default: bundled]")
+@root_option()
 @click.option(
     "--plans",
     type=click.Path(file_okay=False, path_type=Path),
     help="Where what is built is kept  [default: the user's cache folder]",
 )
-def build(name: str, engine: str, max_batch_size: int, root: Path, plans: Path | None) -> None:
+def build(name: str, engine: str, max_batch_size: int, models: Repository, plans: Path | None) -> None:
     """Compile a model for this machine's GPU. NAME is e.g. fraud or fraud/2.
 
     A TensorRT plan takes seconds to minutes to build and is good for one GPU, one TensorRT, one network and one largest
@@ -49,11 +48,7 @@ def build(name: str, engine: str, max_batch_size: int, root: Path, plans: Path |
     Example:
       headrace models build fraud --max-batch-size 4096
     """
-    bare, _, version = name.partition("/")
-    if version and not version.isdecimal():
-        raise click.BadParameter(f"expected NAME or NAME/VERSION, got {name!r}", param_hint="NAME")
-    model = repository.load(root, bare, int(version) if version else None)
-    _build(model, engine, max_batch_size, plans)
+    _build(models.load(*parse_reference(name)), engine, max_batch_size, plans)
 
 
 def _build(model: Model, engine: str, max_batch_size: int, plans: Path | None) -> None:

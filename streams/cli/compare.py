@@ -15,10 +15,10 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from models import comparison, repository
+from models import comparison
 from models.engine import ModelNotFound
 from streams.cli.console import Meter, run
-from streams.cli.rollouts import load_settings, root_of
+from streams.cli.rollouts import load_settings
 from streams.clock import SystemClock
 from streams.schemas import Comparison
 
@@ -194,6 +194,6 @@ def _thresholds(settings: Settings, reference: str) -> dict[str, float]:
     """Of a version's manifest; none where this machine does not have it."""
     name, _, version = reference.partition("/")
     try:
-        return repository.load(root_of(settings, name), name, int(version)).manifest.thresholds
+        return settings.models.repository().load(name, int(version)).manifest.thresholds
     except (ModelNotFound, ValueError):
         return {}

@@ -21,7 +21,7 @@ COMMANDS = {
     "produce": "Push events into a topic, from a simulator or from files.",
     "subscribe": "Follow a topic, as a table or as JSON lines.",
     "predict": "Run a pipeline over a file, without a broker.",
-    "models": "List, show and train models.",
+    "models": "List, show, add, verify, remove, train and evaluate models.",
     "schemas": "The messages as JSON Schema and AsyncAPI.",
     "bench": "Measure Headrace beside what you would use instead.",
 }

@@ -1,4 +1,4 @@
-"""A model's manifest as a person reads it."""
+"""A model as a person reads it: its manifest, what its network is made of, how fast it is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,44 @@ from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
 
+from models import onnx_file
 from models.manifest import Manifest
-from models.repository import Model
+from models.onnx_file import Structure
+from models.repository import Model, is_bundled
+from models.timings import Timing
+
+LISTED_OPERATORS = 12
 
 
 def manifest_table(model: Model) -> Table:
     """One row for each part of the manifest that is not empty, and the network's size."""
+    return _table(model.reference, _manifest_rows(model))
+
+
+def model_table(model: Model, timings: list[Timing]) -> Table:
+    """The same, what the network is made of, where it is, and its engines' times."""
+    rows = _manifest_rows(model) | _structure(onnx_file.structure(model.onnx_bytes()))
+    rows |= {timing.engine: _times(timing) for timing in timings}
+    bundled = is_bundled(model.path.parent.parent)
+    return _table(model.reference, rows | {"folder": f"{model.path}{' (bundled)' if bundled else ''}"})
+
+
+def size(model: Model) -> str:
+    """That of the network's file."""
+    return f"{model.onnx_path.stat().st_size / 1024:,.0f} KiB"
+
+
+def _table(title: str, rows: dict[str, Columns | str]) -> Table:
+    table = Table(title=title, box=None, show_header=False, title_justify="left", title_style="bold")
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name, style="dim"), Text(value) if isinstance(value, str) else value)
+    return table
+
+
+def _manifest_rows(model: Model) -> dict[str, Columns | str]:
     manifest = model.manifest
-    table = Table(title=model.reference, box=None, show_header=False, title_justify="left", title_style="bold")
-    rows = {
+    return {
         "description": manifest.description,
         "inputs": ", ".join(str(entry.spec()) for entry in manifest.inputs),
         "outputs": ", ".join(str(entry.spec()) for entry in manifest.outputs),
@@ -24,13 +53,26 @@ def manifest_table(model: Model) -> Table:
         "quality": _figures(manifest.quality),
         **_origin(manifest),
         "licence": manifest.licence,
-        "size": f"{model.onnx_path.stat().st_size / 1024:.0f} KiB",
+        "size": size(model),
         "sha256": manifest.sha256,
     }
-    for name, value in rows.items():
-        if value:
-            table.add_row(Text(name, style="dim"), Text(value) if isinstance(value, str) else value)
-    return table
+
+
+def _structure(structure: Structure) -> dict[str, Columns | str]:
+    often = structure.operators.most_common()
+    shown = [f"{count} {operator}" for operator, count in often[:LISTED_OPERATORS]]
+    rest = sum(count for _, count in often[LISTED_OPERATORS:])
+    more = [f"{rest} of {len(often) - LISTED_OPERATORS} other kinds"] if rest else []
+    return {
+        "parameters": f"{structure.parameters:,}",
+        "operators": ", ".join(shown + more),
+        "opset": ", ".join(f"{domain} {version}" for domain, version in structure.opsets.items()),
+        "producer": structure.producer,
+    }
+
+
+def _times(timing: Timing) -> str:
+    return ", ".join(f"{seconds * 1000:.3g} ms for {rows:,}" for rows, seconds in timing.seconds.items())
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
@@ -45,4 +87,6 @@ def _origin(manifest: Manifest) -> dict[str, str]:
 
 
 def _figures(figures: dict[str, float]) -> Columns | str:
-    return Columns([f"{name} {value:.5g}" for name, value in figures.items()], padding=(0, 3)) if figures else ""
+    # Text: a name in brackets is no markup.
+    shown = [Text(f"{name} {value:.5g}") for name, value in figures.items()]
+    return Columns(shown, padding=(0, 3)) if figures else ""

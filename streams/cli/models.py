@@ -1,62 +1,85 @@
-"""headrace models: list, show, train and evaluate what serves."""
+"""headrace models: list, show, add, verify, remove, train and evaluate what serves."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from models import repository
-from models.engine import ModelNotFound
-from models.repository import ZOO
+from models.engine import ModelError
+from models.repository import Repository, is_bundled
+from models.selection import ENGINES
+from models.timings import Timings
+from streams.cli.adding import add
 from streams.cli.build import build
 from streams.cli.compare import compare
 from streams.cli.evaluate import evaluate
-from streams.cli.manifests import manifest_table
+from streams.cli.manifests import model_table, size
+from streams.cli.removing import remove
 from streams.cli.rollouts import promote, rollback
+from streams.cli.roots import parse_reference, root_option
 from streams.cli.thresholds import thresholds
 from streams.cli.train import train
+from streams.cli.verifying import verify
 
 
-@click.group(name="models", help="List, show, train and evaluate the models that pipelines serve.")
+@click.group(name="models", help="List, show, add, verify, remove, train and evaluate the models that pipelines serve.")
 def models() -> None:
     pass
 
 
-@models.command(name="list", help="The models of a repository and their newest versions.")
-@click.option(
-    "--root", type=click.Path(path_type=Path), default=ZOO, help="Model repository  [default: the bundled one]"
-)
-def list_models(root: Path) -> None:
-    table = Table("model", "versions", "what it does", "licence", box=None)
-    for name in repository.names(root):
-        manifest = repository.load(root, name).manifest
-        table.add_row(
-            name, ", ".join(map(str, repository.versions(root, name))), manifest.description, manifest.licence
-        )
-    if not table.row_count:
-        raise ModelNotFound(f"listing models in {root}: there are none; train one with `headrace models train fraud`")
+@models.command(name="list")
+@root_option()
+def list_models(models: Repository) -> None:
+    """Every version of every model: your own, and the bundled ones.
+
+    Marked is the version that serves where nothing else is said: the newest bundled one, or the first of your own that
+    has no bundled one.
+
+    \b
+    Example:
+      headrace models list --root my-models
+    """
+    table = Table(box=None)
+    for heading in ("model", "version", "serves", "size", "licence", "folder", "what it does"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("version", "size") else "left")
+    for name in models.names():
+        for version in models.versions(name):
+            table.add_row(*map(Text, _row(models, name, version)))
     Console().print(table)
 
 
-@models.command(help="One model's manifest: tensors, thresholds, measured quality. NAME is e.g. fraud or fraud/1.")
+@models.command()
 @click.argument("name")
-@click.option(
-    "--root", type=click.Path(path_type=Path), default=ZOO, help="Model repository  [default: the bundled one]"
-)
-def show(name: str, root: Path) -> None:
-    bare, _, version = name.partition("/")
-    if version and not version.isdecimal():
-        raise click.BadParameter(f"expected NAME or NAME/VERSION, got {name!r}", param_hint="NAME")
-    Console().print(manifest_table(repository.load(root, bare, int(version) if version else None)))
+@root_option()
+def show(name: str, models: Repository) -> None:
+    """One version: tensors, operators, size, quality, licence, where it comes from, and its engines' times.
+
+    NAME is e.g. fraud or fraud/2; without a version, the one that serves. Times are those that
+    `headrace models verify` measured on this machine.
+
+    \b
+    Example:
+      headrace models show fraud
+    """
+    bare, version = parse_reference(name)
+    model = models.load(bare, version)
+    known = Timings(models.own)
+    timings = [timing for engine in ENGINES if (timing := known.get(model.manifest.sha256, engine)) is not None]
+    Console().print(model_table(model, timings))
 
 
-models.add_command(build)
-models.add_command(compare)
-models.add_command(evaluate)
-models.add_command(promote)
-models.add_command(rollback)
-models.add_command(thresholds)
-models.add_command(train)
+def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:
+    serves = "yes" if version == models.default(name) else ""
+    root = models.root_of(name, version)
+    folder = "bundled" if is_bundled(root) else str(root)
+    try:
+        model = models.load(name, version)
+    except ModelError as error:
+        return name, str(version), serves, "", "", folder, f"cannot be served: {error}"
+    return name, str(version), serves, size(model), model.manifest.licence, folder, model.manifest.description
+
+
+for command in (add, build, compare, evaluate, promote, remove, rollback, thresholds, train, verify):
+    models.add_command(command)

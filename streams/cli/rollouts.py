@@ -12,14 +12,13 @@ from rich.table import Table
 
 from models import repository
 from models.engine import ModelNotFound
-from models.repository import ZOO, Model
+from models.repository import Model
 from streams.cli.console import run
+from streams.cli.roots import parse_reference
 from streams.clock import SystemClock
 from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from streams.promoting import Rollouts
     from streams.rollout import Report, Rollout
     from streams.settings import Settings
@@ -67,7 +66,7 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
         raise click.UsageError("--shadow and --canary exclude each other: a canary is compared, too.")
     name, version = _parse(reference)
     settings = load_settings()
-    chosen = repository.load(root_of(settings, name), name, version)
+    chosen = settings.models.repository().load(name, version)
     repository.open_engine(chosen).close()
     run(_roll_out(settings, chosen, (canary or 0.0) if shadow or canary else None, wait_s))
 
@@ -114,7 +113,7 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
                 f"choose a version with `headrace models promote {name}/VERSION`"
             )
         version, *older = last.previous
-        before = repository.load(root_of(settings, name), name, version)
+        before = settings.models.repository().load(name, version)
         repository.open_engine(before).close()
         asked = Rollout(name, version, before.manifest.sha256, previous=tuple(older), asked_at=_now())
         await _ask(rollouts, settings, asked, last, wait_s)
@@ -177,21 +176,15 @@ def _unasked(settings: Settings, name: str) -> Rollout:
     """What serves where nothing has been asked for."""
     from streams.rollout import Rollout
 
-    model = repository.load(root_of(settings, name), name)
+    model = settings.models.repository().load(name)
     return Rollout(name, model.version, model.manifest.sha256)
 
 
-def root_of(settings: Settings, name: str) -> Path:
-    from pathlib import Path
-
-    return ZOO if settings.fraud.models is None else Path(settings.fraud.models)
-
-
 def _parse(reference: str) -> tuple[str, int]:
-    name, _, version = reference.partition("/")
-    if not name or not version.isdecimal():
+    name, version = parse_reference(reference)
+    if version is None:
         raise click.BadParameter(f"expected NAME/VERSION, e.g. fraud/3, got {reference!r}", param_hint="NAME/VERSION")
-    return name, int(version)
+    return name, version
 
 
 def load_settings() -> Settings:

@@ -120,14 +120,13 @@ def fraud(
     """
     if plot is not None:
         figure()  # what is not installed is to be said before minutes of work
-    from models import repository
     from models.fraud.costs import NEVER, ThresholdCosts
     from models.fraud.transactions import read_transactions
     from streams import settings
 
-    section = settings.load().fraud
-    root = repository.ZOO if section.models is None else Path(section.models)
-    model = repository.load(root, section.model, section.version)
+    loaded = settings.load()
+    section = loaded.fraud
+    model = loaded.models.repository().load(section.model, section.version)
     in_use = section.thresholds(model.reference, model.manifest.thresholds)
     transactions = read_transactions(files)
     start, end = _days(transactions, first, until)

@@ -17,9 +17,10 @@ from rich.progress import Progress, TextColumn
 from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
-from models.repository import ZOO
+from models.repository import Repository
 from streams.cli.console import counting, recorded_option
 from streams.cli.manifests import manifest_table
+from streams.cli.roots import root_option
 from streams.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def train() -> None:
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=EPOCHS, show_default=True, help="Passes over the transactions."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), default=ZOO, help="Model repository.  [default: the bundled one]"
-)
+@root_option("--output")
 def fraud(
     files: tuple[Path, ...],
     until: datetime | None,
@@ -65,7 +64,7 @@ def fraud(
     customers: int | None,
     seed: int,
     epochs: int,
-    output: Path,
+    models: Repository,
 ) -> None:
     """Train the fraud model on labelled card transactions, or on simulated ones where no file is given.
 
@@ -91,8 +90,9 @@ def fraud(
     how = " ".join(["headrace models train fraud", *source.options, *day, f"--seed {seed} --epochs {epochs}"])
     on = f"{source.what} {_span(known, trained)}"
     quality = trained.quality | _recall_by_scenario(source.scenario[: len(known.transactions)], trained)
-    manifest = _manifest(output, Trained(how, on, seed, _today()), trained, quality)
-    model = repository.save(output, trained.onnx, manifest, trained.golden)
+    version = models.next_version("fraud")
+    manifest = _manifest(version, Trained(how, on, seed, _today()), trained, quality)
+    model = models.save(trained.onnx, manifest, trained.golden)
     repository.open_engine(model).close()
     Console().print(manifest_table(model))
 
@@ -159,10 +159,10 @@ def _span(known: Known, trained: TrainedFraudModel) -> str:
     )
 
 
-def _manifest(output: Path, how: Trained, trained: TrainedFraudModel, quality: dict[str, float]) -> Manifest:
+def _manifest(version: int, how: Trained, trained: TrainedFraudModel, quality: dict[str, float]) -> Manifest:
     return Manifest(
         name="fraud",
-        version=max(repository.versions(output, "fraud"), default=0) + 1,
+        version=version,
         description=DESCRIPTION,
         licence="Apache-2.0",
         sha256="",

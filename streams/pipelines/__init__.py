@@ -92,6 +92,7 @@ PIPELINES: Mapping[str, Domain] = {
             copartitioned=False,
             events="connectors.simulators.transactions:FIELDS",
             key="card_id",
+            beside=("models", "batch"),
         ),
         Domain(
             name="labels",

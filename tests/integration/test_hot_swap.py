@@ -18,6 +18,7 @@ import pytest
 from connectors.simulators.transactions import TransactionSettings, blocks
 from models import manifest, repository
 from models.fraud.inputs import INPUTS
+from models.repository import Repository
 from streams.promoting import Rollouts
 from streams.rollout import Report, Rollout
 from streams.settings import Kafka as KafkaSettings
@@ -86,7 +87,7 @@ def test_a_hundred_swaps_under_load_lose_nothing_and_nothing_broken_serves(
     source, output, labels = make_topics("swaps", "swaps-out", "swaps-labels", partitions=PARTITIONS)
     control, group = f"{source}-models", f"{source}-group"
     worker = workers.fraud(
-        group, fraud__input=source, fraud__output=output, fraud__labels=labels, fraud__models=versions,
+        group, fraud__input=source, fraud__output=output, fraud__labels=labels, models__root=versions,
         fraud__include_features="true", models__control=control, worker__http_port=0,
     ).running()  # fmt: skip
     schedule = [list(BROKEN)[turn // 5 % len(BROKEN)] if turn % 5 == 4 else GOOD[turn % 2] for turn in range(SWAPS)]
@@ -129,7 +130,7 @@ def _assert_scored_by_who_is_named(outputs: list[verify.Record], root: Path) -> 
     scores = np.array([flag["score"] for flag in flags])
     for version in GOOD:
         with_it = named == f"fraud/{version}"
-        engine = repository.open_engine(repository.load(root, "fraud", version))
+        engine = repository.open_engine(Repository([root]).load("fraud", version))
         expected = engine.infer({"features": features[with_it]})["score"]
         np.testing.assert_allclose(scores[with_it], expected, rtol=0, atol=2e-6)
         engine.close()

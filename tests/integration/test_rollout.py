@@ -47,7 +47,7 @@ def operator(tmp_path: Path, kafka: Kafka, make_topics: MakeTopics) -> Operator:
     source, output, labels = make_topics("rollout", "rollout-out", "rollout-labels", partitions=PARTITIONS)
     settings = {
         "fraud__input": source, "fraud__output": output, "fraud__labels": labels, "models__control": f"{source}-models",
-        "fraud__models": write_versions(tmp_path / "repository"), "worker__group": f"{source}-group",
+        "models__root": write_versions(tmp_path / "repository"), "worker__group": f"{source}-group",
     }  # fmt: skip
     return Operator(settings, kafka.bootstrap_servers)
 
@@ -112,9 +112,9 @@ def test_a_worker_whose_repository_holds_another_file_says_so_and_goes_on(
     operator: Operator, tmp_path: Path, workers: Workers
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(str(operator.settings["fraud__models"]), elsewhere)
+    shutil.copytree(str(operator.settings["models__root"]), elsewhere)
     shutil.rmtree(elsewhere / "fraud" / "3")
-    worker = _worker(workers, operator, fraud__models=elsewhere)
+    worker = _worker(workers, operator, models__root=elsewhere)
     said = operator.models("promote", "fraud/3", exits=1)
     assert "0 of 1 workers do so, 1 refused it" in said
     assert "no version 3" in said

@@ -8,10 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models import repository
 from models.golden import GoldenBatch
 from models.manifest import Manifest, TensorEntry, Trained
-from models.repository import Model
+from models.repository import Model, Repository
 
 WEIGHTS = np.array([1, 2, 3, 4], dtype=np.float32)
 
@@ -58,8 +57,7 @@ def save_mixing(root: Path) -> Model:
     batch = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
     factor = np.arange(6, dtype=np.int64)[:, None] - 2
     outputs = {"product": batch * factor.astype(np.float32), "sign": np.sign(batch[:, 0])}
-    return repository.save(
-        root,
+    return Repository([root]).save(
         mixing().SerializeToString(),
         manifest(
             name="mixing",
@@ -91,7 +89,7 @@ def golden(rows: int = 3) -> GoldenBatch:
 
 
 def save(root: Path, version: int = 1, **changes: object) -> Model:
-    return repository.save(root, scaling().SerializeToString(), manifest(version, **changes), golden())
+    return Repository([root]).save(scaling().SerializeToString(), manifest(version, **changes), golden())
 
 
 def _proto(nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], out: list[int | str]) -> onnx.ModelProto:

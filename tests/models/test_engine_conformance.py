@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models import repository, selection
 from models.engine import Engine, EngineUnavailable, ModelIncompatible
-from models.repository import ZOO, Model
+from models.repository import Model, Repository
 from models.selection import EngineOptions
 from tests.models import networks
 
@@ -23,7 +23,7 @@ ENGINES = [
     pytest.param(name, marks=[pytest.mark.gpu] if name in ("tensorrt", "onnx-cuda", "torch-cuda") else [])
     for name in selection.ENGINES
 ]
-BUNDLED = [f"{name}/{version}" for name in repository.names(ZOO) for version in repository.versions(ZOO, name)]
+BUNDLED = [f"{name}/{version}" for name in Repository().names() for version in Repository().versions(name)]
 ROWS = 37  # neither a power of two nor a multiple of a golden batch
 
 
@@ -31,7 +31,7 @@ ROWS = 37  # neither a power of two nor a multiple of a golden batch
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     name, _, version = request.param.partition("/")
     if request.param in BUNDLED:
-        return repository.load(ZOO, name, int(version))
+        return Repository().load(name, int(version))
     root = tmp_path_factory.mktemp("models")
     return networks.save(root) if name == "scaling" else networks.save_mixing(root)
 

@@ -70,6 +70,12 @@ def test_bytes_that_are_no_network_are_corrupt() -> None:
         OnnxEngine().load_bytes(b"nonsense", "nonsense/1")
 
 
+def test_a_network_whose_axes_are_named_in_no_utf8_is_corrupt() -> None:
+    data = networks.scaling().SerializeToString().replace(b"\x12\x01n", b"\x12\x01\xff")
+    with pytest.raises(ModelCorrupt, match="cannot make a session of it: 'utf-8' codec"):
+        OnnxEngine().load_bytes(data, "scaling/1")
+
+
 def test_an_engine_that_is_not_loaded_says_so(engine: OnnxEngine) -> None:
     engine.close()
     engine.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from models.engine import (
     ModelExists,
     ModelIncompatible,
     ModelNotFound,
+    RepositoryUnusable,
 )
 from models.golden import GoldenBatch
 from models.manifest import Tolerance
+from models.repository import Repository
 from tests.models import networks
 
 
@@ -36,7 +39,7 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def test_a_saved_model_loads_and_serves(tmp_path: Path) -> None:
     saved = networks.save(tmp_path)
-    model = repository.load(tmp_path, "scaling")
+    model = Repository([tmp_path]).load("scaling")
     assert model == saved
     assert model.reference == "scaling/1"
     assert model.manifest.sha256 == hashlib.sha256(model.onnx_path.read_bytes()).hexdigest()
@@ -45,45 +48,56 @@ def test_a_saved_model_loads_and_serves(tmp_path: Path) -> None:
     assert engine.infer({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [[1, 2, 3, 4]] * 2
 
 
-def test_the_newest_version_is_the_largest_number(tmp_path: Path) -> None:
+def test_versions_are_numbers_and_the_first_serves(tmp_path: Path) -> None:
     for version in (9, 10, 2):
         networks.save(tmp_path, version)
     (tmp_path / "scaling" / ".11.half-written").mkdir()
     (tmp_path / "scaling" / "012").mkdir()
     (tmp_path / "notes.txt").write_text("not a model")
-    assert repository.versions(tmp_path, "scaling") == [2, 9, 10]
-    assert repository.names(tmp_path) == ["scaling"]
-    assert repository.load(tmp_path, "scaling").version == 10
-    assert repository.load(tmp_path, "scaling", 2).version == 2
+    assert Repository([tmp_path]).versions("scaling") == [2, 9, 10]
+    assert Repository([tmp_path]).names() == ["scaling"]
+    assert Repository([tmp_path]).load("scaling").version == 2
+    assert Repository([tmp_path]).load("scaling", 10).version == 10
 
 
 @pytest.mark.parametrize("name", ["fraud", "../scaling", "", ".", "scaling/1"])
 def test_an_unknown_name_says_what_there_is(tmp_path: Path, name: str) -> None:
     networks.save(tmp_path)
     with pytest.raises(ModelNotFound, match=r"no such model; there is \['scaling'\]"):
-        repository.load(tmp_path, name)
+        Repository([tmp_path]).load(name)
 
 
 def test_an_unknown_version_or_folder_says_what_there_is(tmp_path: Path) -> None:
     networks.save(tmp_path)
     with pytest.raises(ModelNotFound, match=r"no version 7; there is \[1\]"):
-        repository.load(tmp_path, "scaling", 7)
+        Repository([tmp_path]).load("scaling", 7)
     with pytest.raises(ModelNotFound, match="there is none"):
-        repository.load(tmp_path / "nowhere", "scaling")
+        Repository([tmp_path / "nowhere"]).load("scaling")
 
 
 def test_a_version_is_never_overwritten(tmp_path: Path) -> None:
     before = networks.save(tmp_path).onnx_path.read_bytes()
     with pytest.raises(ModelExists, match="nothing was written"):
-        repository.save(tmp_path, networks.folding().SerializeToString(), networks.manifest(), networks.golden())
-    assert repository.load(tmp_path, "scaling").onnx_path.read_bytes() == before
+        Repository([tmp_path]).save(networks.folding().SerializeToString(), networks.manifest(), networks.golden())
+    assert Repository([tmp_path]).load("scaling").onnx_path.read_bytes() == before
     assert [path.name for path in (tmp_path / "scaling").iterdir()] == ["1"]
 
 
 def test_a_save_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     bad = GoldenBatch({"x": np.array([object()])}, {"y": np.zeros(1)})
     with pytest.raises(ValueError, match="allow_pickle"):
-        repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), bad)
+        Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # the network fits, the manifest does not
+    try:
+        with pytest.raises(RepositoryUnusable, match=r"saving .*scaling/1: .*; nothing was written"):
+            networks.save(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((tmp_path / "scaling").iterdir()) == []
 
 
@@ -95,7 +109,7 @@ def test_a_changed_network_is_refused_at_load_and_at_open(tmp_path: Path) -> Non
     with pytest.raises(
         ModelCorrupt, match=f"expected sha256 {model.manifest.sha256}, got {hashlib.sha256(data).hexdigest()}"
     ):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
     with pytest.raises(ModelCorrupt, match="expected sha256"):
         repository.open_engine(model)
 
@@ -107,7 +121,7 @@ def test_a_changed_network_is_refused_at_load_and_at_open(tmp_path: Path) -> Non
         ('name = "scaling"', 'name = "other"', "expected scaling/1 as the folder says, got other/1"),
         ('name = "scaling"', 'name = "../x"', "expected `name` of lower-case"),
         ("version = 1", 'version = "1"', r"Expected `int`, got `str` - at `\$.version`"),
-        ("version = 1", "version = 0", "expected `version` of 1 or more, got 0"),
+        ("version = 1", "version = 0", "expected `version` of 1 or more, at most 9 digits, got 0"),
         ("flag = 0.5", "flag = nan", "expected a finite `thresholds.flag`, got nan"),
         ("flag = 0.5", "flag =", "decoding manifest"),
         ('sha256 = "', 'sha256 = "x', "expected `sha256` of 64"),
@@ -118,7 +132,7 @@ def test_a_bad_manifest_names_the_file_and_the_field(tmp_path: Path, old: str, n
     source = networks.save(tmp_path).path / "manifest.toml"
     rewrite(source, old, new)
     with pytest.raises(ModelCorrupt, match=complaint) as caught:
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
     assert str(source) in str(caught.value)
 
 
@@ -126,7 +140,7 @@ def test_a_manifest_that_is_not_utf8_is_corrupt(tmp_path: Path) -> None:
     source = networks.save(tmp_path).path / "manifest.toml"
     source.write_bytes(b"\xff\xfe" + source.read_bytes())
     with pytest.raises(ModelCorrupt, match="decoding manifest"):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
 
 
 def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -145,20 +159,20 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
     path = networks.save(tmp_path).path / file
     path.unlink()
     with pytest.raises(ModelCorrupt, match=str(path)):
-        repository.open_engine(repository.load(tmp_path, "scaling"))
+        repository.open_engine(Repository([tmp_path]).load("scaling"))
 
 
 def test_files_over_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     networks.save(tmp_path)
     monkeypatch.setattr(repository, "MAX_ONNX_BYTES", 10)
     with pytest.raises(ModelCorrupt, match=r"model.onnx: expected at most 10 bytes, got \d+"):
-        repository.load(tmp_path, "scaling")
+        Repository([tmp_path]).load("scaling")
 
 
 def test_external_data_is_refused(tmp_path: Path) -> None:
     onnx.save(networks.scaling(), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
     with pytest.raises(ModelCorrupt, match="got external data"):
-        repository.save(tmp_path, (tmp_path / "m.onnx").read_bytes(), networks.manifest(), networks.golden())
+        Repository([tmp_path]).save((tmp_path / "m.onnx").read_bytes(), networks.manifest(), networks.golden())
 
 
 def test_external_data_is_found_inside_a_branch() -> None:
@@ -183,17 +197,17 @@ def test_a_truncated_network_is_corrupt_never_a_crash(cut: int) -> None:
 def test_a_golden_batch_that_is_not_reproduced_is_refused(tmp_path: Path) -> None:
     golden = networks.golden()
     wrong = GoldenBatch(golden.inputs, {"y": golden.outputs["y"] + np.float32(0.01)})
-    model = repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), wrong)
+    model = Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), wrong)
     with pytest.raises(ModelIncompatible, match=r"output `y`: expected to be within .* got 0.01 off"):
         repository.open_engine(model)
     lenient = networks.manifest(2, golden=Tolerance(atol=0.1))
-    repository.open_engine(repository.save(tmp_path, networks.scaling().SerializeToString(), lenient, wrong))
+    repository.open_engine(Repository([tmp_path]).save(networks.scaling().SerializeToString(), lenient, wrong))
 
 
 def test_a_golden_batch_of_another_shape_is_refused(tmp_path: Path) -> None:
     golden = networks.golden()
     wrong = GoldenBatch(golden.inputs, {"y": golden.outputs["y"][:, :3]})
-    model = repository.save(tmp_path, networks.scaling().SerializeToString(), networks.manifest(), wrong)
+    model = Repository([tmp_path]).save(networks.scaling().SerializeToString(), networks.manifest(), wrong)
     with pytest.raises(ModelIncompatible, match=r"expected \[3, 3\], got \[3, 4\]"):
         repository.open_engine(model)
 
@@ -225,8 +239,10 @@ def test_a_golden_batch_that_unpacks_to_too_much_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = networks.save(tmp_path)
-    monkeypatch.setattr("models.golden.MAX_GOLDEN_BYTES", 64)
-    with pytest.raises(ModelCorrupt, match="expected at most 64 bytes"):
+    small = np.zeros((3000, 4), np.float32)
+    np.savez_compressed(model.path / "golden.npz", **{"input.x": small, "output.y": small})
+    monkeypatch.setattr("models.golden.MAX_GOLDEN_BYTES", 10_000)
+    with pytest.raises(ModelCorrupt, match=r"expected at most 10000 bytes, got 96\d\d\d"):
         repository.open_engine(model)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import repository, selection
+from models import selection
 from models.engine import EngineUnavailable, InferenceFailed, ModelIncompatible
 from models.engines import plan_cache, tensorrt_build
 from models.engines.aside import Progress
@@ -15,6 +15,7 @@ from models.engines.device import DeviceFault, device_fault
 from models.engines.sizes import fixed_sizes, profiles
 from models.engines.tensorrt import TensorRtEngine
 from models.manifest import Derived
+from models.repository import Repository
 from models.selection import EngineKind, EngineOptions
 from tests.models import networks, stand_in_tensorrt
 from tests.models.stand_in_tensorrt import Device
@@ -52,7 +53,7 @@ def test_any_number_of_rows_is_answered_by_graphs_of_fixed_sizes(
 
 
 def test_bundled_models_keep_their_golden_batch(device: Device, tmp_path: Path) -> None:
-    model = repository.load(repository.ZOO, "fraud")
+    model = Repository().load("fraud")
     engine = TensorRtEngine(16, tmp_path)
     engine.load(model)
     assert engine.name == "tensorrt-fp32"

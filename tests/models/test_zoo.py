@@ -9,10 +9,10 @@ from models import repository
 from models.fraud import evaluate
 from models.fraud.inputs import INPUTS
 from models.fraud.recorded import recorded_inputs
-from models.repository import ZOO
+from models.repository import ZOO, Repository
 from streams.cli.simulated import simulate
 
-BUNDLED = [(name, version) for name in repository.names(ZOO) for version in repository.versions(ZOO, name)]
+BUNDLED = [(name, version) for name in Repository().names() for version in Repository().versions(name)]
 
 
 def test_there_are_bundled_models() -> None:
@@ -21,13 +21,13 @@ def test_there_are_bundled_models() -> None:
 
 @pytest.mark.parametrize(("name", "version"), BUNDLED)
 def test_a_bundled_model_opens_and_replays_its_golden_batch(name: str, version: int) -> None:
-    engine = repository.open_engine(repository.load(ZOO, name, version), "onnx-cpu")
+    engine = repository.open_engine(Repository().load(name, version), "onnx-cpu")
     engine.close()
 
 
 @pytest.mark.parametrize(("name", "version"), BUNDLED)
 def test_a_bundled_model_says_where_it_comes_from(name: str, version: int) -> None:
-    model = repository.load(ZOO, name, version)
+    model = Repository().load(name, version)
     assert model.manifest.licence == "Apache-2.0"
     assert model.manifest.trained is not None
     assert model.manifest.trained.how.startswith(f"headrace models train {name} ")
@@ -43,7 +43,7 @@ def test_a_bundled_model_is_three_small_files(name: str, version: int) -> None:
 
 
 def test_fraud_reaches_its_stated_quality_on_another_seed() -> None:
-    model = repository.load(ZOO, "fraud")
+    model = Repository().load("fraud")
     stated, thresholds = model.manifest.quality, model.manifest.thresholds
     assert tuple(model.manifest.baseline) == INPUTS
     assert list(thresholds) == ["review", "block"]

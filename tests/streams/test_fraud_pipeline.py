@@ -33,7 +33,7 @@ GOOD = {"transaction_id": "t1", "card_id": "c1", "terminal_id": "m1", "amount": 
 
 @pytest.fixture(scope="module")
 def pipeline() -> Iterator[FraudPipeline]:
-    made = FraudPipeline(Fraud(), ManualClock(NOW_S))
+    made = FraudPipeline(Fraud(), clock=ManualClock(NOW_S))
     yield made
     made.close()
 
@@ -44,7 +44,7 @@ def fresh() -> Iterator[Callable[[], FraudPipeline]]:
     made: list[FraudPipeline] = []
 
     def make(**settings: Any) -> FraudPipeline:
-        made.append(FraudPipeline(Fraud(**settings), ManualClock(NOW_S)))
+        made.append(FraudPipeline(Fraud(**settings), clock=ManualClock(NOW_S)))
         return made[-1]
 
     yield make

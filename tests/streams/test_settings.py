@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from models.repository import ZOO
 from streams.errors import SettingsError
 from streams.settings import Kafka, Settings, load
 
@@ -49,6 +50,11 @@ def test_the_file_in_the_current_directory_is_read() -> None:
     Path("headrace.toml").write_text('[kafka]\nbootstrap_servers = "one:9092"\n[batch]\nmax_batch_size = 7\n')
     settings = load({})
     assert (settings.kafka.bootstrap_servers, settings.batch.max_batch_size) == ("one:9092", 7)
+
+
+def test_own_models_come_before_the_bundled_ones() -> None:
+    assert load({}).models.repository().roots == (Path(".headrace/models"), ZOO)
+    assert load({"HEADRACE_MODELS__ROOT": "~/mine"}).models.repository().own == Path.home() / "mine"
 
 
 def test_a_variable_names_another_file() -> None:

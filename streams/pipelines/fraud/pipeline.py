@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from models import repository
 from models.engine import ModelCorrupt
 from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
+from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.errors import SettingsError
 from streams.pipeline import Decoded
@@ -19,7 +17,7 @@ from streams.pipelines.fraud.served import FraudModel
 from streams.pipelines.fraud.table import TerminalTable
 from streams.pipelines.fraud.transactions import TransactionDecoder, Transactions
 from streams.records import RecordBatch
-from streams.settings import Fraud
+from streams.settings import Batch, Fraud, Models
 
 
 class FraudPipeline:
@@ -27,11 +25,14 @@ class FraudPipeline:
 
     name = "fraud"
 
-    def __init__(self, settings: Fraud, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Fraud, models: Models | None = None, batch: Batch | None = None, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
-        self._root = repository.ZOO if settings.models is None else Path(settings.models)
+        self._repository = (models or Models()).repository()
         self.rollout_of = settings.model
-        self.served = FraudModel(repository.load(self._root, settings.model, settings.version), settings)
+        self._max_batch_size = (batch or Batch()).max_batch_size
+        self.served = self._serve(self._repository.load(settings.model, settings.version))
         clock = clock or SystemClock()
         self.input_topic = settings.input
         self.output_topic = settings.output
@@ -49,13 +50,16 @@ class FraudPipeline:
             raise SettingsError(
                 f"this worker's settings fix fraud.version = {self._settings.version}: take it out to follow rollouts"
             )
-        loaded = repository.load(self._root, self._settings.model, version)
+        loaded = self._repository.load(self._settings.model, version)
         if loaded.manifest.sha256 != sha256:
             raise ModelCorrupt(
-                f"loading {loaded.reference} from {self._root}: expected sha256 {sha256} as the rollout says, "
+                f"loading {loaded.reference} from {self._repository}: expected sha256 {sha256} as the rollout says, "
                 f"got {loaded.manifest.sha256}; copy the folder that was promoted to this worker's repository"
             )
-        return FraudModel(loaded, self._settings)
+        return self._serve(loaded)
+
+    def _serve(self, loaded: Model) -> FraudModel:
+        return FraudModel(loaded, self._settings, self._max_batch_size)
 
     def warm_up(self) -> None:
         warm_up()

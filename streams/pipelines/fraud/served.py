@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models import repository
-from models.engine import Engine, ModelIncompatible, TensorSpec
+from models.engine import ModelIncompatible, TensorSpec
+from models.falling import Fall, open_falling
 from models.fraud.decisions import Decisions
 from models.fraud.inputs import INPUTS
 from models.repository import Model
+from models.selection import EngineOptions
 from streams.pipelines.fraud.flags import FlagWriter
 from streams.pipelines.fraud.transactions import Transactions
 from streams.settings import Fraud
@@ -21,22 +22,37 @@ SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(Tensor
 class FraudModel:
     """Implements `streams.pipeline.Served`.
 
+    Args:
+        max_batch_size: of the batcher.
+
+    Attributes:
+        passed: better engines that do not serve here, and why.
+
     Raises:
         ModelError: the version cannot be served, or not by this pipeline.
         SettingsError: it has no thresholds, and there are none in the settings.
     """
 
-    def __init__(self, loaded: Model, settings: Fraud) -> None:
+    def __init__(self, loaded: Model, settings: Fraud, max_batch_size: int) -> None:
         manifest = loaded.manifest
         _check(loaded)
         decisions = Decisions(*settings.thresholds(loaded.reference, manifest.thresholds), settings.rules)
         self._loaded = loaded
-        self._engine: Engine = repository.open_engine(loaded, settings.engine)
+        options = EngineOptions(max_batch_size=max_batch_size)
+        self._engine, self.passed = open_falling(loaded, settings.engine, options)
         self.model = loaded.reference
-        self.engine = self._engine.name
         self._flags = FlagWriter(
             self.model, decisions, settings.rules, self.infer, manifest.baseline, settings.include_features
         )
+
+    @property
+    def engine(self) -> str:
+        return self._engine.name
+
+    @property
+    def falls(self) -> tuple[Fall, ...]:
+        """Engines that served before, and why they do not any more."""
+        return self._engine.falls
 
     def infer(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         return self._engine.infer({"features": features.astype(np.float32, copy=False)})["score"]

@@ -11,7 +11,8 @@ from tests.streams.cli.conftest import run
 
 COMMANDS = (
     "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
-    "subscribe", "predict", "schemas", "bench", "worker",
+    "subscribe", "predict", "schemas", "bench", "worker", "models list", "models show", "models add", "models verify",
+    "models remove",
 )  # fmt: skip
 HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
 
@@ -23,7 +24,7 @@ def test_every_help_text_shows_an_example(command: str) -> None:
     assert f"headrace {command}" in text
 
 
-@pytest.mark.parametrize("group", ["topics", "produce"])
+@pytest.mark.parametrize("group", ["topics", "produce", "models"])
 def test_groups_list_their_commands(group: str) -> None:
     text = run(group, "--help").out
     assert all(command.split()[1] in text for command in COMMANDS if command.startswith(group))

@@ -11,6 +11,7 @@ from connectors.simulators.transactions import TransactionBlock, TransactionSett
 from models import repository
 from models.fraud.recorded import recorded_inputs
 from models.fraud.transactions import Ids, Transactions
+from models.repository import Repository
 from tests.streams.cli.conftest import run
 
 
@@ -46,7 +47,7 @@ def test_predictions_are_those_of_the_features_computed_offline(
         np.zeros(len(block), np.bool_),
     )
     features = recorded_inputs(recorded).astype(np.float32)
-    engine = repository.open_engine(repository.load(repository.ZOO, "fraud"))
+    engine = repository.open_engine(Repository().load("fraud"))
     scores = engine.infer({"features": features})["score"]
     engine.close()
     assert [flag["transaction_id"] for flag in found] == [f"t{n:09d}" for n in block.transaction_id]

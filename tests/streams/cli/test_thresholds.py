@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models import repository
 from models.engine import ModelIncompatible, TrainingFailed
 from models.fraud.inputs import INPUTS
 from models.golden import GoldenBatch
 from models.manifest import TensorEntry
+from models.repository import Repository
 from streams.errors import SettingsError
 from tests.models import networks
 from tests.streams.cli.conftest import Outcome, run
@@ -81,7 +81,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     onnx.checker.check_model(network)
     golden = GoldenBatch({"features": batch}, {"score": batch @ weights})
-    repository.save(root, network.SerializeToString(), manifest, golden)
+    Repository([root]).save(network.SerializeToString(), manifest, golden)
     return root
 
 
@@ -92,7 +92,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def choose(transactions: Path, models: Path, *arguments: object, code: int = 0, **environment: str) -> Outcome:
     command = ("models", "thresholds", "fraud", "--transactions", transactions, *arguments)
-    return run(*command, code=code, FRAUD__MODELS=str(models), **environment)
+    return run(*command, code=code, **({"MODELS__ROOT": str(models), "FRAUD__VERSION": "1"} | environment))
 
 
 def total(review: float, block: float, first: int = 37, last: int = DAYS) -> float:

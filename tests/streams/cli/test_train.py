@@ -9,12 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectors.simulators.transactions import TransactionSettings, blocks
-from models import repository
 from models.engine import TrainingFailed
 from models.fraud.inputs import INPUTS
 from models.fraud.known import known_by
 from models.fraud.recorded import recorded_inputs
 from models.fraud.transactions import read_transactions
+from models.repository import Repository
 from streams.cli.models import models
 from streams.cli.simulated import Simulated, simulate
 
@@ -65,7 +65,7 @@ def test_training_on_simulated_transactions_saves_the_next_version(tmp_path: Pat
     arguments = ("--days", 50, "--customers", 400, "--seed", 1, "--epochs", 2)
     printed = run(*arguments, "--output", tmp_path).stdout
     run(*arguments, "--output", tmp_path)
-    first, second = (repository.load(tmp_path, "fraud", version) for version in (1, 2))
+    first, second = (Repository([tmp_path]).load("fraud", version) for version in (3, 4))
     assert first.onnx_bytes() == second.onnx_bytes()  # the same command gives the same network
     assert (first.path / "golden.npz").read_bytes() == (second.path / "golden.npz").read_bytes()
     manifest = first.manifest
@@ -76,7 +76,7 @@ def test_training_on_simulated_transactions_saves_the_next_version(tmp_path: Pat
     assert {"roc_auc", "average_precision", "recall", "calibration_error", "recall_stolen_card"} <= set(
         manifest.quality
     )
-    assert printed.startswith("fraud/1")
+    assert printed.startswith("fraud/3")  # one more than the bundled one
     assert "features: float32 [n, 26]" in printed
 
 
@@ -86,7 +86,7 @@ def test_training_on_files_uses_what_is_known_by_a_day(
 ) -> None:
     files = [argument for file in recording for argument in ("--transactions", file)]
     run(*files, "--until", "2025-03-02", "--epochs", 1, "--output", tmp_path)
-    model = repository.load(tmp_path, "fraud")
+    model = Repository([tmp_path]).load("fraud")
     assert model.manifest.trained.how == (
         "headrace models train fraud --transactions first.parquet --transactions second.parquet --until 2025-03-02 "
         "--seed 0 --epochs 1"

@@ -1,0 +1,62 @@
+"""Reading a file that somebody else may have put there: regular, no link, no larger than expected."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from models.engine import ModelCorrupt
+
+NOT_SERVED = "the model is not served"
+
+
+def read(path: Path, limit_bytes: int, *, then: str = NOT_SERVED, through_links: bool = False) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        limit_bytes: the most that it may hold.
+        then: the end of an error's sentence, what happens now.
+        through_links: whether `path` itself may be a link; a repository's files may not.
+
+    Raises: ModelCorrupt.
+    """
+    try:
+        with open_regular(path, through_links=through_links) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit_bytes:
+                raise ModelCorrupt(f"reading {path}: expected at most {limit_bytes} bytes, got {size}; {then}")
+            return file.read(limit_bytes)
+    except OSError as error:
+        raise ModelCorrupt(f"reading {path}: {error.strerror or error}; {then}") from error
+
+
+def open_regular(path: Path, *, through_links: bool) -> BinaryIO:
+    """Open a file to read it, and nothing else: what is opened is looked at, so nothing can take its place between.
+
+    Raises: OSError, whose strerror says what it is instead.
+    """
+    # Not blocking: opening a named pipe would wait for whoever writes into it.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if through_links else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink() and not through_links:
+            error.strerror = "expected a file, got a link"
+        raise
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, f"expected a file, got {kind(mode)}")
+    return os.fdopen(handle, "rb")
+
+
+def kind(mode: int) -> str:
+    """What a file's mode says that it is, for an error."""
+    if stat.S_ISREG(mode):
+        return "a file"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a link" if stat.S_ISLNK(mode) else "a device or a pipe"
