@@ -1,4 +1,4 @@
-"""Whether a version is what it says it is, on every engine that is here."""
+"""Whether a version is what it says it is, on every engine that may serve it here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from models import repository
 from models.engine import ModelError
 from models.repository import Model, Repository
-from models.selection import available
+from models.selection import ORDER, available
 from models.timings import Timing, measure
 
 
@@ -31,7 +31,8 @@ def verify(models: Repository, name: str, version: int) -> list[Verdict]:
         model = models.load(name, version)
     except ModelError as error:
         return [Verdict(f"{name}/{version}", "", str(error))]
-    return [_on(model, each.name) for each in available() if each.reason is None]
+    here = [each.name for each in available() if each.reason is None]
+    return [_on(model, engine) for engine in ORDER if engine in here]
 
 
 def _on(model: Model, engine: str) -> Verdict:

@@ -191,14 +191,14 @@ class Telemetry:
     def model(self, reference: str, engine: str, better: Sequence[str] = ()) -> None:
         """Name the model and the engine that serve, and better engines that do not."""
         name, _, version = reference.partition("/")
-        named = {
-            "headrace_model_info": [(name, version, engine)],
-            "headrace_engine_passed_info": [(e,) for e in better],
+        named: dict[str, set[tuple[str, ...]]] = {
+            "headrace_model_info": {(name, version, engine)},
+            "headrace_engine_passed_info": {(each,) for each in better},
         }
         for metric, labels in named.items():
-            for gone in self._named.get(metric, set()) - set(labels):
+            for gone in self._named.get(metric, set()) - labels:
                 self.forget(metric, *gone)
-            self._named[metric] = set(labels)
+            self._named[metric] = labels
             for each in labels:
                 self.set(metric, 1, *each)
 
