@@ -17,9 +17,9 @@ from models.reference import HOUR_MS, LEAST_ROWS, SPANS_H, Reference
 
 CAPACITY = 8_192
 ALPHA = 0.001  # of one report: the chance that it calls any feature drifting where none is
-LEAST_KS = 0.1  # what matters; less is told, but no drift
+LEAST_KS = 0.08  # what matters; less is told, but no drift
 LEAST_PSI = 0.1  # the field's rule of thumb: below, there is no shift to speak of
-COVERED = 0.95  # of a span's hours with rows in them make it a whole one
+PARTS = 12  # of a span; all must have rows in them
 WITNESSES = 16  # rows that must have reached a time before the window does
 TIME_LIMIT_MS = 1 << 60
 
@@ -50,7 +50,7 @@ class Report:
 
     Args:
         rows: how many rows were compared.
-        span_h: hours of event time that they are from, one of 1, 6, 24, 72, 168.
+        span_h: hours of event time that they are from, one of 6, 24, 72 and 168; 0 while there are less than 6.
         features: each feature and at the end the score; empty while there is no verdict.
         waiting_for: why there is no verdict yet; empty where there is one.
     """
@@ -72,7 +72,7 @@ class Window:
     Args:
         columns: float32 [k, n], features and the score.
         keys: int64 [n].
-        span_h: hours of event time that they are from.
+        span_h: hours of event time that they are from; 0 where those are less than the shortest span.
     """
 
     columns: Float32
@@ -94,7 +94,7 @@ class DriftMonitor:
 
     Args:
         reference: the training sample.
-        span_h: hours of event time to look back on: 1, 6, 24, 72 or 168; as long as there are less, the next smaller
+        span_h: hours of event time to look back on: 6, 24, 72 or 168; as long as there are less, the next smaller
             that is covered. What goes by the hour or the day of the week must move far in a short one to count.
         capacity: rows held at most; between a quarter and three quarters of it are in the window of a steady stream.
     """
@@ -166,9 +166,11 @@ class DriftMonitor:
         """A copy of what is in the window now, each row of it with the same chance."""
         for span_h in reversed(self._spans):
             inside = self._inside(span_h)
-            hours = len(np.unique(self._times[: self._count][inside] // HOUR_MS))
-            if hours >= COVERED * span_h:
+            part_ms = span_h * HOUR_MS // PARTS
+            if len(np.unique(self._times[: self._count][inside] // part_ms)) >= PARTS:
                 break
+        else:
+            span_h = 0
         level = self._levels[: self._count][inside].max(initial=0)
         chosen = np.flatnonzero(inside & (self._priorities[: self._count] <= _bound(int(level))))
         return Window(np.ascontiguousarray(self._rows[chosen].T), self._keys[chosen], span_h)
@@ -205,15 +207,16 @@ def compare(reference: Reference, window: Window) -> Report:
     training's own stretches of the window's length were that far away, by night or at the weekend; the distance
     beyond counts. Chance: that much has a probability of ALPHA / 2k or less between samples of one distribution (k
     quantities, two tests each: Bonferroni), which are worth fewer rows than they have, as rows of one key are alike.
-    Indifference: a KS statistic of 0.1 or a PSI of 0.1 beyond custom and its expectation; a mean that moves by a
-    quarter of a standard deviation has 0.1 of the former, and a category with 3 % of the rows that vanishes 0.1 of the
-    latter.
+    Indifference: a KS statistic of 0.08, or a PSI of 0.1 beyond its expectation. A mean that moves by a quarter of a
+    standard deviation makes 0.1 of the former, a category with 3 % of the rows that vanishes 0.1 of the latter.
 
-    There is no verdict below 200 rows.
+    There is no verdict on less than 200 rows or 6 hours.
     """
     rows = window.columns.shape[1]
     if rows < LEAST_ROWS:
-        return Report(rows, window.span_h, (), f"rows: {rows} of {LEAST_ROWS}")
+        return Report(rows, window.span_h, (), f"no verdict yet: {rows} of {LEAST_ROWS} rows")
+    if not window.span_h:
+        return Report(rows, 0, (), f"no verdict yet: rows of less than {SPANS_H[0]} hours")
     ks, psi = reference.distances(window.columns)
     effective = distances.effective_rows(window.columns, window.keys)
     size = effective * reference.effective / (effective + reference.effective)

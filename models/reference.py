@@ -21,7 +21,7 @@ from models.engine import ModelCorrupt, TrainingFailed
 SCORE = "score"
 ROWS = 5_000
 LEAST_ROWS = 200  # fewer say nothing about ten bins
-SPANS_H = (1, 6, 24, 72, 168)  # a week: all that is weekly shows
+SPANS_H = (6, 24, 72, 168)  # up to a week: all that is weekly shows
 HOUR_MS = 3_600_000
 MAX_ARRAY_BYTES = 16 * 1024 * 1024  # 5 000 rows of 800 features
 _ROWS_OF_A_SPAN = 4_000
@@ -36,7 +36,7 @@ class Reference:
         names: of the k quantities: the features, and `score` at the end.
         columns: float32 [k, m], finite, each row ascending.
         effective: float64 [k], how many independent rows the m are worth.
-        ks, psi: float64 [5, k]: how far the training's own stretches of 1, 6, 24, 72 and 168 hours are at most from all
+        ks, psi: float64 [4, k]: how far the training's own stretches of 6, 24, 72 and 168 hours are at most from all
             of it, as KS statistic and as PSI above its expectation: a night is no drift. Infinite where it is unknown.
     """
 
@@ -130,8 +130,9 @@ class Reference:
     def encode(self) -> bytes:
         """The sample as an .npz; equal ones give equal bytes."""
         buffer = io.BytesIO()
-        arrays = (np.array(self.names), self.columns, self.effective, self.ks, self.psi)
-        np.savez_compressed(buffer, allow_pickle=False, **dict(zip(_ARRAYS, arrays, strict=True)))
+        arrays: tuple[NDArray[Any], ...] = (np.array(self.names), self.columns, self.effective, self.ks, self.psi)
+        named: dict[str, Any] = dict(zip(_ARRAYS, arrays, strict=True))
+        np.savez_compressed(buffer, allow_pickle=False, **named)
         return buffer.getvalue()
 
 

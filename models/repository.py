@@ -1,8 +1,9 @@
-"""The model repository: folders <name>/<version>/ with model.onnx, manifest.toml and golden.npz."""
+"""The model repository: folders <name>/<version>/ with model.onnx, manifest.toml, golden.npz and often sample.npz."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,17 +14,28 @@ import msgspec
 
 from models import golden as golden_file
 from models import manifest as manifest_file
-from models.engine import Engine, EngineUnavailable, ModelCorrupt, ModelExists, ModelIncompatible, ModelNotFound
+from models import reference as sample_file
+from models.engine import (
+    Engine,
+    EngineUnavailable,
+    ModelCorrupt,
+    ModelError,
+    ModelExists,
+    ModelIncompatible,
+    ModelNotFound,
+)
 from models.engines.onnx import OnnxEngine
 from models.golden import GoldenBatch
 from models.manifest import Manifest, TensorEntry
 from models.onnx_file import has_external_data
+from models.reference import Reference
 
 ZOO = Path(__file__).parent / "zoo"
 """The bundled, trained models."""
 
 MAX_ONNX_BYTES = 2 * 1024**3  # protobuf's own limit: a larger file cannot be one message
 MAX_MANIFEST_BYTES = 1024**2
+MAX_SAMPLE_BYTES = 16 * 1024**2
 ENGINES: Mapping[str, type[OnnxEngine]] = {OnnxEngine.name: OnnxEngine}
 AUTO = "auto"
 
@@ -68,6 +80,20 @@ class Model:
     def golden(self) -> GoldenBatch:
         """The batch that every engine must reproduce. Raises: ModelCorrupt."""
         return golden_file.decode(self.path / "golden.npz")
+
+    def sample(self) -> Reference | None:
+        """What inputs and scores looked like in training; None where nobody stored it. Raises: ModelCorrupt."""
+        if not self.manifest.sample:
+            return None
+        path = self.path / "sample.npz"
+        data = _read(path, MAX_SAMPLE_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.manifest.sample:
+            raise ModelCorrupt(
+                f"verifying {path}: expected sha256 {self.manifest.sample}, got {digest}; drift is not watched: "
+                "restore the file"
+            )
+        return sample_file.decode(data, path)
 
 
 def names(root: Path) -> list[str]:
@@ -133,14 +159,15 @@ def open_engine(model: Model, engine: str = AUTO, *, threads: int = 1) -> Engine
     return opened
 
 
-def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Model:
-    """Write a new version and return it, loaded; readers see all of its files or none. Fills in the sha256.
+def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch, sample: Reference | None = None) -> Model:
+    """Write a new version and return it, loaded; readers see all of its files or none. Fills in each sha256.
 
     Raises: ModelExists where the version is there already; ModelCorrupt where what was written cannot be loaded.
     """
     folder = root / manifest.name
     target = folder / str(manifest.version)
-    manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest())
+    stored = b"" if sample is None else sample.encode()
+    manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest(), sample=_sha256(stored))
     text = manifest_file.encode(manifest)
     manifest_file.decode(text, target / "manifest.toml")
     refusal = ModelExists(f"saving {target}: the version is there already; nothing was written: save the next one")
@@ -153,6 +180,8 @@ def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Mo
         (temporary / "model.onnx").write_bytes(onnx)
         (temporary / "manifest.toml").write_bytes(text)
         (temporary / "golden.npz").write_bytes(golden.encode())
+        if stored:
+            (temporary / "sample.npz").write_bytes(stored)
         try:
             temporary.rename(target)
         except OSError as error:
@@ -160,6 +189,43 @@ def save(root: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Mo
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return load(root, manifest.name, manifest.version)
+
+
+def add_sample(model: Model, sample: Reference) -> Model:
+    """Store a training sample with a version that has none, and return it, loaded; its network stays as it is.
+
+    Raises: ModelExists where it has one; ModelError where the folder cannot be written.
+    """
+    if model.manifest.sample:
+        raise ModelExists(
+            f"storing the training sample of {model.reference}: {model.path} has one already; nothing was written"
+        )
+    data = sample.encode()
+    manifest = msgspec.structs.replace(model.manifest, sample=_sha256(data))
+    try:
+        # What the manifest does not name is not read: readers see the sample with its sha256, or none.
+        _replace(model.path / "sample.npz", data)
+        _replace(model.path / "manifest.toml", manifest_file.encode(manifest))
+    except OSError as error:
+        raise ModelError(
+            f"storing the training sample of {model.reference} in {model.path}: {error.strerror or error}; "
+            f"{model.reference} is as it was"
+        ) from error
+    return load(model.path.parents[1], model.name, model.version)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(data: bytes) -> str:
+    """Empty where there is nothing."""
+    return hashlib.sha256(data).hexdigest() if data else ""
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:

@@ -26,6 +26,7 @@ def manifest_table(model: Model) -> Table:
         "licence": manifest.licence,
         "size": f"{model.onnx_path.stat().st_size / 1024:.0f} KiB",
         "sha256": manifest.sha256,
+        "sample": manifest.sample,
     }
     for name, value in rows.items():
         if value:

@@ -1,4 +1,4 @@
-"""headrace models: list, show, train and evaluate what serves."""
+"""headrace models: list, show, train, sample and evaluate what serves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from models.engine import ModelNotFound
 from models.repository import ZOO
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import manifest_table
+from streams.cli.sample import sample
 from streams.cli.thresholds import thresholds
 from streams.cli.train import train
 
@@ -51,5 +52,6 @@ def show(name: str, root: Path) -> None:
 
 
 models.add_command(evaluate)
+models.add_command(sample)
 models.add_command(thresholds)
 models.add_command(train)
