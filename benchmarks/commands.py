@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks throughput|latency|state|table|reasons|guarantees|recovery|soak|chaos`."""
+"""The command line: `python -m benchmarks`, then throughput, latency, state, table, reasons or another of `bench`'s."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks import bars, guarantees, latency, reasons, recovery, soak, state
 from benchmarks.brokers import broker
 from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
+from benchmarks.drift import drift_command
 from benchmarks.processes import exit_on_sigterm
 from connectors.contract import ConnectorError
 from streams import settings
@@ -49,6 +50,7 @@ def bench() -> None:
 
 
 bench.add_command(chaos_command)
+bench.add_command(drift_command)
 
 
 def _names(text: str | None, known: Sequence[Named], default: Sequence[Named]) -> tuple[Named, ...]:

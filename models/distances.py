@@ -99,7 +99,7 @@ def psi_p_value(index: Float64, size: Float64, bins: Int64) -> Float64:
     """The chance of a population stability index at least this large between samples of one distribution.
 
     The index times n m / (n + m) is then distributed like chi-square with bins - 1 degrees of freedom, whose tail is
-    taken from Wilson and Hilferty's cube root.
+    taken from Wilson and Hilferty's cube root: with few bins, small chances come out several times too large.
 
     Args:
         index: float64 [k].

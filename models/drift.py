@@ -20,6 +20,7 @@ ALPHA = 0.001  # of one report: the chance that it calls any feature drifting wh
 LEAST_KS = 0.08  # what matters; less is told, but no drift
 LEAST_PSI = 0.1  # the field's rule of thumb: below, there is no shift to speak of
 PARTS = 12  # of a span; all must have rows in them
+REST = 64  # rows at least between two adjustments by time: one takes as long as some thousand rows
 WITNESSES = 16  # rows that must have reached a time before the window does
 TIME_LIMIT_MS = 1 << 60
 
@@ -83,12 +84,12 @@ class Window:
 class DriftMonitor:
     """A sample of the last hours' rows, of bounded size, to compare with the training sample.
 
-    Each row is kept with the same chance, 1 in 2^level. Where the buffer is full, what is older than the span goes; is
-    it still more than three quarters full, the level rises and half of the rows go; is it less than a quarter full, the
-    level falls for the rows to come, and until the older ones have left the window, only those of the new ones are
-    looked at that the higher level would have kept. Which rows are kept depends on their order, not on how they are cut
-    into batches. Time is that of the events, so a replay at full speed is like the stream itself; it has come as far as
-    the 16th largest event time.
+    Each row is kept with the same chance, 1 in 2^level. Four times a span, and where the buffer is full, what is older
+    than the span goes. If the buffer is then more than three quarters full, the level rises and half of the rows go; if
+    it is less than a quarter full, the level falls for the rows to come, and until the older ones have left the window,
+    of the new ones only those are looked at that the higher level would have kept. Which rows are kept depends on their
+    order, not on how they are cut into batches. Time is that of the events, so a replay at full speed is like the
+    stream itself; it has come as far as the 16th largest event time.
 
     Not thread-safe: `update` and `window` from one thread at a time. `compare` may run in another one.
 
@@ -111,7 +112,8 @@ class DriftMonitor:
         self._times, self._keys = np.empty((2, capacity), np.int64)
         self._priorities = np.empty(capacity, np.uint64)
         self._levels = np.empty(capacity, np.uint8)
-        self._count = self._seen = self._level = 0
+        self._count = self._seen = self._level = self._adjusted = 0
+        self._due_ms = -TIME_LIMIT_MS
 
     @property
     def nbytes(self) -> int:
@@ -144,23 +146,28 @@ class DriftMonitor:
                 f"watching for drift: expected features [{n}, {self._rows.shape[1] - 1}] as in the training sample, a "
                 f"score, an event time and a key for each, got {got}; these rows are not looked at"
             )
-        priorities = _mixed(np.arange(self._seen, self._seen + n, dtype=np.uint64))
+        base = self._seen
         self._seen += n
+        priorities = _mixed(np.arange(base, self._seen, dtype=np.uint64))
         start = 0
         while start < n:
-            chosen = start + np.flatnonzero(priorities[start:] <= _bound(self._level))
-            chosen = chosen[: len(self._times) - self._count]
+            stop, due = self._until_due(event_time_ms, start, base)
+            chosen = start + np.flatnonzero(priorities[start:stop] <= _bound(self._level))
+            room = len(self._times) - self._count
+            if len(chosen) >= room:
+                chosen = chosen[:room]
+                stop, due = int(chosen[-1]) + 1, True
             to = slice(self._count, self._count + len(chosen))
             self._rows[to, :-1], self._rows[to, -1] = features[chosen], scores[chosen]
             self._times[to] = np.clip(event_time_ms[chosen], -TIME_LIMIT_MS, TIME_LIMIT_MS)
-            known_by = map(keys.__getitem__, chosen.tolist())
-            self._keys[to] = np.fromiter(map(crc32, known_by), np.int64, len(chosen))
+            chosen_keys = map(keys.__getitem__, chosen.tolist())
+            self._keys[to] = np.fromiter(map(crc32, chosen_keys), np.int64, len(chosen))
             self._priorities[to], self._levels[to] = priorities[chosen], self._level
             self._count = to.stop
-            start = n
-            if self._count == len(self._times):
-                start = int(chosen[-1]) + 1
-                self._make_room()
+            if due:
+                self._adjust()
+                self._adjusted = base + stop
+            start = stop
 
     def window(self) -> Window:
         """A copy of what is in the window now, each row of it with the same chance."""
@@ -179,25 +186,37 @@ class DriftMonitor:
         """`compare` with the training sample what is in the window now."""
         return compare(self._reference, self.window())
 
+    def _now(self) -> int:
+        """How far event time has come, in ms."""
+        times = self._times[: self._count]
+        last = min(WITNESSES, len(times))
+        return int(np.partition(times, -last)[-last]) if last else 0
+
     def _inside(self, span_h: int) -> NDArray[np.bool_]:
         """bool [count]: whether a row is one of the last hours."""
-        times = self._times[: self._count]
-        if len(times) < WITNESSES:
-            return np.ones(len(times), np.bool_)
-        inside: NDArray[np.bool_] = times > np.partition(times, -WITNESSES)[-WITNESSES] - span_h * HOUR_MS
+        inside: NDArray[np.bool_] = self._times[: self._count] > self._now() - span_h * HOUR_MS
         return inside
 
-    def _make_room(self) -> None:
+    def _until_due(self, event_time_ms: Int64, start: int, base: int) -> tuple[int, bool]:
+        """Where in the batch an adjustment is due by the time that has passed; its end and False where none is."""
+        earliest = max(start, self._adjusted + REST - base)
+        late = event_time_ms[earliest:] >= self._due_ms
+        return (earliest + int(late.argmax()) + 1, True) if late.any() else (len(event_time_ms), False)
+
+    def _adjust(self) -> None:
+        """Drop what is too old, and keep fewer rows, or more."""
         kept = self._inside(self._spans[-1])
-        capacity = len(self._times)
-        if np.count_nonzero(kept) < capacity // 4:
+        count, capacity = np.count_nonzero(kept), len(self._times)
+        if count < capacity // 4:
             self._level = max(self._level - 1, 0)
-        while np.count_nonzero(kept) > 3 * capacity // 4:
+        while count > 3 * capacity // 4:
             self._level += 1
-            kept &= self._priorities <= _bound(self._level)
-        self._count = int(np.count_nonzero(kept))
+            kept &= self._priorities[: self._count] <= _bound(self._level)
+            count = np.count_nonzero(kept)
         for held in (self._rows, self._times, self._keys, self._priorities, self._levels):
-            held[: self._count] = held[kept]
+            held[:count] = held[: self._count][kept]
+        self._count = int(count)
+        self._due_ms = self._now() + self._spans[-1] * HOUR_MS // 4
 
 
 def compare(reference: Reference, window: Window) -> Report:

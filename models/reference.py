@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,10 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(entry) as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError(f"expected arrays in format 1.0, got another in {entry.filename!r}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        except (SyntaxError, TokenError, TypeError, MemoryError, RecursionError) as error:
+            raise ValueError(f"the header of {entry.filename!r} is damaged: {error}") from error
         size = math.prod(shape) * dtype.itemsize
         if dtype.hasobject or fortran or size > MAX_ARRAY_BYTES:
             raise ValueError(
