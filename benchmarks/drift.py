@@ -242,13 +242,13 @@ def table(found: Outcome) -> Group:
 
 
 @click.command("drift")
-@click.option("--quick", is_flag=True, help="One world of 20 days, in about a minute: a look, not a measurement.")
+@click.option("--quick", is_flag=True, help="One world of 20 days, in under a minute: a look, not a measurement.")
 @click.option("--json", "as_json", is_flag=True, help="The last line on stdout is the answer as one JSON object.")
 def drift_command(quick: bool, as_json: bool) -> None:
     """Does the drift monitor cry wolf, and how soon does it see what has changed?
 
     Worlds of the transaction simulator that the bundled fraud model has not seen, 5 000 cards, through its own features
-    and scores; a report every 6 hours of event time, and every hour after a change. Without Kafka; five minutes or so.
+    and scores; a report every 6 hours of event time, and every hour after a change. Without Kafka; three minutes or so.
 
     \b
     as it comes            with its days and weeks

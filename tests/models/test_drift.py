@@ -189,6 +189,7 @@ def test_a_mean_that_moves_is_seen(trained: Reference, by: float, share_found: t
         ("level", np.zeros_like),
         ("level", lambda values: np.where(np.arange(len(values)) % 8, values, np.nan)),
         ("level", lambda values: np.where(np.arange(len(values)) % 8, values, -np.inf)),
+        ("level", lambda values: np.where(np.arange(len(values)) % 8, values, 1e300)),
         ("count", lambda values: np.where(values == 3, 2, values)),
         ("count", lambda values: values + 1),
         ("rare", lambda values: np.arange(len(values)) % 8 == 0),
