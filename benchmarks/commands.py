@@ -18,6 +18,7 @@ from benchmarks import bars, engines, guarantees, latency, reasons, recovery, so
 from benchmarks.brokers import broker
 from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
+from benchmarks.drift import drift_command
 from benchmarks.processes import exit_on_sigterm
 from connectors.contract import ConnectorError
 from streams import settings
@@ -49,6 +50,7 @@ def bench() -> None:
 
 
 bench.add_command(chaos_command)
+bench.add_command(drift_command)
 
 
 def _names(text: str | None, known: Sequence[Named], default: Sequence[Named]) -> tuple[Named, ...]:

@@ -77,7 +77,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     `thresholds`, `baseline` and `quality` are free tables of numbers: which keys they hold is the model's own business.
     `sha256` is that of model.onnx, in lower-case hexadecimal. `state` names what the model expects of its pipeline's
     state, e.g. `terminal-history/1`: a model with another name does not replace it while a worker runs. `source` says
-    where a network that was not trained here comes from.
+    where a network that was not trained here comes from. `sample` is the sha256 of sample.npz, empty where there is
+    none.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     derived: Derived | None = None
     source: str = ""
     state: str = ""
+    sample: str = ""
     labels: tuple[str, ...] = ()
     thresholds: dict[str, float] = {}
     baseline: dict[str, float] = {}
@@ -129,6 +131,8 @@ def _complaints(manifest: Manifest) -> list[str]:
         found.append(f"expected `version` of 1 or more, at most 9 digits, got {manifest.version}")
     if not SHA256.fullmatch(manifest.sha256):
         found.append(f"expected `sha256` of 64 hexadecimal digits, got {manifest.sha256!r}")
+    if manifest.sample and not SHA256.fullmatch(manifest.sample):
+        found.append(f"expected `sample` of 64 hexadecimal digits, or none, got {manifest.sample!r}")
     if not manifest.inputs or not manifest.outputs:
         found.append("expected at least one entry in `inputs` and in `outputs`")
     axes = [axis for entry in (*manifest.inputs, *manifest.outputs) for axis in entry.shape]

@@ -1,4 +1,4 @@
-"""The model repository: folders <name>/<version>/ with model.onnx, manifest.toml and golden.npz."""
+"""The model repository: folders <name>/<version>/ with model.onnx, manifest.toml, golden.npz and often sample.npz."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import msgspec
 from models import files, selection
 from models import golden as golden_file
 from models import manifest as manifest_file
+from models import reference as sample_file
 from models.engine import (
     Engine,
     ModelCorrupt,
@@ -27,6 +28,7 @@ from models.engine import (
 from models.golden import GoldenBatch
 from models.manifest import Manifest
 from models.onnx_file import has_external_data
+from models.reference import Reference
 from models.selection import AUTO, EngineOptions
 
 ZOO = Path(__file__).parent / "zoo"
@@ -34,6 +36,7 @@ ZOO = Path(__file__).parent / "zoo"
 
 MAX_ONNX_BYTES = 2 * 1024**3  # protobuf's own limit: a larger file cannot be one message
 MAX_MANIFEST_BYTES = 256 * 1024
+MAX_SAMPLE_BYTES = 16 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,20 @@ class Model:
     def golden(self) -> GoldenBatch:
         """The batch that every engine must reproduce. Raises: ModelCorrupt."""
         return golden_file.decode(self.path / "golden.npz")
+
+    def sample(self) -> Reference | None:
+        """What inputs and scores looked like in training; None where nobody stored it. Raises: ModelCorrupt."""
+        if not self.manifest.sample:
+            return None
+        path = self.path / "sample.npz"
+        data = files.read(path, MAX_SAMPLE_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.manifest.sample:
+            raise ModelCorrupt(
+                f"verifying {path}: expected sha256 {self.manifest.sample}, got {digest}; drift is not watched: "
+                "restore the file"
+            )
+        return sample_file.decode(data, path)
 
 
 class Repository:
@@ -182,22 +199,53 @@ class Repository:
                 continue
         return None
 
-    def save(self, onnx: bytes, manifest: Manifest, golden: GoldenBatch) -> Model:
-        """Write a new version and return it, loaded; readers see all of its files or none. Fills in the sha256.
+    def save(self, onnx: bytes, manifest: Manifest, golden: GoldenBatch, sample: Reference | None = None) -> Model:
+        """Write a new version and return it, loaded; readers see all of its files or none. Fills in each sha256.
 
         Raises: ModelExists where the version is there already; ModelCorrupt where what was written cannot be loaded;
             RepositoryUnusable where the folder cannot be written.
         """
         target = self._folder_to_change(self.own, manifest.name) / str(manifest.version)
-        manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest())
+        stored = b"" if sample is None else sample.encode()
+        manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest(), sample=_sha256(stored))
         text = manifest_file.encode(manifest)
         manifest_file.decode(text, target / "manifest.toml")
         contents = {"model.onnx": onnx, "manifest.toml": text, "golden.npz": golden.encode()}
+        if stored:
+            contents["sample.npz"] = stored
         try:
             _write(target, contents)
         except OSError as error:
             raise RepositoryUnusable(f"saving {target}: {error.strerror or error}; nothing was written") from error
         return self.load(manifest.name, manifest.version)
+
+    def add_sample(self, model: Model, sample: Reference) -> Model:
+        """Store a training sample with a version that has none, and return it, loaded; its network stays as it is.
+
+        Raises: ModelExists where it has one; ModelReadOnly where it is a bundled one; RepositoryUnusable where the
+            folder cannot be written.
+        """
+        if model.manifest.sample:
+            raise ModelExists(
+                f"storing the training sample of {model.reference}: {model.path} has one already; nothing was written"
+            )
+        if model.path.parents[1] != self.own:
+            raise ModelReadOnly(
+                f"storing the training sample of {model.reference}: it is in {model.path.parents[1]}, which is not to "
+                "be changed; nothing was written"
+            )
+        data = sample.encode()
+        manifest = msgspec.structs.replace(model.manifest, sample=_sha256(data))
+        try:
+            # What the manifest does not name is not read: readers see the sample with its sha256, or none.
+            _replace(model.path / "sample.npz", data)
+            _replace(model.path / "manifest.toml", manifest_file.encode(manifest))
+        except OSError as error:
+            raise RepositoryUnusable(
+                f"storing the training sample of {model.reference} in {model.path}: {error.strerror or error}; "
+                f"{model.reference} is as it was"
+            ) from error
+        return self.load(model.name, model.version)
 
     def remove(self, name: str, version: int) -> Path:
         """Take a version of the user's own away, at once for whoever reads; returns where it was.
@@ -285,3 +333,17 @@ def _write(target: Path, contents: Mapping[str, bytes]) -> None:
             raise (refusal if target.exists() else error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(data: bytes) -> str:
+    """Empty where there is nothing."""
+    return hashlib.sha256(data).hexdigest() if data else ""

@@ -55,6 +55,7 @@ def _manifest_rows(model: Model) -> dict[str, Columns | str]:
         "licence": manifest.licence,
         "size": size(model),
         "sha256": manifest.sha256,
+        "sample": manifest.sample,
     }
 
 

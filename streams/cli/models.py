@@ -1,4 +1,4 @@
-"""headrace models: list, show, add, verify, remove, train and evaluate what serves."""
+"""headrace models: what serves, from a network of your own to its last day."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from streams.cli.manifests import model_table, size
 from streams.cli.removing import remove
 from streams.cli.rollouts import promote, rollback
 from streams.cli.roots import parse_reference, root_option
+from streams.cli.sample import sample
 from streams.cli.thresholds import thresholds
 from streams.cli.train import train
 from streams.cli.verifying import verify
 
 
-@click.group(name="models", help="List, show, add, verify, remove, train and evaluate the models that pipelines serve.")
+@click.group(name="models", help="Add, train, look at and replace the models that pipelines serve.")
 def models() -> None:
     pass
 
@@ -81,5 +82,5 @@ def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:
     return name, str(version), serves, size(model), model.manifest.licence, folder, model.manifest.description
 
 
-for command in (add, build, compare, evaluate, promote, remove, rollback, thresholds, train, verify):
+for command in (add, build, compare, evaluate, promote, remove, rollback, sample, thresholds, train, verify):
     models.add_command(command)

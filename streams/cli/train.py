@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,8 @@ from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import Repository
-from streams.cli.console import counting, recorded_option
+from streams.cli.console import counting
+from streams.cli.labelled import check_source, read_source, source_options
 from streams.cli.manifests import manifest_table
 from streams.cli.roots import root_option
 from streams.clock import SystemClock
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
     from models.fraud.known import Known
     from models.fraud.train import TrainedFraudModel
     from models.fraud.transactions import Transactions
+    from models.reference import Reference
 
-DAYS, CUSTOMERS, EPOCHS = 120, 5000, 15
+EPOCHS = 15
 SCENARIOS = {1: "large_amount", 2: "compromised_terminal", 3: "stolen_card"}
 DESCRIPTION = (
     "Probability that a card transaction is fraud, from its amount and time, its card's last 30 days, and its "
@@ -42,14 +42,7 @@ def train() -> None:
 
 
 @train.command()
-@recorded_option(required=False)
-@click.option(
-    "--until",
-    type=click.DateTime(["%Y-%m-%d"]),
-    help="Train on what is known at the beginning of this day, UTC.  [default: the day after the last transaction]",
-)
-@click.option("--days", type=click.IntRange(min=1), help=f"Days to simulate.  [default: {DAYS}]")
-@click.option("--customers", type=click.IntRange(min=10), help=f"Cards to simulate.  [default: {CUSTOMERS}]")
+@source_options
 @click.option(
     "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, help="Of events and weights."
 )
@@ -70,82 +63,58 @@ def fraud(
 
     A label is known a week after its transaction: what is trained on is more than a week old by --until, and each
     transaction sees its terminal's labels as they were known at its time. The last days are kept for the figures that
-    the manifest states; the days before those calibrate the scores and choose the thresholds. The same command gives
-    the same network, byte for byte. Needs the extra `train`.
+    the manifest states; the days before those calibrate the scores and choose the thresholds. A sample of the rows is
+    stored with the model, which data drift is measured against. The same command gives the same network, byte for
+    byte. Needs the extra `train`.
 
     \b
     Columns of the files: transaction_id, event_time, card_id, terminal_id, amount, fraud;
     or TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT, TX_FRAUD.
     """
-    if files and (days or customers):
-        raise click.UsageError("--days and --customers belong to simulated transactions, not to --transactions.")
+    check_source(files, days, customers)
     _import_training()
     with counting(TextColumn("{task.fields[note]}")) as progress:
-        if files:
-            source = _recorded(files, progress)
-        else:
-            source = _simulated(days or DAYS, customers or CUSTOMERS, seed, progress)
-        known, trained = _train(source.transactions, until and until.date(), seed, epochs, progress)
+        source = read_source(files, days, customers, seed, progress)
+        known, trained, sample = _train(source.transactions, until and until.date(), seed, epochs, progress)
     day = [f"--until {until:%Y-%m-%d}"] if until else []
     how = " ".join(["headrace models train fraud", *source.options, *day, f"--seed {seed} --epochs {epochs}"])
     on = f"{source.what} {_span(known, trained)}"
     quality = trained.quality | _recall_by_scenario(source.scenario[: len(known.transactions)], trained)
     version = models.next_version("fraud")
     manifest = _manifest(version, Trained(how, on, seed, _today()), trained, quality)
-    model = models.save(trained.onnx, manifest, trained.golden)
+    model = models.save(trained.onnx, manifest, trained.golden, sample)
     repository.open_engine(model).close()
     Console().print(manifest_table(model))
 
 
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """Labelled transactions, the options that give them again, what they are, and kinds of fraud where known."""
-
-    transactions: Transactions
-    options: list[str]
-    what: str
-    scenario: NDArray[np.int8]
-
-
-def _recorded(files: Sequence[Path], progress: Progress) -> _Source:
-    from models.fraud.transactions import read_transactions
-
-    reading = progress.add_task("reading files", total=len(files), note="")
-    transactions = read_transactions(files)
-    progress.update(reading, completed=len(files))
-    names = [file.name for file in files]
-    return _Source(transactions, [f"--transactions {name}" for name in names], ", ".join(names), np.empty(0, np.int8))
-
-
-def _simulated(days: int, customers: int, seed: int, progress: Progress) -> _Source:
-    from streams.cli.simulated import simulate
-
-    simulating = progress.add_task("simulating days", total=days, note="")
-    simulated = simulate(days, customers, seed, lambda day: progress.update(simulating, completed=day))
-    what = f"the transaction simulator's default world with {customers} cards"
-    return _Source(simulated.transactions, [f"--days {days}", f"--customers {customers}"], what, simulated.scenario)
-
-
 def _train(
     transactions: Transactions, until: date | None, seed: int, epochs: int, progress: Progress
-) -> tuple[Known, TrainedFraudModel]:
+) -> tuple[Known, TrainedFraudModel, Reference]:
+    from models.engines.onnx import OnnxEngine
     from models.fraud.fitting import FitSettings
     from models.fraud.fitting import Progress as Epochs
     from models.fraud.known import known_by
     from models.fraud.recorded import recorded_inputs
+    from models.fraud.sample import training_sample
     from models.fraud.train import TrainingSettings
     from models.fraud.train import train as train_fraud
 
     known = known_by(transactions, until)
     replaying = progress.add_task("replaying transactions", total=len(known.transactions), note="")
     training = progress.add_task("training epochs", total=2 * epochs, note="")
-    inputs = recorded_inputs(known.transactions, lambda done: progress.update(replaying, completed=done))
+    replay = recorded_inputs(known.transactions, lambda done: progress.update(replaying, completed=done))
+    inputs = replay.astype(np.float32)
 
     def on_epoch(epoch: Epochs) -> None:
         progress.update(training, completed=epoch.done, note=f"loss {epoch.loss:.4f}")
 
     settings = TrainingSettings(fit=FitSettings(seed=seed, epochs=epochs))
-    return known, train_fraud(inputs.astype(np.float32), known.transactions.fraud, settings, on_epoch)
+    trained = train_fraud(inputs, known.transactions.fraud, settings, on_epoch)
+    engine = OnnxEngine()
+    engine.load_bytes(trained.onnx, "the trained fraud model")
+    sample = training_sample(known.transactions, inputs, lambda rows: engine.infer({"features": rows})["score"])
+    engine.close()
+    return known, trained, sample
 
 
 def _span(known: Known, trained: TrainedFraudModel) -> str:

@@ -7,7 +7,7 @@ pytest.importorskip("orjson", reason="needs the extra `bench`")
 
 from benchmarks.commands import bench
 
-COMMANDS = ("throughput", "latency", "state", "table", "reasons", "guarantees", "recovery", "soak", "chaos")
+COMMANDS = ("throughput", "latency", "state", "table", "reasons", "guarantees", "recovery", "soak", "chaos", "drift")
 
 
 def test_the_list_names_every_benchmark() -> None:

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.golden import GoldenBatch
 from models.manifest import Manifest, TensorEntry, Trained
+from models.reference import Reference
 from models.repository import Model, Repository
 
 WEIGHTS = np.array([1, 2, 3, 4], dtype=np.float32)
@@ -88,8 +89,14 @@ def golden(rows: int = 3) -> GoldenBatch:
     return GoldenBatch({"x": batch}, {"y": batch * WEIGHTS})
 
 
-def save(root: Path, version: int = 1, **changes: object) -> Model:
-    return Repository([root]).save(scaling().SerializeToString(), manifest(version, **changes), golden())
+def sample(seed: int = 0) -> Reference:
+    """Of rows that the network of `scaling` may have been trained on, and of its first output as the score."""
+    rows = np.random.default_rng(seed).normal(size=(400, 4))
+    return Reference.of(rows, rows[:, 0], ("a", "b", "c", "d"), np.arange(400) * 3_600_000, np.arange(400))
+
+
+def save(root: Path, version: int = 1, sample: Reference | None = None, **changes: object) -> Model:
+    return Repository([root]).save(scaling().SerializeToString(), manifest(version, **changes), golden(), sample)
 
 
 def _proto(nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], out: list[int | str]) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from models import onnx_file, repository
 from models.engine import (
     EngineUnavailable,
     ModelCorrupt,
+    ModelError,
     ModelExists,
     ModelIncompatible,
     ModelNotFound,
@@ -125,6 +126,7 @@ def test_a_changed_network_is_refused_at_load_and_at_open(tmp_path: Path) -> Non
         ("flag = 0.5", "flag = nan", "expected a finite `thresholds.flag`, got nan"),
         ("flag = 0.5", "flag =", "decoding manifest"),
         ('sha256 = "', 'sha256 = "x', "expected `sha256` of 64"),
+        ('sha256 = "', 'sample = "x"\nsha256 = "', "expected `sample` of 64"),
         ("-1,", "-2,", "expected axes of `shape`"),
     ],
 )
@@ -258,3 +260,49 @@ def test_a_manifest_whose_tensors_are_not_the_networks_is_refused(tmp_path: Path
 def test_an_unknown_engine_lists_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match=r"no engine 'tpu'; there is \['auto', 'tensorrt', .*'onnx-cpu'"):
         repository.open_engine(networks.save(tmp_path), "tpu")
+
+
+def test_a_sample_is_saved_with_its_sha256_and_read_back(tmp_path: Path) -> None:
+    model = networks.save(tmp_path, sample=networks.sample())
+    assert model.manifest.sample == hashlib.sha256((model.path / "sample.npz").read_bytes()).hexdigest()
+    read = Repository([tmp_path]).load("scaling").sample()
+    assert read is not None
+    assert read.encode() == networks.sample().encode()
+    assert networks.save(tmp_path, 2).sample() is None
+    assert not (tmp_path / "scaling" / "2" / "sample.npz").exists()
+
+
+def test_a_sample_that_is_not_the_manifests_is_refused_and_the_model_still_serves(tmp_path: Path) -> None:
+    model = networks.save(tmp_path, sample=networks.sample())
+    path = model.path / "sample.npz"
+    path.write_bytes(networks.sample(1).encode())
+    with pytest.raises(ModelCorrupt, match=f"expected sha256 {model.manifest.sample}, got .*drift is not watched"):
+        Repository([tmp_path]).load("scaling").sample()
+    repository.open_engine(Repository([tmp_path]).load("scaling")).close()
+    path.unlink()
+    with pytest.raises(ModelCorrupt, match=r"sample\.npz"):
+        model.sample()
+
+
+def test_a_sample_is_added_once_and_changes_nothing_else(tmp_path: Path) -> None:
+    before = networks.save(tmp_path)
+    files = {name: (before.path / name).read_bytes() for name in ("model.onnx", "golden.npz")}
+    after = Repository([tmp_path]).add_sample(before, networks.sample())
+    assert after.sample() is not None
+    assert msgspec.structs.replace(after.manifest, sample="") == before.manifest
+    assert {name: (before.path / name).read_bytes() for name in files} == files
+    assert sorted(path.name for path in before.path.iterdir()) == [*sorted([*files, "manifest.toml", "sample.npz"])]
+    with pytest.raises(ModelExists, match="has one already; nothing was written"):
+        Repository([tmp_path]).add_sample(after, networks.sample(1))
+    assert (after.path / "sample.npz").read_bytes() == networks.sample().encode()
+
+
+def test_a_sample_that_cannot_be_written_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = networks.save(tmp_path)
+    (model.path / "sample.npz").mkdir()
+    with pytest.raises(ModelError, match="scaling/1 is as it was"):
+        Repository([tmp_path]).add_sample(model, networks.sample())
+    assert Repository([tmp_path]).load("scaling").sample() is None
+    assert sorted(path.name for path in model.path.iterdir()) == [
+        "golden.npz", "manifest.toml", "model.onnx", "sample.npz",
+    ]  # fmt: skip

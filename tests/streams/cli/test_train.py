@@ -67,7 +67,11 @@ def test_training_on_simulated_transactions_saves_the_next_version(tmp_path: Pat
     run(*arguments, "--output", tmp_path)
     first, second = (Repository([tmp_path]).load("fraud", version) for version in (3, 4))
     assert first.onnx_bytes() == second.onnx_bytes()  # the same command gives the same network
-    assert (first.path / "golden.npz").read_bytes() == (second.path / "golden.npz").read_bytes()
+    for file in ("golden.npz", "sample.npz"):
+        assert (first.path / file).read_bytes() == (second.path / file).read_bytes()
+    sample = first.sample()
+    assert sample is not None
+    assert sample.names == (*INPUTS, "score")
     manifest = first.manifest
     assert manifest.trained.how == "headrace models train fraud " + " ".join(map(str, arguments))
     assert "400 cards from 2025-01-01 to 2025-02-12, whose labels are known by 2025-02-20" in manifest.trained.on

@@ -1,0 +1,84 @@
+"""Labelled transactions for commands that learn from them: recorded ones, or simulated ones where no file is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from streams.cli.console import recorded_option
+
+if TYPE_CHECKING:
+    from models.fraud.transactions import Transactions
+
+DAYS, CUSTOMERS = 120, 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled transactions, the options that give them again, what they are, and kinds of fraud where known."""
+
+    transactions: Transactions
+    options: list[str]
+    what: str
+    scenario: NDArray[np.int8]
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--transactions`, `--until`, `--days` and `--customers`."""
+    for option in (
+        click.option("--customers", type=click.IntRange(min=10), help=f"Cards to simulate.  [default: {CUSTOMERS}]"),
+        click.option("--days", type=click.IntRange(min=1), help=f"Days to simulate.  [default: {DAYS}]"),
+        click.option(
+            "--until",
+            type=click.DateTime(["%Y-%m-%d"]),
+            help="Use what is known at the beginning of this day, UTC.  [default: the day after the last transaction]",
+        ),
+        recorded_option(required=False),
+    ):
+        command = option(command)
+    return command
+
+
+def check_source(files: Sequence[Path], days: int | None, customers: int | None) -> None:
+    """Raise click.UsageError where there are both files and options of the simulator."""
+    if files and (days or customers):
+        raise click.UsageError("--days and --customers belong to simulated transactions, not to --transactions.")
+
+
+def read_source(
+    files: Sequence[Path], days: int | None, customers: int | None, seed: int, progress: Progress
+) -> Source:
+    """Read the files, or simulate.
+
+    Raises:
+        TrainingFailed: A file is not one of transactions.
+    """
+    if files:
+        return _recorded(files, progress)
+    return _simulated(days or DAYS, customers or CUSTOMERS, seed, progress)
+
+
+def _recorded(files: Sequence[Path], progress: Progress) -> Source:
+    from models.fraud.transactions import read_transactions
+
+    reading = progress.add_task("reading files", total=len(files), note="")
+    transactions = read_transactions(files)
+    progress.update(reading, completed=len(files))
+    names = [file.name for file in files]
+    return Source(transactions, [f"--transactions {name}" for name in names], ", ".join(names), np.empty(0, np.int8))
+
+
+def _simulated(days: int, customers: int, seed: int, progress: Progress) -> Source:
+    from streams.cli.simulated import simulate
+
+    simulating = progress.add_task("simulating days", total=days, note="")
+    simulated = simulate(days, customers, seed, lambda day: progress.update(simulating, completed=day))
+    what = f"the transaction simulator's default world with {customers} cards"
+    return Source(simulated.transactions, [f"--days {days}", f"--customers {customers}"], what, simulated.scenario)
