@@ -268,7 +268,7 @@ def metrics(report: Report) -> Mapping[str, Mapping[tuple[str, ...], float]]:
         "headrace_drift_ks": {label: found.ks for label, found in each.items()},
         "headrace_drift_pvalue": {label: found.p_value for label, found in each.items()},
         "headrace_drifting": {label: float(found.verdict == "drifting") for label, found in each.items()},
-        "headrace_drift_rows": {(): float(report.rows)},
+        "headrace_drift_records": {(): float(report.rows)},
     }
 
 

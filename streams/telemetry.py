@@ -116,6 +116,13 @@ METRICS: Mapping[str, Metric] = {
         ("outcome",),
     ),
     "headrace_comparison_records_lost_total": Metric("counter", "Comparisons that could not be written."),
+    "headrace_drift_records": Metric("gauge", "Rows compared with the training sample; 0 while there is no verdict."),
+    "headrace_drift_psi": Metric("gauge", "Population stability index against the training sample.", ("feature",)),
+    "headrace_drift_ks": Metric("gauge", "Kolmogorov-Smirnov statistic against the training sample.", ("feature",)),
+    "headrace_drift_pvalue": Metric("gauge", "Its p-value, of this feature alone.", ("feature",)),
+    "headrace_drifting": Metric(
+        "gauge", "1 for a feature, or the score, further from training than chance, custom and care.", ("feature",)
+    ),
     "headrace_engine_passed_info": Metric(
         "gauge", "1 for each engine that would be better and does not serve; readiness says why.", ("engine",)
     ),

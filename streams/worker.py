@@ -18,6 +18,7 @@ from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
 from streams.compute import ComputeThread
 from streams.deadletter import DeadLetterGuard
+from streams.drifting import DriftWatch
 from streams.emitter import Emitter, Sender
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.health import Health, HealthServer
@@ -244,6 +245,8 @@ class Worker:
                 parts.create_task(self._reader.watch())
             if self._switch is not None:
                 parts.create_task(self._switch.follow(producer))
+            if hasattr(self.pipeline, "unsettled"):
+                parts.create_task(DriftWatch(self.pipeline, self._compute, self.telemetry).run())
             parts.create_task(self.runner.run(app.consumer, emitter))
             parts.create_task(self._watch(app))
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from streams import settings
 from streams.cli.main import cli
 from streams.pipelines import PIPELINES
+from streams.rollout import SHADOW
 from streams.schemas import FraudFlag, FraudLabel, Transaction
 from streams.settings import Settings
 from streams.telemetry import METRICS
@@ -22,7 +23,7 @@ from streams.telemetry import METRICS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE_ENDINGS = ("toml", "py", "md", "yml", "onnx", "gz")
+FILE_ENDINGS = ("toml", "py", "md", "yml", "onnx", "npz", "gz")
 
 
 def _blocks(language: str) -> list[str]:
@@ -84,7 +85,7 @@ def _setting_names() -> set[str]:
 
 def _topics() -> set[str]:
     made = [topic.name for domain in PIPELINES.values() for topic in domain.topics(Settings())]
-    return set(made)
+    return {*made, Settings().models.control, Settings().fraud.output + SHADOW}
 
 
 def test_settings_and_topics_exist() -> None:

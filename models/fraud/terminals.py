@@ -80,6 +80,16 @@ class TerminalHistory:
         arrays = (*self._entries, *self._frauds, *self._waiting, self._held, self._lags, self._top)
         return sum(array.nbytes for array in arrays) + self._index.nbytes
 
+    @property
+    def covered_ms(self) -> int:
+        """From the oldest transaction held to the watermark, in ms; 0 while there is none."""
+        series = self._entries
+        rows = series.rows[series.rows[:, store.ROOM] > 0]
+        if not len(rows) or self._top[0] == NEVER:
+            return 0
+        oldest = series.words[rows[:, store.PIECE] + store.HEADER + rows[:, store.FROM]].min()
+        return int(self._top[0] - oldest)
+
     def append(
         self,
         source: int,

@@ -7,7 +7,19 @@ pytest.importorskip("orjson", reason="needs the extra `bench`")
 
 from benchmarks.commands import bench
 
-COMMANDS = ("throughput", "latency", "state", "table", "reasons", "guarantees", "recovery", "soak", "chaos", "drift")
+COMMANDS = (
+    "throughput",
+    "latency",
+    "state",
+    "table",
+    "reasons",
+    "guarantees",
+    "recovery",
+    "soak",
+    "chaos",
+    "drift",
+    "engines",
+)
 
 
 def test_the_list_names_every_benchmark() -> None:

@@ -113,7 +113,7 @@ def test_there_is_no_verdict_on_too_little(trained: Reference) -> None:
     assert (found.rows, found.features, found.drifting) == (500, (), ())
     assert found.waiting_for == "no verdict yet: rows of less than 6 hours"
     told = metrics(found)
-    assert told["headrace_drift_rows"] == {(): 500}
+    assert told["headrace_drift_records"] == {(): 500}
     assert told["headrace_drifting"] == {}
     few = feed(DriftMonitor(trained), world(1, 24, per_hour=8))
     assert few.report().waiting_for == "no verdict yet: 192 of 200 rows"
@@ -242,7 +242,7 @@ def test_a_report_is_metrics(trained: Reference) -> None:
     report = feed(DriftMonitor(trained), changed(world(70, 30), level=np.zeros_like)).report()
     told = metrics(report)
     assert told["headrace_drifting"] == {(name,): float(name == "level") for name in (*NAMES, "score")}
-    assert told["headrace_drift_rows"] == {(): report.rows}
+    assert told["headrace_drift_records"] == {(): report.rows}
     first = report.features[0]
     figures = [told[f"headrace_drift_{name}"]["level",] for name in ("psi", "ks", "pvalue")]
     assert figures == [first.psi, first.ks, first.p_value]

@@ -13,12 +13,12 @@ from streams.telemetry import METRICS, Telemetry
 from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms. Ratios
-# have no unit: the last three are the names that everybody knows them by.
+# have no unit: the last seven are the names that everybody knows them by.
 UNITS = {
     "tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "rollouts", "timeouts",
-    "ready", "info", "labels", "precision", "recall", "error",
+    "ready", "info", "labels", "precision", "recall", "error", "psi", "ks", "pvalue", "drifting",
 }  # fmt: skip
-BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine"}
+BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine", "feature"}
 
 
 def _samples(telemetry: Telemetry) -> dict[str, list[tuple[dict[str, str], float]]]:

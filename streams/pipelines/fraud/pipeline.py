@@ -9,6 +9,7 @@ from models.engine import ModelCorrupt
 from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
+from models.fraud.sample import FILLING_DAYS
 from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.errors import SettingsError
@@ -77,6 +78,13 @@ class FraudPipeline:
         known = np.empty((len(columns), len(habits.COLUMNS)))
         windows = store.update(columns.keys, columns.event_time_ms, columns.amount, columns.offset, known)
         return inputs(columns.amount, columns.event_time_ms, windows, known, terminals)
+
+    def unsettled(self) -> str:
+        """Why features do not mean yet what they did in training; empty where they do."""
+        covered = self.table.covered_days
+        if covered >= FILLING_DAYS:
+            return ""
+        return f"the state covers {covered:.1f} days of the {FILLING_DAYS} that the features look back on"
 
     def close(self) -> None:
         """Release the model."""

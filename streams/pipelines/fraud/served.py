@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelIncompatible, TensorSpec
+from models.drift import DriftMonitor, Report, compare
+from models.engine import ModelError, ModelIncompatible, TensorSpec
 from models.falling import Fall, open_falling
 from models.fraud.decisions import Decisions
 from models.fraud.inputs import INPUTS
+from models.reference import Reference
 from models.repository import Model
 from models.selection import EngineOptions
 from streams.pipelines.fraud.flags import FlagWriter
 from streams.pipelines.fraud.transactions import Transactions
 from streams.settings import Fraud
+
+logger = logging.getLogger(__name__)
 
 STATE = "card-and-terminal-history/1"  # what the features are computed from; changed with what they mean
 SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(TensorSpec("score", "float32", (None,))))
@@ -41,6 +49,8 @@ class FraudModel:
         options = EngineOptions(max_batch_size=max_batch_size)
         self._engine, self.passed = open_falling(loaded, settings.engine, options)
         self.model = loaded.reference
+        self._sample = _sample(loaded)
+        self._monitor = None if self._sample is None else DriftMonitor(self._sample)
         self._flags = FlagWriter(
             self.model, decisions, settings.rules, self.infer, manifest.baseline, settings.include_features
         )
@@ -60,7 +70,15 @@ class FraudModel:
     def encode(
         self, columns: Transactions, features: NDArray[np.float64], predictions: NDArray[np.float32]
     ) -> list[bytes]:
+        if self._monitor is not None:
+            self._monitor.update(features, predictions, columns.event_time_ms, columns.keys)
         return self._flags.encode(columns, features, predictions)
+
+    def drift(self) -> Callable[[], Report] | None:
+        """Copy what it has seen lately; what is returned compares it with the training sample, in any thread."""
+        if self._sample is None or self._monitor is None:
+            return None
+        return partial(compare, self._sample, self._monitor.window())
 
     def check_model(self) -> None:
         self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
@@ -89,3 +107,12 @@ def _check(loaded: Model) -> None:
             f"serving {loaded.reference} in pipeline fraud: expected a baseline for every input, got none for "
             f"{', '.join(missing)}; it is not served"
         )
+
+
+def _sample(loaded: Model) -> Reference | None:
+    """The training sample; one that is broken keeps nobody from serving."""
+    try:
+        return loaded.sample()
+    except ModelError as error:
+        logger.warning("%s", error)
+        return None

@@ -85,6 +85,12 @@ class TerminalTable:
         with self._lock:
             return self._history.nbytes
 
+    @property
+    def covered_days(self) -> float:
+        """From the oldest transaction held to the watermark."""
+        with self._lock:
+            return self._history.covered_ms / DAY_MS
+
     def topics(self) -> Mapping[str, int]:
         return {self._transactions: DELAY_MS, self._labels: 0}
 

@@ -38,7 +38,8 @@ def test_mistakes_are_sentences(tmp_path: Path) -> None:
     outcome = run("models", "build", "nothing", *root, code=1)
     assert isinstance(outcome.result.exception, ModelNotFound)
     assert (
-        "expected NAME or NAME/VERSION, got 'scaling/new'" in run("models", "build", "scaling/new", *root, code=2).err
+        "expected NAME or NAME/VERSION, e.g. fraud or fraud/2, got 'scaling/new'"
+        in run("models", "build", "scaling/new", *root, code=2).err
     )
     assert "0 is not in the range" in run("models", "build", "scaling", "--max-batch-size", 0, *root, code=2).err
     assert "'abacus' is not" in run("models", "build", "scaling", "--engine", "abacus", *root, code=2).err
