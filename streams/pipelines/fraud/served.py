@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.drift import DriftMonitor, Report, compare
-from models.engine import ModelError, ModelIncompatible, TensorSpec
+from models.engine import Engine, ModelError, ModelIncompatible, TensorSpec
 from models.falling import Fall, open_falling
 from models.fraud.decisions import Decisions
 from models.fraud.inputs import INPUTS
-from models.reference import Reference
+from models.reference import SCORE, Reference
 from models.repository import Model
 from models.selection import EngineOptions
 from streams.pipelines.fraud.flags import FlagWriter
@@ -51,8 +51,9 @@ class FraudModel:
         self.model = loaded.reference
         self._sample = _sample(loaded)
         self._monitor = None if self._sample is None else DriftMonitor(self._sample)
+        score = partial(_infer, self._engine)  # not a method of this object: what refers to itself is freed late
         self._flags = FlagWriter(
-            self.model, decisions, settings.rules, self.infer, manifest.baseline, settings.include_features
+            self.model, decisions, settings.rules, score, manifest.baseline, settings.include_features
         )
 
     @property
@@ -65,7 +66,7 @@ class FraudModel:
         return self._engine.falls
 
     def infer(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        return self._engine.infer({"features": features.astype(np.float32, copy=False)})["score"]
+        return _infer(self._engine, features)
 
     def encode(
         self, columns: Transactions, features: NDArray[np.float64], predictions: NDArray[np.float32]
@@ -86,6 +87,10 @@ class FraudModel:
     def close(self) -> None:
         """Release the engine."""
         self._engine.close()
+
+
+def _infer(engine: Engine, features: NDArray[np.floating]) -> NDArray[np.float32]:
+    return engine.infer({"features": features.astype(np.float32, copy=False)})["score"]
 
 
 def _check(loaded: Model) -> None:
@@ -112,7 +117,16 @@ def _check(loaded: Model) -> None:
 def _sample(loaded: Model) -> Reference | None:
     """The training sample; one that is broken keeps nobody from serving."""
     try:
-        return loaded.sample()
+        sample = loaded.sample()
     except ModelError as error:
         logger.warning("%s", error)
         return None
+    if sample is not None and sample.names != (*INPUTS, SCORE):
+        logger.warning(
+            "%s: expected a training sample of %d inputs and the score, got %s; drift is not watched",
+            loaded.reference,
+            len(INPUTS),
+            ", ".join(sample.names),
+        )
+        return None
+    return sample
