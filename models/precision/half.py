@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,30 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.precision.rows import row_groups
-from models.precision.stepwise import Stepwise, Tensors, bodies, parse, serialise, uses
+from models.precision.stepwise import Stepwise, Tensors, affordable, bodies, parse, serialise, uses
 
 LOSSY = 2.0**-8  # of a tensor's spread: what a dozen roundings to float16 (2^-12 each, on average) stay below
-MOST_BYTES = 256 * 1024 * 1024  # of all tensors of a network for the rows that it is tried with
 KEPT_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}  # they take part in int8, not float16
 SUFFIX = {np.dtype(np.float16): "_float16", np.dtype(np.float32): "_float32"}
 
 
-def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: str = "the network") -> bytes:
+@dataclass(frozen=True, eq=False)
+class Half:
+    """A float16 network.
+
+    Args:
+        network: The ONNX file.
+        kept: Names of the nodes that float16 would have spoilt; others may be in float32 because their operator has no
+            float16.
+        nodes: How many there are.
+    """
+
+    network: bytes
+    kept: tuple[str, ...]
+    nodes: int
+
+
+def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: str = "the network") -> Half:
     """The network with float16 weights and tensors; inputs and outputs stay as they are.
 
     Nodes stay in float32 where float16 loses: each tensor that the rows give in float16 is compared with the same one
@@ -37,37 +52,15 @@ def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: 
     Raises: ModelCorrupt, InferenceFailed.
     """
     model = parse(network, reference)
-    rows = _affordable(model, calibration, reference)
+    rows = affordable(model, calibration, reference)
     expected = Stepwise(model, reference).tensors(rows)
     kept: set[str] = set()
     while True:
         converted = _convert(model, kept, expected)
         begins = _begin_loss(model, kept, expected, Stepwise(converted, reference).tensors(rows))
         if not begins:
-            return serialise(converted)
+            return Half(serialise(converted), tuple(sorted(kept)), len(model.graph.node))
         kept |= begins
-
-
-def _affordable(
-    model: onnx.ModelProto, calibration: Mapping[str, NDArray[Any]], reference: str
-) -> Mapping[str, NDArray[Any]]:
-    """As many rows, evenly taken, as leave all tensors of the network in memory."""
-    first = next(row_groups(calibration, fixed_rows(model) or 1))
-    one = len(next(iter(first.values())))
-    each = sum(tensor.nbytes for tensor in Stepwise(model, reference).tensors(first).values())
-    if fixed_rows(model):
-        return first
-    count = len(next(iter(calibration.values())))
-    taken = np.linspace(0, count - 1, min(count, max(1, MOST_BYTES * one // each))).astype(np.int64)
-    return {name: values[taken] for name, values in calibration.items()}
-
-
-def fixed_rows(model: onnx.ModelProto) -> int | None:
-    """How many rows the network takes at a time; None: as many as there are."""
-    constants = {each.name for each in model.graph.initializer}
-    first = [each.type.tensor_type.shape.dim for each in model.graph.input if each.name not in constants]
-    fixed = [axes[0].dim_value for axes in first if axes and axes[0].HasField("dim_value")]
-    return fixed[0] if fixed else None
 
 
 def _begin_loss(model: onnx.ModelProto, kept: Set[str], expected: Tensors, got: Tensors) -> set[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Tensors = dict[str, NDArray[Any]]
+MOST_BYTES = 256 * 1024 * 1024  # of all tensors of a network for the rows that it is tried with
 
 
 class Stepwise:
@@ -93,9 +94,7 @@ class Stepwise:
         options.log_severity_level = 4  # what it would log comes as an exception
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above
             raise ModelCorrupt(
                 f"loading node {node.name} ({node.op_type}) of {self._reference} by itself: {error}"
@@ -126,6 +125,30 @@ def serialise(model: onnx.ModelProto) -> bytes:
     """The file; equal models give equal bytes."""
     encoded: bytes = model.SerializeToString(deterministic=True)
     return encoded
+
+
+def affordable(model: onnx.ModelProto, rows: Mapping[str, NDArray[Any]], reference: str) -> Mapping[str, NDArray[Any]]:
+    """As many of the rows, evenly taken, as leave all tensors of the network in memory.
+
+    Where the network takes a fixed number of rows at a time, that many.
+
+    Raises: ModelCorrupt, InferenceFailed.
+    """
+    fixed = _fixed_rows(model)
+    first = {name: values[: fixed or 1] for name, values in rows.items()}
+    if fixed:
+        return first
+    per_row = sum(tensor.nbytes for tensor in Stepwise(model, reference).tensors(first).values())
+    count = len(next(iter(rows.values())))
+    taken = np.linspace(0, count - 1, min(count, max(1, MOST_BYTES // per_row))).astype(np.int64)
+    return {name: values[taken] for name, values in rows.items()}
+
+
+def _fixed_rows(model: onnx.ModelProto) -> int | None:
+    constants = {each.name for each in model.graph.initializer}
+    shapes = [each.type.tensor_type.shape.dim for each in model.graph.input if each.name not in constants]
+    fixed = [axes[0].dim_value for axes in shapes if axes and axes[0].HasField("dim_value")]
+    return fixed[0] if fixed else None
 
 
 def uses(node: onnx.NodeProto) -> Iterator[str]:
