@@ -1,4 +1,4 @@
-"""headrace models: list, show, train and evaluate what serves."""
+"""headrace models: list, show, train, evaluate and optimise what serves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from models.engine import ModelNotFound
 from models.repository import ZOO
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import manifest_table
+from streams.cli.optimise import optimise
 from streams.cli.thresholds import thresholds
 from streams.cli.train import train
 
 
-@click.group(name="models", help="List, show, train and evaluate the models that pipelines serve.")
+@click.group(name="models", help="List, show, train, evaluate and optimise the models that pipelines serve.")
 def models() -> None:
     pass
 
@@ -51,5 +52,6 @@ def show(name: str, root: Path) -> None:
 
 
 models.add_command(evaluate)
+models.add_command(optimise)
 models.add_command(thresholds)
 models.add_command(train)
