@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.precision.stepwise import Stepwise, Tensors, affordable, bodies, parse, serialise, uses
+from models.precision.stepwise import Stepwise, Tensors, bodies, parse, serialise, uses
 
 LOSSY = 2.0**-8  # of a tensor's spread: what a dozen roundings to float16 (2^-12 each, on average) stay below
 KEPT_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}  # they take part in int8, not float16
@@ -52,12 +52,13 @@ def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: 
     Raises: ModelCorrupt, InferenceFailed.
     """
     model = parse(network, reference)
-    rows = affordable(model, calibration, reference)
-    expected = Stepwise(model, reference).tensors(rows)
+    original = Stepwise(model, reference)
+    rows = original.affordable(calibration)
+    expected = original.tensors_of(rows)
     kept: set[str] = set()
     while True:
         converted = _convert(model, kept, expected)
-        begins = _begin_loss(model, kept, expected, Stepwise(converted, reference).tensors(rows))
+        begins = _begin_loss(model, kept, expected, Stepwise(converted, reference).tensors_of(rows))
         if not begins:
             return Half(serialise(converted), tuple(sorted(kept)), len(model.graph.node))
         kept |= begins

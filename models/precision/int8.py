@@ -18,7 +18,9 @@ from onnxruntime import quantization
 
 from models.engine import DerivationFailed
 from models.engines.onnx import OnnxEngine
-from models.precision.stepwise import Stepwise, Tensors, affordable, parse, serialise, uses
+from models.precision.compare import infer_all
+from models.precision.rows import row_groups
+from models.precision.stepwise import Stepwise, Tensors, parse, serialise, uses
 
 Target = Literal["cpu", "gpu"]
 PRODUCTS = ("MatMul", "Gemm", "Conv")
@@ -79,18 +81,21 @@ def to_int8(
         `quantize_static`.
     """
     model = _without_gemm(_modern(parse(network, reference), reference))
-    rows = affordable(model, calibration, reference)
-    products = _products(model, Stepwise(model, reference).tensors(rows))
+    steps = Stepwise(model, reference)
+    rows = steps.affordable(calibration)
+    size = steps.fixed_rows or len(next(iter(rows.values())))
+    products = _products(model, steps.tensors(next(row_groups(rows, size))))
     if not products:
         raise DerivationFailed(
             f"quantising {reference}: expected {', '.join(PRODUCTS)} nodes with constant weights, got none; "
             "nothing was derived"
         )
-    expected = _outputs(network, rows, reference)
+    expected = _outputs(network, rows, size, reference)
     found = [
-        Quantised(_quantise(model, rows, products, method, target, reference), method, products) for method in METHODS
+        Quantised(_quantise(model, list(row_groups(rows, size)), products, method, target, reference), method, products)
+        for method in METHODS
     ]
-    return min(found, key=lambda each: _distance(expected, _outputs(each.network, rows, reference)))
+    return min(found, key=lambda each: _distance(expected, _outputs(each.network, rows, size, reference)))
 
 
 def _modern(model: onnx.ModelProto, reference: str) -> onnx.ModelProto:
@@ -161,7 +166,7 @@ def _products(model: onnx.ModelProto, known: Tensors) -> tuple[str, ...]:
 
 def _quantise(
     model: onnx.ModelProto,
-    rows: Mapping[str, NDArray[Any]],
+    batches: list[dict[str, NDArray[Any]]],
     products: tuple[str, ...],
     method: str,
     target: Target,
@@ -184,7 +189,7 @@ def _quantise(
             quantization.quantize_static(
                 prepared,
                 target_file,
-                _Once(rows),
+                _Batches(batches),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=list(PRODUCTS),
                 nodes_to_quantize=list(products),
@@ -203,21 +208,21 @@ def _quantise(
     return serialise(quantised)
 
 
-class _Once(quantization.CalibrationDataReader):
-    """All rows as one batch: histograms of batches that differ in size cannot be put together."""
+class _Batches(quantization.CalibrationDataReader):
+    """Batches of one size: histograms of batches that differ cannot be put together."""
 
-    def __init__(self, rows: Mapping[str, NDArray[Any]]) -> None:
-        self._left = [dict(rows)]
+    def __init__(self, batches: list[dict[str, NDArray[Any]]]) -> None:
+        self._left = iter(batches)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        return self._left.pop() if self._left else None
+        return next(self._left, None)
 
 
-def _outputs(network: bytes, rows: Mapping[str, NDArray[Any]], reference: str) -> Tensors:
+def _outputs(network: bytes, rows: Mapping[str, NDArray[Any]], size: int, reference: str) -> Tensors:
     engine = OnnxEngine()
     engine.load_bytes(network, reference)
     try:
-        return engine.infer(rows)
+        return infer_all(engine.infer, rows, size)
     finally:
         engine.close()
 

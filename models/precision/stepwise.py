@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models.engine import InferenceFailed, ModelCorrupt
+from models.precision.rows import row_groups
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Tensors = dict[str, NDArray[Any]]
-MOST_BYTES = 256 * 1024 * 1024  # of all tensors of a network for the rows that it is tried with
+MOST_BYTES = 512 * 1024 * 1024  # of all tensors of a network, for the rows that it is tried with
 
 
 class Stepwise:
@@ -38,6 +39,8 @@ class Stepwise:
         self._constants = {each.name: each for each in self._model.graph.initializer}
         self._values = {name: numpy_helper.to_array(each) for name, each in self._constants.items()}
         self._steps: dict[str, InferenceSession] = {}
+        self.fixed_rows = _fixed_rows(self._model)
+        """How many rows the network takes at a time; None: any number."""
 
     def tensors(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """Every tensor by name: inputs, constants, and what each node gives.
@@ -48,6 +51,30 @@ class Stepwise:
         for node in self._model.graph.node:
             self._step(node, known)
         return known
+
+    def affordable(self, rows: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As many of the rows, evenly taken, as leave all tensors in memory; at least those of one call.
+
+        Raises: ModelCorrupt, InferenceFailed.
+        """
+        step = self.fixed_rows or 1
+        count = len(next(iter(rows.values())))
+        first = self.tensors({name: values[:step] for name, values in rows.items()})
+        size = sum(tensor.nbytes for name, tensor in first.items() if name not in self._constants)
+        groups = min(count // step, max(1, MOST_BYTES // size))
+        taken = np.linspace(0, groups * step * (count // (groups * step)) - 1, groups * step).astype(np.int64)
+        return {name: values[taken] for name, values in rows.items()}
+
+    def tensors_of(self, rows: Mapping[str, NDArray[Any]]) -> Tensors:
+        """`tensors` for any number of rows; where the network takes a fixed number, stacked call by call.
+
+        Raises: ModelCorrupt, InferenceFailed.
+        """
+        if self.fixed_rows is None:
+            return self.tensors(rows)
+        calls = [self.tensors(group) for group in row_groups(rows, self.fixed_rows)]
+        made = {name for node in self._model.graph.node for name in node.output if name} | set(rows)
+        return self._values | {name: np.stack([call[name] for call in calls]) for name in made}
 
     def infer(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """The network's outputs."""
@@ -125,23 +152,6 @@ def serialise(model: onnx.ModelProto) -> bytes:
     """The file; equal models give equal bytes."""
     encoded: bytes = model.SerializeToString(deterministic=True)
     return encoded
-
-
-def affordable(model: onnx.ModelProto, rows: Mapping[str, NDArray[Any]], reference: str) -> Mapping[str, NDArray[Any]]:
-    """As many of the rows, evenly taken, as leave all tensors of the network in memory.
-
-    Where the network takes a fixed number of rows at a time, that many.
-
-    Raises: ModelCorrupt, InferenceFailed.
-    """
-    fixed = _fixed_rows(model)
-    first = {name: values[: fixed or 1] for name, values in rows.items()}
-    if fixed:
-        return first
-    per_row = sum(tensor.nbytes for tensor in Stepwise(model, reference).tensors(first).values())
-    count = len(next(iter(rows.values())))
-    taken = np.linspace(0, count - 1, min(count, max(1, MOST_BYTES // per_row))).astype(np.int64)
-    return {name: values[taken] for name, values in rows.items()}
 
 
 def _fixed_rows(model: onnx.ModelProto) -> int | None:

@@ -42,7 +42,7 @@ ROWS = 2000
 @click.option("--from", "source", metavar="FILE", help="Transactions: .csv, .jsonl or .parquet; or rows: .npz.")
 @file_options
 @click.option("--from-topic", "topic", metavar="TOPIC", help="Transactions, or flags that carry features.")
-@click.option("--rows", type=click.IntRange(min=16), default=ROWS, show_default=True, help="To calibrate on.")
+@click.option("--rows", type=click.IntRange(16, 100_000), default=ROWS, show_default=True, help="To calibrate on.")
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Of simulated transactions."
 )
@@ -119,6 +119,8 @@ def optimise(
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     console.print(_table(found, len(parent.onnx_bytes())))
     console.print(f"{found.made}; calibrated on {len(calibration):,} rows of {calibration.what}", markup=False)
+    for rows_held_out in held_out:
+        console.print(f"held out: {len(rows_held_out):,} rows of {rows_held_out.what}", markup=False)
     if saved is not None:
         console.print(
             f"saved {saved.reference}: a worker whose settings name no version serves the newest", markup=False
@@ -199,7 +201,7 @@ def _how(
 
 
 def _speed_ups(found: Variant) -> str:
-    return ", ".join(f"{speed.speed_up:.2f} times the speed at {speed.rows:,} rows" for speed in found.speeds)
+    return ", ".join(f"{speed.speed_up:.2f} times the speed in batches of {speed.rows:,}" for speed in found.speeds)
 
 
 def _table(found: Variant, original_bytes: int) -> Table:
@@ -209,8 +211,8 @@ def _table(found: Variant, original_bytes: int) -> Table:
     table.add_column("")
     for heading in ("float32", found.precision, "difference"):
         table.add_column(heading, justify="right")
-    for each in found.comparisons:
-        _add(table, each)
+    for place, each in enumerate(found.comparisons):
+        _add(table, f"held out, {each.rows:,} rows" if place else f"golden batch, {each.rows:,} rows", each)
     table.add_section()
     for speed in found.speeds:
         table.add_row(
@@ -226,8 +228,8 @@ def _table(found: Variant, original_bytes: int) -> Table:
     return table
 
 
-def _add(table: Table, found: Comparison) -> None:
-    table.add_row(f"{found.rows:,} rows: {found.what}", style="dim")
+def _add(table: Table, heading: str, found: Comparison) -> None:
+    table.add_row(heading, style="bold")
     for name, value in found.original.items():
         table.add_row(
             f"  {name.replace('_', ' ')}", f"{value:.4f}", f"{found.variant[name]:.4f}", f"{-found.losses[name]:+.4f}"

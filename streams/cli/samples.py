@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ MOST_HELD_OUT = 100_000
 MOST_RECORDS = 1_000_000  # of a topic
 QUIET_S = 3.0  # after which a topic counts as read
 FILE_BATCH_ROWS = 16_384
+MOST_NPZ_BYTES = 4 * 1024**3  # unpacked
 LABELS = "labels"  # the array of an .npz that is no input
 SIMULATED_DAYS, SIMULATED_CUSTOMERS = 67, 2000
 
@@ -85,9 +87,14 @@ def from_npz(path: Path, inputs: Sequence[str], count: int) -> Sample:
 
     Raises: DerivationFailed.
     """
-    import zipfile
-
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MOST_NPZ_BYTES:
+            raise DerivationFailed(
+                f"reading rows from {path}: expected at most {MOST_NPZ_BYTES} bytes, got {unpacked}; "
+                "nothing was derived"
+            )
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -227,13 +234,15 @@ def _recorded(transactions: Transactions, what: str, labelled: bool, count: int,
     inputs = recorded_inputs(transactions, lambda done: progress.update(replaying, completed=done))
     filled = transactions.day >= transactions.day[0] + FILLING_DAYS
     usable = filled if filled.any() else np.ones(len(filled), np.bool_)
+    labels = transactions.fraud[usable] if labelled else None
+    rows = Rows(what, {"features": inputs[usable].astype(np.float32)}, labels)
+    halves = _halves(rows, count)
     days = transactions.day[usable].astype("datetime64[D]")
-    rows = Rows(
-        f"{what} from {days[0]} to {days[-1]}",
-        {"features": inputs[usable].astype(np.float32)},
-        transactions.fraud[usable] if labelled else None,
+    middle = len(rows) // 2
+    return Sample(
+        replace(halves.calibration, what=f"{what}, {days[0]} to {days[max(0, middle - 1)]}"),
+        replace(halves.held_out, what=f"{what}, {days[middle]} to {days[-1]}"),
     )
-    return _halves(rows, count)
 
 
 def _halves(rows: Rows, count: int) -> Sample:
