@@ -53,8 +53,9 @@ def check(rows: Rows, inputs: Sequence[TensorSpec], reference: str, least: int =
         counts["labels"] = len(rows.labels)
     if len(set(counts.values())) > 1:
         raise DerivationFailed(f"{doing}: expected tensors of as many rows each, got {counts!r}; nothing was derived")
-    if len(rows) < least:
-        raise DerivationFailed(f"{doing}: expected at least {least} rows, got {len(rows)}; nothing was derived")
+    count = min(counts.values(), default=0)
+    if count < least:
+        raise DerivationFailed(f"{doing}: expected at least {least} rows, got {count}; nothing was derived")
     free = tuple(TensorSpec(spec.name, spec.dtype, (None, *spec.shape[1:])) for spec in inputs)
     check_tensors(reference, "input", free, rows.tensors)
     for name, values in rows.tensors.items():
