@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnxruntime import quantization
 
 from models.engine import DerivationFailed
 from models.engines.onnx import OnnxEngine
 from models.precision.compare import infer_all
 from models.precision.rows import row_groups
-from models.precision.stepwise import Stepwise, Tensors, parse, serialise, uses
+from models.precision.stepwise import Stepwise, Tensors, parse, serialise
 
 Target = Literal["cpu", "gpu"]
 PRODUCTS = ("MatMul", "Gemm", "Conv")
@@ -59,16 +59,18 @@ def to_int8(
     """The network with MatMul, Gemm and Conv nodes that multiply 8-bit integers; everything else stays float32.
 
     Only products with constant weights are taken, and of those only what does a hundredth of the multiplications or
-    more: so an encoding of raw inputs and the last sum of a small network are left alone. Weights are int8, symmetric,
+    more; one that gives an output of the network keeps that output's resolution. So an encoding of raw inputs and the
+    last sum of a network are left alone. Weights are int8, symmetric,
     with a scale per channel. Scales of the inputs come from the rows: by their range, by percentile and by entropy,
-    of which the one is taken whose outputs are closest to the original's on these rows. Gemm becomes MatMul and Add,
-    so that no bias has to be an integer. Equal files and rows give equal files.
+    of which the one is taken whose outputs are closest to the original's on these rows. Equal files and rows give equal
+    files.
 
     Args:
         network: an ONNX file.
         calibration: rows by input name.
-        target: `cpu`: inputs of products are uint8 with a zero point, which x86 multiplies by int8 in one instruction;
-            `gpu`: they are int8 and symmetric, the only kind that TensorRT takes, and slow on a CPU.
+        target: `cpu`: inputs and outputs of products are uint8 with a zero point, biases int32: then ONNX Runtime takes
+            its integer kernels, and x86 multiplies uint8 by int8 in one instruction. `gpu`: inputs alone, int8 and
+            symmetric, with float32 biases: the only kind that TensorRT takes; a CPU computes that in float32.
         reference: names the network in errors.
 
     Raises:
@@ -80,7 +82,7 @@ def to_int8(
         CVPR 2018. S. Migacz: 8-bit Inference with TensorRT. GTC 2017 (entropy). Computed by ONNX Runtime's
         `quantize_static`.
     """
-    model = _without_gemm(_modern(parse(network, reference), reference))
+    model = _modern(parse(network, reference), reference)
     steps = Stepwise(model, reference)
     rows = steps.affordable(calibration)
     size = steps.fixed_rows or len(next(iter(rows.values())))
@@ -111,51 +113,15 @@ def _modern(model: onnx.ModelProto, reference: str) -> onnx.ModelProto:
         ) from error
 
 
-def _without_gemm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Each plain Gemm with constant weights as MatMul and Add: TensorRT takes no integer bias, and no other can be
-    quantised inside a Gemm on a CPU.
-    """
-    constants = {each.name: each for each in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
-        if node.op_type != "Gemm" or node.domain or not plain or node.input[1] not in constants:
-            nodes.append(node)
-            continue
-        weight = node.input[1]
-        if attributes.get("transB", 0):
-            turned = f"{weight}_transposed"
-            if turned not in constants:
-                values = np.ascontiguousarray(numpy_helper.to_array(constants[weight]).T)
-                constants[turned] = numpy_helper.from_array(values, turned)
-                model.graph.initializer.append(constants[turned])
-            weight = turned
-        bias = node.input[2] if len(node.input) > 2 else ""
-        product = f"{node.output[0]}_product" if bias else node.output[0]
-        nodes.append(helper.make_node("MatMul", [node.input[0], weight], [product], node.name))
-        if bias:
-            nodes.append(helper.make_node("Add", [product, bias], list(node.output), f"{node.name}_bias"))
-    return _with_nodes(model, nodes)
-
-
-def _with_nodes(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
-    """The model with these nodes; constants that nothing reads any more are gone."""
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    del changed.graph.node[:], changed.graph.value_info[:], changed.graph.initializer[:]
-    changed.graph.node.extend(nodes)
-    read = {name for node in nodes for name in uses(node)} | {each.name for each in model.graph.output}
-    changed.graph.initializer.extend(each for each in model.graph.initializer if each.name in read)
-    return changed
-
-
 def _products(model: onnx.ModelProto, known: Tensors) -> tuple[str, ...]:
     """The nodes that are worth it; `known` are all tensors for some rows."""
     constants = {each.name for each in model.graph.initializer}
+    results = {each.name for each in model.graph.output}
     work: dict[str, int] = {}
     for node in model.graph.node:
         if node.op_type not in PRODUCTS or node.domain or node.input[1] not in constants:
+            continue
+        if node.output[0] in results:
             continue
         weight = known[node.input[1]]
         if weight.dtype == np.float32 and known[node.input[0]].dtype == np.float32 and weight.ndim > 1:
@@ -179,8 +145,8 @@ def _quantise(
     options = {
         "ActivationSymmetric": symmetric,
         "WeightSymmetric": True,
-        "QuantizeBias": False,
-        "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+        "QuantizeBias": not symmetric,
+        "OpTypesToExcludeOutputQuantization": list(PRODUCTS) if symmetric else [],
         "CalibPercentile": PERCENTILE,
     }
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints its progress

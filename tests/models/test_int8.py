@@ -23,12 +23,15 @@ def constants(network: bytes) -> dict[str, np.ndarray]:
 
 
 def product(weight: np.ndarray) -> bytes:
-    return networks.build([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weight})
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Neg", ["p"], ["y"])]
+    return networks.build(nodes, {"w": weight})
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
 def test_a_product_is_the_one_of_rounded_factors(target: Target) -> None:
-    """Worked out here: a scale for the inputs, one for each column of the weights, and rounding half to even."""
+    """Worked out here: a scale for the inputs, one for each column of the weights, and rounding half to even; for a
+    CPU one for the outputs, too.
+    """
     weight = np.float32([[1, -20, 0.3, 4], [2, 5, -0.1, 4], [-3, 7, 0.2, 4], [0.5, 1, 0.7, 4]])
     quantised = to_int8(product(weight), ROWS, target)
     held = constants(quantised.network)
@@ -36,13 +39,21 @@ def test_a_product_is_the_one_of_rounded_factors(target: Target) -> None:
     np.testing.assert_allclose(held["w_scale"], scale, rtol=1e-6)
     rounded_weight = np.clip(np.round(weight / scale), -127, 127)
     np.testing.assert_array_equal(held["w_quantized"], rounded_weight)
-    zero, step = held["x_zero_point"].astype(np.float64), held["x_scale"].astype(np.float64)
     assert held["x_zero_point"].dtype == (np.uint8 if target == "cpu" else np.int8)
-    low, high = (0, 255) if target == "cpu" else (-128, 127)
-    rounded = np.clip(np.round(OTHERS / held["x_scale"]).astype(np.float64) + zero, low, high) - zero
-    expected = (rounded * step) @ (rounded_weight * scale)
+    expected = rounded(OTHERS, held, "x", target) @ (rounded_weight * scale)
+    step = 1e-5
+    if target == "cpu":
+        expected = rounded(expected, held, "p", target)
+        step = held["p_scale"] * 1.001  # a value in the middle of two may be rounded either way
     for got in (networks.run(quantised.network, OTHERS), Stepwise(quantised.network, "").infer({"x": OTHERS})["y"]):
-        np.testing.assert_allclose(got, expected, atol=1e-3)
+        np.testing.assert_allclose(-got, expected, rtol=1e-5, atol=step)
+        assert (np.abs(-got - expected) < 1e-3).mean() > 0.99
+
+
+def rounded(values: np.ndarray, held: dict[str, np.ndarray], name: str, target: Target) -> np.ndarray:
+    zero, step = (held[f"{name}_{each}"].astype(np.float64) for each in ("zero_point", "scale"))
+    low, high = (0, 255) if target == "cpu" else (-128, 127)
+    return (np.clip(np.round(values / step) + zero, low, high) - zero) * step
 
 
 def test_for_a_gpu_all_is_symmetric_and_no_bias_is_an_integer() -> None:
@@ -57,9 +68,9 @@ def test_for_a_gpu_all_is_symmetric_and_no_bias_is_an_integer() -> None:
 def test_layers_are_close_to_what_they_were_and_a_quarter_of_the_size(target: Target) -> None:
     network = networks.layers()
     quantised = to_int8(network, ROWS, target)
-    assert quantised.products == ("Gemm_0", "Gemm_2", "MatMul_4")
+    assert quantised.products == ("Gemm_0", "Gemm_2")  # the last one gives the output
     expected, got = networks.run(network, OTHERS), networks.run(quantised.network, OTHERS)
-    assert np.abs(got - expected).mean() < 0.03 * expected.std()
+    assert np.abs(got - expected).mean() < 0.05 * expected.std()
     assert {each.dtype.name for name, each in constants(quantised.network).items() if name.endswith("_quantized")} == {
         "int8"
     }
