@@ -101,12 +101,15 @@ class Variant:
 def original(root: Path, name: str, version: int | None = None) -> Model:
     """The model to derive from: the version, or the newest that is not derived itself.
 
-    Raises: ModelNotFound, ModelCorrupt; DerivationFailed where the version is derived from another.
+    Raises: ModelNotFound, ModelCorrupt; DerivationFailed where it is derived from another, or a tool is missing.
     """
-    if version is None and repository.versions(root, name):
-        known = [repository.load(root, name, each) for each in reversed(repository.versions(root, name))]
-        return next((each for each in known if each.manifest.derived is None), repository.load(root, name))
-    return repository.load(root, name, version)
+    _tools(name)  # said before minutes of work
+    chosen = repository.load(root, name, version)
+    for number in reversed(repository.versions(root, name) if version is None else []):
+        if chosen.manifest.derived is not None:
+            chosen = repository.load(root, name, number)
+    _check_original(chosen)
+    return chosen
 
 
 def derive(
@@ -131,26 +134,22 @@ def derive(
         held_out: Others, to judge on; the last of them are those that the manifest's figures are of.
         judge: Figures of quality, for rows with labels.
         target: What an int8 variant is for.
-        on_step: Called with what begins, `STEPS` times.
+        on_step: Called with what begins, as often as `steps` says.
 
     Raises: DerivationFailed, ModelError.
     """
     make = _tools(parent.reference)
-    if parent.manifest.derived is not None:
-        raise DerivationFailed(
-            f"deriving a variant of {parent.reference}: expected an original, got one that is itself derived from "
-            f"{parent.manifest.derived.parent}; derive from that one"
-        )
+    _check_original(parent)
     specs = [entry.spec() for entry in parent.manifest.inputs]
     for rows in (calibration, *held_out):
-        check(rows, specs, parent.reference, LEAST_ROWS)
+        check(rows, specs, parent.reference, max([LEAST_ROWS, *(spec.shape[0] or 0 for spec in specs if spec.shape)]))
     fixed = specs[0].shape[0]
     calibration, *judged = (_whole(rows, fixed) if fixed else rows for rows in (calibration, *held_out))
     golden = Rows(GOLDEN, parent.golden().inputs)
     network = parent.onnx_bytes()
     on_step("deriving")
     derived, made = make(network, precision, calibration, target, parent.reference)
-    with _Pair(network, derived, f"{parent.reference} in {precision}", fixed or SLICE_ROWS) as pair:
+    with _Pair(parent.reference, network, derived, fixed or SLICE_ROWS) as pair:
         comparisons = []
         for rows in (golden, *judged):
             on_step("comparing")
@@ -200,6 +199,14 @@ def _complaints(found: Comparison, most_loss: float) -> list[str]:
     return complaints
 
 
+def _check_original(parent: Model) -> None:
+    if parent.manifest.derived is not None:
+        raise DerivationFailed(
+            f"deriving a variant of {parent.reference}: expected an original, got one that is itself derived from "
+            f"{parent.manifest.derived.parent}; derive from that one"
+        )
+
+
 def _whole(rows: Rows, size: int) -> Rows:
     """As many rows as fill batches of a fixed size."""
     return rows.take(slice(len(rows) // size * size))
@@ -226,13 +233,13 @@ def _wobbled(rows: Rows) -> Rows:
 class _Pair:
     """The original and the variant, loaded: the variant as the engine runs it, and node by node."""
 
-    def __init__(self, original: bytes, variant: bytes, reference: str, size: int) -> None:
+    def __init__(self, reference: str, original: bytes, variant: bytes, size: int) -> None:
         from models.precision.stepwise import Stepwise
 
         self.original, self.variant, self._size = OnnxEngine(), OnnxEngine(), size
-        self.original.load_bytes(original, reference.split()[0])
-        self.variant.load_bytes(variant, reference)
-        self._steps = Stepwise(variant, reference)
+        self.original.load_bytes(original, reference)
+        self.variant.load_bytes(variant, f"a variant of {reference}")
+        self._steps = Stepwise(variant, f"a variant of {reference}")
 
     def __enter__(self) -> _Pair:
         return self

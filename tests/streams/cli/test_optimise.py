@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 pytest.importorskip("onnx", reason="needs the extra `optimise`")
 
 from models import repository
-from models.engine import DerivationFailed, ModelNotFound, VariantRefused
+from models.engine import VariantRefused
 from models.fraud.inputs import INPUTS
 from models.fraud.recorded import recorded_inputs
 from models.repository import ZOO
@@ -141,27 +142,16 @@ def test_files_of_transactions_become_the_features_of_the_stream(world: Simulate
     expected = recorded_inputs(world.transactions)[usable].astype(np.float32)
     middle = len(expected) // 2
     for file in files:
-        with samples_of(file) as sample:
-            np.testing.assert_array_equal(sample.held_out.tensors["features"], expected[middle:])
-            np.testing.assert_array_equal(sample.held_out.labels, world.transactions.fraud[usable][middle:])
-            assert len(sample.calibration) == 50
-            assert sample.calibration.what.startswith(file.name)
-            assert (sample.calibration.tensors["features"][:, None] == expected[None, :middle]).all(2).any(1).all()
+        sample = sample_of(file)
+        np.testing.assert_array_equal(sample.held_out.tensors["features"], expected[middle:])
+        np.testing.assert_array_equal(sample.held_out.labels, world.transactions.fraud[usable][middle:])
+        assert len(sample.calibration) == 50
+        assert sample.calibration.what.startswith(file.name)
+        assert (sample.calibration.tensors["features"][:, None] == expected[None, :middle]).all(2).any(1).all()
 
 
-class samples_of:  # noqa: N801 - reads as the function that it stands for
-    """`samples.from_file` with a progress that nobody sees."""
-
-    def __init__(self, file: Path, **columns: str) -> None:
-        self._file, self._columns = file, columns
-
-    def __enter__(self) -> samples.Sample:
-        from rich.progress import Progress
-
-        return samples.from_file(self._file, self._columns, "stop", 50, Progress(disable=True))
-
-    def __exit__(self, *_: object) -> None:
-        pass
+def sample_of(file: Path) -> samples.Sample:
+    return samples.from_file(file, {}, "stop", 50, Progress(disable=True))
 
 
 def test_transactions_without_labels_are_judged_beside_simulated_ones(
@@ -234,16 +224,13 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     assert "got none that can be used" in error("fraud", *int8, "--from", poison)
     networks.save(root, networks.layers())
     assert "give rows of its inputs with --from FILE.npz" in error("scaling", *int8)
+    optimise(root, "fraud", "--precision", "fp16", "--keep-slower")
+    assert "got one that is itself derived from fraud/2" in error("fraud/3", *int8)
     for arguments in (("fraud/x", *int8), ("fraud",), ("fraud", "--precision", "int4"), ("fraud", *int8, "--rows", 3)):
         optimise(root, *arguments, code=2)
     both = optimise(root, "fraud", *int8, "--from", empty, "--from-topic", "t", code=2)
     assert "exclude each other" in both.err
-    assert repository.versions(root, "fraud") == [2]
-
-
-def test_errors_are_of_the_tree() -> None:
-    assert issubclass(DerivationFailed, ModelNotFound.__base__)
-    assert issubclass(VariantRefused, ModelNotFound.__base__)
+    assert repository.versions(root, "fraud") == [2, 3]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared fraud data")
