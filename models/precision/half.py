@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.precision.stepwise import Stepwise, Tensors, bodies, parse, serialise, uses
 
 LOSSY = 2.0**-8  # of a tensor's spread: what a dozen roundings to float16 (2^-12 each, on average) stay below
+LARGEST = 65504 / 8  # float16's own, with room for rows that are to come
 KEPT_OPERATORS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}  # they take part in int8, not float16
 SUFFIX = {np.dtype(np.float16): "_float16", np.dtype(np.float32): "_float32"}
 
@@ -37,9 +38,10 @@ class Half:
 def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: str = "the network") -> Half:
     """The network with float16 weights and tensors; inputs and outputs stay as they are.
 
-    Nodes stay in float32 where float16 loses: each tensor that the rows give in float16 is compared with the same one
-    in float32, and where the difference passes 1/256 of its spread, or is not finite, the node that begins it is put
-    back, then those that feed it, until no tensor is off. Equal files and rows give equal files.
+    Nodes stay in float32 where float16 loses. First those whose values come within a factor of 8 of its largest. Then
+    each tensor that the rows give in float16 is compared with the same one in float32, and where the difference passes
+    1/256 of its spread, or is not finite, the node that begins it is put back, then those that feed it, until no tensor
+    is off. Equal files and rows give equal files.
 
     The conversion is Headrace's own: onnxconverter-common 1.16 sends what a node in float32 gives to two others in
     float32 through float16, which is inf beyond 65504.
@@ -55,13 +57,18 @@ def to_fp16(network: bytes, calibration: Mapping[str, NDArray[Any]], reference: 
     original = Stepwise(model, reference)
     rows = original.affordable(calibration)
     expected = original.tensors_of(rows)
-    kept: set[str] = set()
+    large = {name for name, values in expected.items() if _is_large(values)}
+    kept = {node.name for node in model.graph.node if large.intersection([*uses(node), *node.output])}
     while True:
         converted = _convert(model, kept, expected)
         begins = _begin_loss(model, kept, expected, Stepwise(converted, reference).tensors_of(rows))
         if not begins:
             return Half(serialise(converted), tuple(sorted(kept)), len(model.graph.node))
         kept |= begins
+
+
+def _is_large(values: NDArray[Any]) -> bool:
+    return values.dtype == np.float32 and bool((np.abs(values[np.isfinite(values)]) > LARGEST).any())
 
 
 def _begin_loss(model: onnx.ModelProto, kept: Set[str], expected: Tensors, got: Tensors) -> set[str]:
