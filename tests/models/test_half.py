@@ -103,7 +103,7 @@ def test_a_body_sees_the_tensors_that_it_was_written_for() -> None:
 def test_a_network_of_fixed_rows_is_tried_with_several_calls() -> None:
     """Only the last rows overflow: a first call alone would not show it."""
     nodes = [helper.make_node("Mul", ["x", "up"], ["big"]), helper.make_node("Tanh", ["big"], ["y"])]
-    network = networks.build(nodes, {"up": np.float32(1e4)}, rows=2)
+    network = networks.build(nodes, {"up": np.float32(8e3)}, rows=2)
     values = np.full((6, 4), 0.5, np.float32)
     values[:, 1] = -0.5
     assert to_fp16(network, {"x": values}).kept == ()

@@ -123,6 +123,18 @@ def test_what_loses_too_much_is_refused_even_if_slower_ones_are_kept(tmp_path: P
     assert repository.versions(tmp_path / "models", "scaling") == [1]
 
 
+def test_rows_of_inputs_with_labels_are_judged_by_them(root: Path, tmp_path: Path) -> None:
+    golden = repository.load(root, "fraud").golden()
+    scores = golden.outputs["score"]
+    file = tmp_path / "rows.npz"
+    np.savez(file, labels=scores > 0.5, **golden.inputs)
+    answer = optimise(root, "fraud", "--precision", "fp16", "--from", file, "--keep-slower").lines()[0]
+    held_out = answer["comparisons"][1]
+    assert (held_out["rows"], held_out["what"]) == (128, "rows.npz")
+    assert held_out["float32"] == pytest.approx({"average_precision": 1, "roc_auc": 1})
+    assert answer["saved"] == "fraud/3"
+
+
 def test_files_of_transactions_become_the_features_of_the_stream(world: Simulated, tmp_path: Path) -> None:
     """As JSON lines, CSV and Parquet; the Parquet file has the column names that training takes."""
     events = records(world)
