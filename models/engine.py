@@ -58,6 +58,14 @@ class TrainingFailed(ModelError):
     """The training data or the trained network are not fit to become a model."""
 
 
+class DerivationFailed(ModelError):
+    """A variant cannot be derived: the rows are not fit to calibrate or judge it on, or what derives it is missing."""
+
+
+class VariantRefused(ModelError):
+    """A derived variant loses more than is allowed, or gains nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, dtype and shape of one input or output; `None` in the shape is a free axis, the batch.

@@ -16,6 +16,7 @@ from streams.cli.build import build
 from streams.cli.compare import compare
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import model_table, size
+from streams.cli.optimise import optimise
 from streams.cli.removing import remove
 from streams.cli.rollouts import promote, rollback
 from streams.cli.roots import parse_reference, root_option
@@ -82,5 +83,5 @@ def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:
     return name, str(version), serves, size(model), model.manifest.licence, folder, model.manifest.description
 
 
-for command in (add, build, compare, evaluate, promote, remove, rollback, sample, thresholds, train, verify):
+for command in (add, build, compare, evaluate, optimise, promote, remove, rollback, sample, thresholds, train, verify):
     models.add_command(command)

@@ -78,6 +78,10 @@ def rollback(name: str, wait_s: float) -> None:
     """End the challenge of model NAME; without one, let all workers serve what they served before the last promotion.
 
     Said again, it goes back by one more.
+
+    \b
+    Example:
+      headrace models rollback fraud
     """
     run(_roll_back(load_settings(), name, wait_s))
 

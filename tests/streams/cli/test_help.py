@@ -12,7 +12,7 @@ from tests.streams.cli.conftest import run
 COMMANDS = (
     "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
     "subscribe", "predict", "schemas", "bench", "worker", "models list", "models show", "models add", "models verify",
-    "models remove",
+    "models remove", "models optimise", "models promote", "models rollback", "models compare",
 )  # fmt: skip
 HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
 
@@ -31,7 +31,8 @@ def test_groups_list_their_commands(group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "topics", "produce transactions", "produce labels", "subscribe", "predict", "schemas"]
+    "command",
+    ["", "topics", "produce transactions", "produce labels", "subscribe", "predict", "schemas", "models optimise"],
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     show = "import sys; from streams.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "
