@@ -94,7 +94,7 @@ def test_a_hundred_swaps_under_load_lose_nothing_and_nothing_broken_serves(
 
     async def swap_all() -> None:
         last, serving = None, worker.ready()[1]["model"]
-        async with Rollouts(KafkaSettings(bootstrap_servers=servers), Models(control)) as rollouts:
+        async with Rollouts(KafkaSettings(bootstrap_servers=servers), Models(control=control)) as rollouts:
             for version in schedule:
                 last, report = await _swap(rollouts, versions, version, last)
                 if version in GOOD:
