@@ -23,6 +23,8 @@ PLAIN_FEATURES: tuple[str, ...] = (
 """Those of the public handbook, which its own models see."""
 RUN_INPUTS = ("terminal_fraud_run", "terminal_run_age_d", "terminal_last_fraud_d", "terminal_last_genuine_d")
 INPUTS: tuple[str, ...] = (*PLAIN_FEATURES, *habits.COLUMNS, *RUN_INPUTS)
+STATE = "card-and-terminal-history/1"
+"""What inputs are computed from, as manifests name it; another one once an input means something else."""
 
 
 def inputs(

@@ -129,6 +129,8 @@ def _span(known: Known, trained: TrainedFraudModel) -> str:
 
 
 def _manifest(version: int, how: Trained, trained: TrainedFraudModel, quality: dict[str, float]) -> Manifest:
+    from models.fraud.inputs import STATE
+
     return Manifest(
         name="fraud",
         version=version,
@@ -138,6 +140,7 @@ def _manifest(version: int, how: Trained, trained: TrainedFraudModel, quality: d
         inputs=tuple(TensorEntry.batch(*tensor) for tensor in trained.golden.inputs.items()),
         outputs=tuple(TensorEntry.batch(*tensor) for tensor in trained.golden.outputs.items()),
         trained=how,
+        state=STATE,
         thresholds=trained.thresholds,
         baseline=trained.baseline,
         quality=quality,

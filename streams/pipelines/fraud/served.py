@@ -13,7 +13,7 @@ from models.drift import DriftMonitor, Report, compare
 from models.engine import Engine, ModelError, ModelIncompatible, TensorSpec
 from models.falling import Fall, open_falling
 from models.fraud.decisions import Decisions
-from models.fraud.inputs import INPUTS
+from models.fraud.inputs import INPUTS, STATE
 from models.reference import SCORE, Reference
 from models.repository import Model
 from models.selection import EngineOptions
@@ -23,7 +23,6 @@ from streams.settings import Fraud
 
 logger = logging.getLogger(__name__)
 
-STATE = "card-and-terminal-history/1"  # what the features are computed from; changed with what they mean
 SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(TensorSpec("score", "float32", (None,))))
 
 
