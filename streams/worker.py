@@ -57,7 +57,6 @@ class Worker:
         self.clock = clock or SystemClock()
         self.health = Health()
         self.telemetry = Telemetry(self.pipeline.name)
-        self._name_model()
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
         self._compute = ComputeThread(f"{self.pipeline.name}-compute")
@@ -66,15 +65,16 @@ class Worker:
         self._followed = [topic for topic in followed if topic != self.pipeline.input_topic]
         self._table_log = topics.table_topic(self.group) if self.pipeline.input_topic in followed else None
         guard = DeadLetterGuard(settings.dead_letter)
-        processor = Processor(self.pipeline, self.state, guard, self.clock, self._table_log)
-        self.runner = Runner(processor, self._compute, settings, self.telemetry, self.clock)
+        self._processor = Processor(self.pipeline, self.state, guard, self.clock, self._table_log)
+        self._name_model()
+        self.runner = Runner(self._processor, self._compute, settings, self.telemetry, self.clock)
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
         self._switch: ModelSwitch | None = None
         if hasattr(self.pipeline, "rollout_of"):
             self._switch = ModelSwitch(
-                processor,
+                self._processor,
                 settings,
                 self._compute,
                 self.telemetry,
@@ -92,12 +92,16 @@ class Worker:
         better = {each.name: each.reason for each in getattr(served, "passed", ())}
         better |= {each.engine: each.reason for each in getattr(served, "falls", ())}
         named = {"pipeline": self.pipeline.name, "model": served.model, "engine": served.engine}
-        details = named | ({"better_engines": better} if better else {})
+        details: dict[str, object] = named | ({"better_engines": better} if better else {})
+        challenger = self._processor.challenger
+        if challenger is not None:
+            details["challenger"] = {"model": challenger.served.model, "share": challenger.share}
         if details == self.health.details:
             return
+        known = self.health.details.get("better_engines", {})
         self.health.details = details
         self.telemetry.model(served.model, served.engine, list(better))
-        for name, reason in better.items():
+        for name, reason in better.items() if better != known else ():
             logger.info("%s is served on %s, not on %s: %s", served.model, served.engine, name, reason)
 
     @property

@@ -135,6 +135,8 @@ def test_a_shadow_answers_nobody_and_a_canary_answers_for_its_keys(
     worker = _worker(workers, operator, models__shadow_budget=1.0)
     assert "does not exist" in operator.models("compare", "fraud", exits=1)
     assert "fraud/2 serves, fraud/3 is in the shadow" in operator.models("promote", "fraud/3", "--shadow")
+    until(lambda: "challenger" in worker.ready()[1], 10, "a challenger in readiness")
+    assert worker.ready()[1]["challenger"] == {"model": "fraud/3", "share": 0.0}
     _send(servers, operator, 1, 2000)
     until(lambda: worker.metric("headrace_challenger_records_total", outcome="compared") == 2000, 30, "comparisons")
     assert {model for _, model in _models(servers, operator)} == {"fraud/2"}
