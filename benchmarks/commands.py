@@ -323,7 +323,7 @@ def engines_command(bootstrap: str | None, as_json: bool, quick: bool) -> None:
     saturation; a single event at an idle batcher; the mean micro-batch at twice the load that one by one could serve,
     with a queue delay in which it can fill.
 
-    Through Kafka, with a fraud worker as a user starts it, at 5,000 events/s: latency without swaps, and while one hot
+    Through Kafka, with a fraud worker as a user starts it, at 2,000 events/s: latency without swaps, and while one hot
     swap follows the other, every fifth one of a version that must be refused.
 
     --json: bare and batcher with eps, mean_batch and p99_ms, and swaps. Exit code 1 if something could not be measured;

@@ -27,7 +27,7 @@ from streams.promoting import Rollouts
 from streams.rollout import Rollout
 from streams.settings import Kafka, Models
 
-RATE = 5_000
+RATE = 2_000  # modest, so that what is seen is the swaps and no queue
 PLAN = latency.Plan((), (RATE,), 1, 3.0, 12.0)
 QUICK = latency.Plan((), (RATE,), 1, 2.0, 5.0)
 PARTITIONS = 4
@@ -43,7 +43,11 @@ MOST_DRIFT = 0.02
 
 @dataclass
 class Outcome:
-    """Latencies before and during swaps, RSS in bytes before and after, and swaps by what came of them."""
+    """Latencies before and during swaps, and swaps by what came of them.
+
+    `rss` is in bytes: at the beginning and the end of as long a flow without swaps, then after each swap. State grows
+    with the events in both, so what counts is by how much more it grows with swaps.
+    """
 
     before: Latencies | None = None
     during: Latencies | None = None
@@ -80,7 +84,10 @@ class Outcome:
         ]
 
     def _drift(self) -> float:
-        return self.rss[-1] / self.rss[0] - 1 if len(self.rss) > 1 else math.nan
+        if len(self.rss) < 4:
+            return math.nan
+        begun, ended, first, *_, last = self.rss
+        return ((last - first) - (ended - begun)) / first
 
 
 def run(quick: bool, bootstrap: str, said: Callable[[str], None]) -> Outcome:
@@ -104,7 +111,9 @@ def run(quick: bool, bootstrap: str, said: Callable[[str], None]) -> Outcome:
             try:
                 until(lambda: worker.owns(PARTITIONS), START_S, "the worker's partitions")
                 latency.measure(plan, RATE, topics, source, sink, sender, reader)
+                outcome.rss.append(process.memory_info().rss)
                 outcome.before = latency.measure(plan, RATE, topics, source, sink, sender, reader)
+                outcome.rss.append(process.memory_info().rss)
                 said(f"without swaps: p99 {outcome.before.p99_ms:.1f} ms")
                 with _Swapping(bootstrap, control, root, outcome, process):
                     outcome.during = latency.measure(plan, RATE, topics, source, sink, sender, reader)
