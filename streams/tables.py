@@ -171,10 +171,22 @@ class TableReader:
         Raises:
             StateError: the log cannot be read, or a record is corrupt.
         """
-        before, self._own = self._records, frozenset(partitions)
-        if self._logs and self._own:
+        self._own = frozenset(partitions)
+        return await self._read_to_end([log for log in self._logs if log.partition in self._own])
+
+    async def fill(self) -> int:
+        """Before the group is joined: read all logs, so that little is left to be read while partitions wait.
+
+        Returns, raises:
+            as `assigned`.
+        """
+        return await self._read_to_end(list(self._logs))
+
+    async def _read_to_end(self, logs: Sequence[TopicPartition]) -> int:
+        before = self._records
+        if logs:
             try:
-                ends = await self._log_reader.end_offsets([log for log in self._logs if log.partition in self._own])
+                ends = await self._log_reader.end_offsets(logs)
             except KafkaError as error:
                 raise StateError(f"reading the table {self.log_topic}: {error!r}; the worker stops") from error
             await self._skip_own(ends)

@@ -179,6 +179,8 @@ class Worker:
             await reader.start()
         except KafkaError as error:
             raise topics.unavailable(self.settings.kafka, error) from error
+        self.health.set("starting", "reading the table")
+        await reader.fill()
 
     def _table_reader(self, partitions: Mapping[str, int]) -> TableReader | None:
         table: Table | None = self.pipeline.table

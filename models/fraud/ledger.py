@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,17 @@ def _value(entries: Entries, lengths: NDArray[np.int64], start: int, end: int) -
     columns = (entries.offsets[part], entries.event_time_ms[part], entries.transaction_hash[part], lengths[part])
     packed = (column.astype(kind).tobytes() for column, kind in zip(columns, COLUMN_TYPES, strict=True))
     return b"".join((HEADER.pack(MAGIC, VERSION, end - start), *packed, *entries.terminals[part]))
+
+
+def joined(parts: Sequence[Entries]) -> Entries:
+    """Entries of one source partition that follow each other, as one: what takes them is faster with many."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets, terminals, times, hashes = zip(*parts, strict=True)
+    return Entries(
+        np.concatenate(offsets), list(itertools.chain.from_iterable(terminals)), np.concatenate(times),
+        np.concatenate(hashes),
+    )  # fmt: skip
 
 
 def decode(value: bytes | None) -> Entries:

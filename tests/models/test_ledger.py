@@ -19,22 +19,13 @@ def make_entries(count: int, longest: int = 12) -> Entries:
     )
 
 
-def merged(parts: list[Entries]) -> Entries:
-    return Entries(
-        np.concatenate([part.offsets for part in parts]),
-        [terminal for part in parts for terminal in part.terminals],
-        np.concatenate([part.event_time_ms for part in parts]),
-        np.concatenate([part.transaction_hash for part in parts]),
-    )
-
-
 @pytest.mark.parametrize(("count", "longest", "values"), [(1, 12, 1), (4096, 12, 1), (4096, 700, 3), (3, 65_535, 1)])
 def test_what_is_written_is_read(count: int, longest: int, values: int) -> None:
     entries = make_entries(count, longest)
     encoded = ledger.encode(entries)
     assert len(encoded) == values
     assert max(map(len, encoded)) < 1 << 20  # what a broker takes
-    read = merged([ledger.decode(value) for value in encoded])
+    read = ledger.joined([ledger.decode(value) for value in encoded])
     assert read.terminals == entries.terminals
     for column in ("offsets", "event_time_ms", "transaction_hash"):
         np.testing.assert_array_equal(getattr(read, column), getattr(entries, column))

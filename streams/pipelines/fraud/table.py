@@ -108,8 +108,7 @@ class TerminalTable:
         return ledger.encode(new)
 
     def restore(self, batch: RecordBatch) -> None:
-        for value in batch.values:
-            self._append(batch.partition, ledger.decode(value))
+        self._append(batch.partition, ledger.joined(list(map(ledger.decode, batch.values))))
 
     def apply(self, batch: RecordBatch) -> None:
         if batch.topic == self._labels:
