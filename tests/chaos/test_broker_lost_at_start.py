@@ -26,9 +26,9 @@ def test_a_worker_that_was_never_assigned_ends_with_one_sentence(
     settings = {"worker__broker_timeout_s": BROKER_TIMEOUT_S}
     worker = workers.counting(f"{source}-group", script, broker.bootstrap_servers, **settings).started()
     broker.kill()
-    assert worker.ready()[0] == 503
     assert worker.ended(BROKER_TIMEOUT_S + MARGIN_S) == 1
     lines = worker.output().splitlines()
     assert "Traceback" not in worker.output()
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
-    assert "no contact with the group coordinator" in lines[-1]
+    # Whether its clients had connected by then is chance.
+    assert "no contact with the group coordinator" in lines[-1] or "nobody answers" in lines[-1]
