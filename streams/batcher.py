@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from streams.clock import Clock, SystemClock
@@ -26,10 +27,19 @@ class Batcher(Generic[Item]):
     full waits until its *oldest* record batch has waited that long. `put` waits while `max_queue_size` records queue:
     that is the backpressure which pauses the partitions. Items are never split; the fetcher cuts them to
     `max_batch_size`. All calls belong to one event loop.
+
+    Args:
+        shed: sees all that waits before a micro-batch is cut, and returns as many items, some of them shorter.
     """
 
-    def __init__(self, settings: Batch, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Batch,
+        clock: Clock | None = None,
+        shed: Callable[[Sequence[Item]], Sequence[Item]] | None = None,
+    ) -> None:
         self._settings = settings
+        self._shed = shed
         self._clock = clock or SystemClock()
         self._queue: deque[tuple[float, Item]] = deque()
         self._records = 0
@@ -78,6 +88,10 @@ class Batcher(Generic[Item]):
         return True
 
     def _cut(self) -> list[Item]:
+        if self._shed is not None:
+            left = self._shed([item for _, item in self._queue])
+            self._queue = deque((since, item) for (since, _), item in zip(self._queue, left, strict=True))
+            self._records = sum(map(len, left))
         items: list[Item] = []
         size = 0
         while self._queue and (not items or size + len(self._queue[0][1]) <= self._settings.max_batch_size):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -55,6 +55,13 @@ def without(decoded: Decoded[C], wrong: Mapping[int, PoisonEvent]) -> Decoded[C]
     return Decoded(decoded.columns.take(good), decoded.rows[good], poison)
 
 
+class Freshness(Protocol):
+    """What may be left out where a worker cannot keep up; a pipeline without one serves every record."""
+
+    def shed(self, batches: Sequence[RecordBatch], now_s: float) -> list[RecordBatch]:
+        """The record batches that wait, as many, in order, without what need not be served (`RecordBatch.without`)."""
+
+
 class Served(Protocol[C_in]):
     """One version of a pipeline's model, ready to serve; what a swap replaces.
 
@@ -70,7 +77,7 @@ class Served(Protocol[C_in]):
         """What runs it; another one from a micro-batch on where a device fails."""
 
     def infer(self, features: Features) -> NDArray[np.float32]:
-        """float32[n]: one prediction a row, over the rows of several partitions."""
+        """float32[n, ...]: one prediction a row, over the rows of several partitions; finite, or the row fails."""
 
     def encode(self, columns: C_in, features: Features, predictions: NDArray[np.float32]) -> list[bytes]:
         """The output record's value for each event."""
@@ -111,3 +118,37 @@ class Pipeline(Protocol[C]):
 
         An exception must leave the state as it was: the records are tried again in halves.
         """
+
+
+class Following(Pipeline[C], Protocol):
+    """A pipeline whose state follows what the model predicts, and which may write to topics beside its output."""
+
+    prediction_shape: tuple[int, ...]
+    """Of one row's prediction; that of other pipelines is a single number."""
+
+    def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
+        """Apply the predictions of these rows, in order, to the state of their partition, and note in the columns what
+        `Served.encode` and `beside` shall write of it.
+
+        An exception must leave state and columns as they were: the rows are tried again in halves.
+
+        Args:
+            rows: rising places among the columns.
+            predictions: of all columns.
+        """
+
+    def beside(self, columns: C) -> Sequence[Beside]:
+        """Records for other topics, those of one event behind each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A record that an event gives rise to beside its prediction; its key is the event's.
+
+    Args:
+        place: of the event among the columns.
+    """
+
+    topic: str
+    place: int
+    value: bytes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -15,8 +15,9 @@ from streams.challenger import Answered, Challenger, Scored
 from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
-from streams.pipeline import C, Decoded, Features, Pipeline, Rows, Served
-from streams.records import Outbox, Outgoing, Processed, RecordBatch
+from streams.isolation import as_poison, isolate
+from streams.pipeline import C, Decoded, Features, Following, Pipeline, Rows, Served
+from streams.records import Headers, Outbox, Outgoing, Processed, RecordBatch
 from streams.state import KeyedState
 
 # From this many failures without a single success the model is at fault, whatever its golden batch says.
@@ -77,6 +78,8 @@ class Processor(Generic[C]):
         self._table_log = table_log
         self._guard = guard
         self._clock = clock or SystemClock()
+        self._following = cast("Following[C] | None", pipeline if hasattr(pipeline, "conclude") else None)
+        self._shape = () if self._following is None else self._following.prediction_shape
         self.challenger: Challenger[C] | None = None
 
     def process(self, batches: Sequence[RecordBatch]) -> Processed:
@@ -100,15 +103,21 @@ class Processor(Generic[C]):
         seconds["features"], started = now() - started, now()
         self._infer(works, served)
         seconds["infer"], started = now() - started, now()
+        if self._following is not None:
+            for work in works:
+                self._conclude(work, self._following)
+            seconds["conclude"], started = now() - started, now()
         values = [self._encode(work, served) for work in works]
         for work, encoded in zip(works, values, strict=True):
-            if self._guard is not None:
+            if self._guard is not None and len(work.batch):
                 self._guard.check(work.batch, work.poison)
             processed.outboxes.append(self._outbox(work, encoded, served, self._challenge(work, served)))
         seconds["encode"] = now() - started
         return processed
 
     def _decode(self, batch: RecordBatch, store: Any) -> _Work[C]:
+        if not len(batch):  # all of it was shed
+            return _Work(batch, cast(C, ()), np.arange(0), {}, _NONE, _NONE, store)
         try:
             decoded = self.pipeline.decode(batch)
         except Exception:  # a domain's oversight, e.g. RecursionError: it must not stop the pipeline for ever
@@ -117,10 +126,8 @@ class Processor(Generic[C]):
 
     def _decode_good(self, batch: RecordBatch) -> Decoded[C]:
         decode = self.pipeline.decode
-        _, good, failed = _isolate(
-            lambda rows: decode(batch if rows is None else batch.take(rows.tolist())), len(batch)
-        )
-        poison = {row: _poison("decode", error) for row, error in failed.items()}
+        _, good, failed = isolate(lambda rows: decode(batch if rows is None else batch.take(rows.tolist())), len(batch))
+        poison = {row: as_poison("decode", error) for row, error in failed.items()}
         if not len(good):
             return Decoded(cast(C, ()), good, poison)
         decoded = decode(batch.take(good.tolist()))
@@ -137,15 +144,15 @@ class Processor(Generic[C]):
 
     def _features(self, work: _Work[C]) -> None:
         store, columns = work.store, work.columns
-        parts, good, failed = _isolate(
+        parts, good, failed = isolate(
             lambda rows: self.pipeline.features(columns if rows is None else columns.take(rows), store), len(work.rows)
         )
         if parts:
             work.features = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if failed:
-            work.poison |= {int(work.rows[row]): _poison("features", error) for row, error in failed.items()}
+            work.poison |= {int(work.rows[row]): as_poison("features", error) for row, error in failed.items()}
             work.columns, work.rows = columns.take(good), work.rows[good]
-        if self.state is not None:
+        if self.state is not None and self._following is None:
             # Before the next batch of this partition: its changes must not be committed without its input.
             work.changes = store.changes()
 
@@ -154,19 +161,18 @@ class Processor(Generic[C]):
         if not works:
             return
         features = works[0].features if len(works) == 1 else np.concatenate([work.features for work in works])
-        parts, good, failed = _isolate(
+        parts, good, failed = isolate(
             lambda rows: served.infer(features if rows is None else features[rows]), len(features)
         )
-        predictions = np.full(len(features), np.nan, np.float32)
-        if parts:
-            given = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if given.shape != good.shape:
-                raise ModelFailing(
-                    f"model {served.model} on {served.engine}: expected {len(good)} predictions for "
-                    f"as many rows, got {list(given.shape)}; the pipeline stops and nothing is committed"
-                )
-            predictions[good] = given
-        bad = ~np.isfinite(predictions)
+        given = parts[0] if len(parts) == 1 else np.concatenate(parts or [_NONE])
+        if given.shape != (len(good), *self._shape):
+            raise ModelFailing(
+                f"model {served.model} on {served.engine}: expected {len(good)} predictions for "
+                f"as many rows, got {list(given.shape)}; the pipeline stops and nothing is committed"
+            )
+        predictions = np.full((len(features), *self._shape), np.nan, np.float32)
+        predictions[good] = given
+        bad = np.asarray(~np.isfinite(predictions).all(axis=tuple(range(1, predictions.ndim))), np.bool_)
         if bad.any():
             self._blame(served, int(bad.sum()), len(features), next(iter(failed.values()), None))
         start = 0
@@ -175,11 +181,24 @@ class Processor(Generic[C]):
             work.predictions = predictions[start:stop]
             for row in np.flatnonzero(bad[start:stop]):
                 error = failed.get(start + int(row)) or PoisonEvent(
-                    "infer", f"expected a finite prediction, got {predictions[start + row]}", "NonFinite"
+                    "infer", f"expected a finite prediction, got {_odd(predictions[start + row])}", "NonFinite"
                 )
-                work.poison[int(work.rows[row])] = _poison("infer", error)
+                work.poison[int(work.rows[row])] = as_poison("infer", error)
             work.keep(np.flatnonzero(~bad[start:stop]))
             start = stop
+
+    def _conclude(self, work: _Work[C], following: Following[C]) -> None:
+        count = len(work.rows)
+        _, good, failed = isolate(
+            lambda rows: following.conclude(
+                work.columns, np.arange(count) if rows is None else rows, work.predictions, work.store
+            ),
+            count,
+        )
+        work.poison |= {int(work.rows[row]): as_poison("conclude", error) for row, error in failed.items()}
+        work.keep(good)
+        if self.state is not None:
+            work.changes = work.store.changes()
 
     def _blame(self, served: Served[C], bad: int, records: int, error: Exception | None) -> None:
         """Poison, or a model that fails for every record? The latter must stop the pipeline."""
@@ -206,8 +225,8 @@ class Processor(Generic[C]):
                 return served.encode(work.columns, work.features, work.predictions)
             return served.encode(work.columns.take(rows), work.features[rows], work.predictions[rows])
 
-        parts, good, failed = _isolate(encode, len(work.rows))
-        work.poison |= {int(work.rows[row]): _poison("encode", error) for row, error in failed.items()}
+        parts, good, failed = isolate(encode, len(work.rows))
+        work.poison |= {int(work.rows[row]): as_poison("encode", error) for row, error in failed.items()}
         work.keep(good)
         return parts[0] if len(parts) == 1 else [value for part in parts for value in part]
 
@@ -224,7 +243,7 @@ class Processor(Generic[C]):
             batch.partition,
             outputs=len(values),
             records=len(batch),
-            first_offset=batch.offsets[0],
+            first_offset=batch.first_offset,
             next_offset=batch.next_offset,
         )
         if work.poison:
@@ -234,6 +253,9 @@ class Processor(Generic[C]):
             )
         for outgoing in self._predictions(work, values, served, answered):
             outbox.add(outgoing)
+        if self._following is not None:
+            for outgoing in self._beside(work, self._following, served):
+                outbox.add(outgoing)
         if self.state is not None:
             outbox.add(Outgoing(self.state.topic, *work.changes))
         if self._table_log is not None:
@@ -251,6 +273,20 @@ class Processor(Generic[C]):
         yield self._outgoing(work, others, [values[place] for place in others.tolist()], served.model, served.engine)
         yield self._outgoing(work, answered.places, answered.values, answered.model, answered.engine)
 
+    def _beside(self, work: _Work[C], following: Following[C], served: Served[C]) -> Iterator[Outgoing]:
+        """One for each topic; an event may have several, so their ids end in a number of its own."""
+        batch, counts = work.batch, Counter[int]()
+        by_topic: dict[str, list[tuple[int, bytes, Headers]]] = defaultdict(list)
+        for each in following.beside(work.columns) if len(work.rows) else ():
+            row = int(work.rows[each.place])
+            identity = f"{batch.topic}/{batch.partition}/{batch.offsets[row]}/{counts[row]}"
+            counts[row] += 1
+            headers: Headers = [*_served_by(served.model, served.engine), ("id", identity.encode())]
+            by_topic[each.topic].append((row, each.value, headers))
+        for topic, records in by_topic.items():
+            rows, values, headers_of = zip(*records, strict=True)
+            yield Outgoing(topic, [batch.keys[row] for row in rows], values, headers_of)
+
     def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], model: str, engine: str) -> Outgoing:
         batch = work.batch
         offsets, keys = batch.offsets, batch.keys
@@ -261,44 +297,15 @@ class Processor(Generic[C]):
             self.pipeline.output_topic,
             keys,
             values,
-            common_headers=[("model", model.encode()), ("engine", engine.encode())],
+            common_headers=_served_by(model, engine),
             id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
             id_offsets=offsets,
         )
 
 
-def _isolate(run: Callable[[Rows | None], T], count: int) -> tuple[list[T], Rows, dict[int, Exception]]:
-    """Run over all rows; where that raises, over halves, down to the rows that cannot succeed.
-
-    Returns:
-        The results in row order, the rows that they cover, and the error of each row that failed.
-    """
-    everything = np.arange(count)
-    if not count:
-        return [], everything, {}
-    try:
-        return [run(None)], everything, {}
-    except Exception as error:  # whatever a domain's code raises, the other records must get their predictions
-        if count == 1:
-            return [], everything[:0], {0: error}
-    results: list[T] = []
-    good: list[Rows] = []
-    failed: dict[int, Exception] = {}
-    pending = [everything[count // 2 :], everything[: count // 2]]
-    while pending:
-        rows = pending.pop()
-        try:
-            results.append(run(rows))
-            good.append(rows)
-        except Exception as error:
-            if len(rows) == 1:
-                failed[int(rows[0])] = error
-            else:
-                pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
-    return results, np.concatenate(good) if good else everything[:0], failed
+def _served_by(model: str, engine: str) -> Headers:
+    return [("model", model.encode()), ("engine", engine.encode())]
 
 
-def _poison(stage: str, error: Exception) -> PoisonEvent:
-    if isinstance(error, PoisonEvent):
-        return error
-    return PoisonEvent(stage, str(error) or type(error).__name__, type(error).__name__)
+def _odd(prediction: NDArray[np.float32]) -> str:
+    return str(prediction) if prediction.ndim == 0 else f"{np.count_nonzero(~np.isfinite(prediction))} that are not"

@@ -5,6 +5,7 @@ Both are columnar: one list a field, one entry a record. A Kafka record never be
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,12 @@ NO_HEADERS: Headers = []  # shared: never changed in place
 
 @dataclass(slots=True)
 class RecordBatch:
-    """Consecutive records of one partition, in offset order; offsets may have gaps (compaction, transactions)."""
+    """Consecutive records of one partition, in offset order; offsets may have gaps (compaction, transactions).
+
+    Args:
+        shed: key -> records that a freshness policy has taken out; perhaps all of them.
+        bounds: the first offset and the one after the last, as they were before that.
+    """
 
     topic: str
     partition: int
@@ -25,6 +31,8 @@ class RecordBatch:
     keys: list[bytes | None]
     values: list[bytes | None]
     headers: list[Headers]
+    shed: Counter[bytes | None] = field(default_factory=Counter)
+    bounds: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -41,6 +49,14 @@ class RecordBatch:
             [self.headers[row] for row in rows],
         )
 
+    def without(self, rows: Sequence[int]) -> RecordBatch:
+        """The same stretch of the partition, these rows shed."""
+        gone = set(rows)
+        kept = self.take([row for row in range(len(self)) if row not in gone])
+        kept.shed = self.shed + Counter(self.keys[row] for row in rows)
+        kept.bounds = (self.first_offset, self.next_offset)
+        return kept
+
     @classmethod
     def joined(cls, batches: Sequence[RecordBatch]) -> RecordBatch:
         """Batches of one partition that follow each other, as one."""
@@ -50,12 +66,22 @@ class RecordBatch:
             [each for batch in batches for each in getattr(batch, name)]
             for name in ("offsets", "timestamps_ms", "keys", "values", "headers")
         )
-        return cls(batches[0].topic, batches[0].partition, *columns)
+        offsets, times, keys, values, headers = columns
+        whole = cls(batches[0].topic, batches[0].partition, offsets, times, keys, values, headers)
+        if any(batch.bounds is not None for batch in batches):
+            whole.shed = sum((batch.shed for batch in batches), Counter())
+            whole.bounds = (batches[0].first_offset, batches[-1].next_offset)
+        return whole
+
+    @property
+    def first_offset(self) -> int:
+        """Where the stretch of the partition begins that it stands for."""
+        return self.offsets[0] if self.bounds is None else self.bounds[0]
 
     @property
     def next_offset(self) -> int:
         """The offset to commit once every record of the batch is done."""
-        return self.offsets[-1] + 1
+        return self.offsets[-1] + 1 if self.bounds is None else self.bounds[1]
 
 
 @dataclass(slots=True)

@@ -11,13 +11,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, Sender, Sent
+from streams.pipeline import Freshness
 from streams.processor import Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
@@ -109,7 +110,9 @@ class Runner:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock or SystemClock()
-        self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock)
+        self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
+        shed = None if self._freshness is None else partial(self._shed, self._freshness)
+        self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock, shed)
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
         self._busy: Counter[int] = Counter()
@@ -125,6 +128,10 @@ class Runner:
         if not self._draining and consumer.is_alive(message):
             await self._batcher.put(Delivery(message.value, message, self._clock.monotonic()))
             self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
+
+    def _shed(self, freshness: Freshness, waiting: Sequence[Delivery]) -> list[Delivery]:
+        batches = freshness.shed([each.batch for each in waiting], self._clock.time())
+        return [replace(each, batch=batch) for each, batch in zip(waiting, batches, strict=True)]
 
     async def run(self, consumer: Acknowledger, emitter: Sender) -> None:
         """Until cancelled, or until something makes going on wrong.

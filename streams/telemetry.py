@@ -27,6 +27,9 @@ RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 AGES = tuple(3600.0 * hours for hours in (1, 6)) + tuple(86400.0 * days for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45))
 BUCKETS: Mapping[str, Sequence[float]] = {"seconds": SECONDS, "records": RECORDS, "age": AGES}
 
+MOST_KEYS = 100  # that the drops are told apart by; those that come later are one
+OTHER = "other"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -45,11 +48,14 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     "headrace_records_in_total": Metric(
-        "counter", "Input records done with: equals out plus dead-lettered, whatever was read twice on the way."
+        "counter", "Input records done with: equals out, dead-lettered and dropped, whatever was read twice on the way."
     ),
     "headrace_records_out_total": Metric("counter", "Predictions acknowledged by the broker."),
     "headrace_records_dead_lettered_total": Metric(
         "counter", "Input records sent to the dead-letter topic.", ("stage", "error_type")
+    ),
+    "headrace_records_dropped_total": Metric(
+        "counter", "Input records left out since something newer of their key had come, under overload.", ("key",)
     ),
     "headrace_records_discarded_total": Metric(
         "counter", "Records computed but not produced because their partition was revoked; they are read again."
@@ -147,6 +153,7 @@ class Telemetry:
         self._done_until_ms: dict[int, int] = {}
         self._named: dict[str, set[tuple[str, ...]]] = {}
         self._lagging: set[int] = set()
+        self._dropping: set[str] = {OTHER}
         for name, metric in METRICS.items():
             labels = ("pipeline", *metric.labels)
             if metric.kind == "counter":
@@ -228,13 +235,25 @@ class Telemetry:
 
     def acknowledged(self, batch: RecordBatch, outputs: int, poison: Mapping[tuple[str, str], int], now: float) -> None:
         """The broker has every write of this batch; `now` in seconds since the epoch."""
-        self.add("headrace_records_in_total", len(batch))
+        self.add("headrace_records_in_total", len(batch) + batch.shed.total())
         self.add("headrace_records_out_total", outputs)
+        if batch.shed:
+            self._dropped(batch.shed)
         for (stage, kind), count in poison.items():
             self.add("headrace_records_dead_lettered_total", count, stage, kind)
+        if not len(batch):
+            return
         if batch.timestamps_ms[0] >= 0:  # below: a record without a timestamp
             self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
         self._done_until_ms[batch.partition] = batch.timestamps_ms[-1]
+
+    def _dropped(self, shed: Mapping[bytes | None, int]) -> None:
+        for key, count in shed.items():
+            name = (key or b"").decode(errors="replace")
+            if name not in self._dropping and len(self._dropping) == MOST_KEYS:
+                name = OTHER
+            self._dropping.add(name)
+            self.add("headrace_records_dropped_total", count, name)
 
     def lag(self, records: Mapping[int, int], now: float) -> None:
         """Records behind the log end, of every assigned partition that knows it; others are no longer ours.

@@ -13,6 +13,7 @@ from typing import Any
 
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
+from streams.pipeline import Freshness
 from streams.processor import Processor
 from streams.runner import Runner
 from streams.settings import Settings, Worker
@@ -30,6 +31,7 @@ class Gated(CountingPipeline):
 
     def __init__(self) -> None:
         super().__init__(TOPIC, OUT)
+        self.freshness: Freshness | None = None
         self.inferring, self.go = threading.Event(), threading.Event()
         self.go.set()
 
@@ -42,9 +44,10 @@ class Gated(CountingPipeline):
 class Bench:
     """A runner between an assignment and a log."""
 
-    def __init__(self, *, acknowledge: bool = True, **sections: Any) -> None:
+    def __init__(self, *, acknowledge: bool = True, freshness: Freshness | None = None, **sections: Any) -> None:
         self.settings = Settings(**({"worker": Worker(drain_timeout_s=0.2)} | sections))
         self.pipeline = Gated()
+        self.pipeline.freshness = freshness
         self.state = KeyedState(CHANGELOG, CountStore)
         self.telemetry = Telemetry("counting")
         self.compute = ThreadPoolExecutor(1)

@@ -18,7 +18,7 @@ UNITS = {
     "tasks", "transactions", "records", "seconds", "bytes", "keys", "partitions", "rebalances", "rollouts", "timeouts",
     "ready", "info", "labels", "precision", "recall", "error", "psi", "ks", "pvalue", "drifting",
 }  # fmt: skip
-BOUNDED = {"outcome", "stage", "error_type", "partition", "model", "version", "engine", "feature"}
+BOUNDED = {"outcome", "key", "stage", "error_type", "partition", "model", "version", "engine", "feature"}
 
 
 def _samples(telemetry: Telemetry) -> dict[str, list[tuple[dict[str, str], float]]]:

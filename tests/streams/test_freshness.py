@@ -1,0 +1,118 @@
+"""What an overloaded worker leaves out: what is old and overtaken, counted, and its offsets committed all the same."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from streams.freshness import LatestPerKey
+from streams.records import RecordBatch
+from streams.settings import Batch
+from tests.streams.inmemory import batch
+from tests.streams.runner_bench import OUT, Bench, run, until
+
+NOW_S = 1_767_225_600.0
+
+
+def _batch(keys: list[bytes | None], ages_s: list[float], start: int = 0, partition: int = 0) -> RecordBatch:
+    made = batch([b"x"] * len(keys), keys=keys, start=start, partition=partition)
+    made.timestamps_ms = [int((NOW_S - age) * 1000) for age in ages_s]
+    return made
+
+
+def test_what_is_old_and_overtaken_is_shed_and_nothing_else() -> None:
+    old = _batch([b"a", b"b", b"a", None], [2.0, 2.0, 1.5, 2.0])
+    new = _batch([b"a", b"a", b"c"], [0.1, 0.0, 3.0], start=4)
+    first, second = LatestPerKey(0.5).shed([old, new], NOW_S)
+    assert (first.offsets, first.shed) == ([1, 3], Counter({b"a": 2}))
+    assert second is new
+
+
+def test_a_record_batch_that_is_shed_whole_still_stands_for_its_offsets() -> None:
+    first, second = LatestPerKey(0.5).shed(
+        [_batch([b"a"] * 3, [3, 2, 1], start=7), _batch([b"a"], [0], start=10)], NOW_S
+    )
+    assert (len(first), first.first_offset, first.next_offset, first.shed) == (0, 7, 10, Counter({b"a": 3}))
+    joined = RecordBatch.joined([first, second])
+    assert (joined.offsets, joined.first_offset, joined.next_offset) == ([10], 7, 11)
+    assert joined.shed == Counter({b"a": 3})
+
+
+def test_a_key_of_another_partition_is_the_same_key() -> None:
+    first, _ = LatestPerKey(0.5).shed([_batch([b"a"], [2.0], partition=1), _batch([b"a"], [1.0], partition=2)], NOW_S)
+    assert not len(first)
+
+
+def test_records_without_a_timestamp_are_kept() -> None:
+    odd = _batch([b"a", b"a"], [2.0, 1.0])
+    odd.timestamps_ms = [-1, -1]
+    assert len(LatestPerKey(0.5).shed([odd], NOW_S)[0]) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_waits_every_key_keeps_its_newest_and_order_and_sums_hold(seed: int) -> None:
+    dice = random.Random(seed)
+    batches, offset = [], 0
+    for _ in range(dice.randint(1, 6)):
+        count = dice.randint(1, 9)
+        keys: list[bytes | None] = [dice.choice([b"a", b"b", b"c", None]) for _ in range(count)]
+        batches.append(_batch(keys, [dice.uniform(0, 2) for _ in range(count)], start=offset))
+        offset += count
+    policy = LatestPerKey(1.0)
+    kept = policy.shed(batches, NOW_S)
+    again = policy.shed(kept, NOW_S)
+    assert [each.offsets for each in again] == [each.offsets for each in kept], "shedding twice sheds more"
+    last = {key: at for each in batches for key, at in zip(each.keys, each.offsets, strict=True)}
+    left = [at for each in kept for at in each.offsets]
+    assert left == sorted(left)
+    assert {at for key, at in last.items() if key is not None} <= set(left)
+    assert sum(len(each) + each.shed.total() for each in kept) == offset
+    young = {
+        at
+        for each in batches
+        for at, time in zip(each.offsets, each.timestamps_ms, strict=True)
+        if time >= (NOW_S - 1.0) * 1000
+    }
+    assert young <= set(left)
+
+
+def test_a_worker_that_falls_behind_serves_the_newest_of_each_key_commits_everything_and_counts() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch=Batch(max_batch_size=4, max_queue_size=64), freshness=LatestPerKey(0.5))
+        async with bench.running():
+            bench.pipeline.go.clear()
+            await bench.deliver([b"held"], start=0)
+            await until(bench.pipeline.inferring.is_set)
+            for start in range(1, 31, 3):
+                await bench.deliver([b"x"] * 3, start=start)
+            bench.pipeline.go.set()
+            await until(lambda: bench.mark() == 31)
+            assert bench.offsets() == [0, 30]
+            assert bench.metric("headrace_records_dropped_total") == 29
+            assert bench.metric("headrace_records_in_total") == 31
+            assert bench.metric("headrace_records_out_total") == 2 == len(bench.log.of(OUT))
+
+    run(scenario)
+
+
+def test_the_drops_of_many_keys_are_told_apart_up_to_a_bound() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch=Batch(max_batch_size=4, max_queue_size=4096), freshness=LatestPerKey(0.5))
+        keys: list[bytes | None] = [f"k{number}".encode() for number in range(300)]
+        async with bench.running():
+            bench.pipeline.go.clear()
+            await bench.deliver([b"held"], start=0)
+            await until(bench.pipeline.inferring.is_set)
+            for start in (1, 301):
+                message = bench.consumer.deliver(batch([b"x"] * 300, keys=keys, start=start))
+                await bench.runner.offer(message, bench.consumer)
+            bench.pipeline.go.set()
+            await until(lambda: bench.mark() == 601)
+        page = bench.telemetry.expose().decode()
+        lines = [line for line in page.splitlines() if line.startswith("headrace_records_dropped_total{")]
+        assert len(lines) == 100
+        assert bench.metric("headrace_records_dropped_total") == 300
+
+    run(scenario)
