@@ -121,10 +121,16 @@ class Pipeline(Protocol[C]):
 
 
 class Following(Pipeline[C], Protocol):
-    """A pipeline whose state follows what the model predicts, and which may write to topics beside its output."""
+    """A pipeline whose state follows what the model predicts, and which may write to topics beside its output.
+
+    Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of the
+    section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low).
+    """
 
     prediction_shape: tuple[int, ...]
     """Of one row's prediction; that of other pipelines is a single number."""
+    topics_beside: tuple[str, ...]
+    """What it writes to beside its output."""
 
     def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
         """Apply the predictions of these rows, in order, to the state of their partition, and note in the columns what

@@ -126,6 +126,30 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_days: float = 7.0  # over so many days before that
 
 
+class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The vision pipeline."""
+
+    input: str = "video.frames"
+    output: str = "video.detections"
+    events: str = "video.events"
+    model: str = "vision"
+    version: int | None = None  # default: the newest bundled one, else the first that was added
+    engine: str = "auto"
+    freshness: Literal["latest-per-key", "every"] = "latest-per-key"  # every: nothing is left out, for replays
+    staleness_bound_s: float = 0.25  # latest-per-key: an older frame is left out once its camera has sent a newer one
+    threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
+    max_batch_size: int = 16  # frames of all cameras in one inference call
+    max_queue_size: int = 256  # frames that wait; with worker.fetch_max_bytes it bounds the memory
+    max_value_bytes: int = 8 << 20
+    max_pixels: int = 40_000_000  # a picture that promises more is refused before it is decoded
+    max_future_s: float = 86400.0  # an event time further ahead of the clock than this is absurd
+
+    @property
+    def batch(self) -> Batch:
+        """Dynamic batching of frames, in place of the section `batch`, which is made for small events."""
+        return Batch(max_batch_size=self.max_batch_size, max_queue_size=self.max_queue_size)
+
+
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where models come from, and how workers hear which version is to serve."""
 
@@ -150,6 +174,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: Models = Models()
     fraud: Fraud = Fraud()
     labels: Labels = Labels()
+    vision: Vision = Vision()
 
 
 _POSITIVE = (
@@ -176,6 +201,12 @@ _POSITIVE = (
     "labels.wait_days",
     "labels.delay_days",
     "labels.window_days",
+    "vision.staleness_bound_s",
+    "vision.max_batch_size",
+    "vision.max_queue_size",
+    "vision.max_value_bytes",
+    "vision.max_pixels",
+    "vision.max_future_s",
 )
 
 
@@ -272,6 +303,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),
         ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
         ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
+        ("vision.threads", 1 <= (settings.vision.threads or 1) <= 256, "between 1 and 256"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )
     for name, holds, where in bounds:
@@ -294,11 +326,12 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
-    if batch.max_queue_size < batch.max_batch_size:
-        raise SettingsError(
-            f"batch.max_queue_size = {batch.max_queue_size}{_from(origins, 'batch.max_queue_size')} must not be below "
-            f"batch.max_batch_size = {batch.max_batch_size}{_from(origins, 'batch.max_batch_size')}"
-        )
+    for name, sizes in (("batch", batch), ("vision", settings.vision.batch)):
+        if sizes.max_queue_size < sizes.max_batch_size:
+            raise SettingsError(
+                f"{name}.max_queue_size = {sizes.max_queue_size}{_from(origins, f'{name}.max_queue_size')} must not be "
+                f"below {name}.max_batch_size = {sizes.max_batch_size}{_from(origins, f'{name}.max_batch_size')}"
+            )
     labels = settings.labels
     needed = max(labels.wait_days, labels.delay_days + labels.window_days)
     if not needed <= labels.memory_days <= MOST_DAYS:

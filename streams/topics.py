@@ -35,6 +35,7 @@ COORDINATOR_TIMEOUT_S = 10.0
 COORDINATOR_POLL_S = 0.2
 # A dead letter is the input record and its error headers: it must fit where the input did.
 DEAD_LETTER = {"max.message.bytes": str(4 << 20)}
+DEAD_LETTER_ROOM = 1 << 20
 
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ def pipeline_topics(
     logged: bool = False,
     followed: Sequence[str] = (),
     copartitioned: bool = False,
+    beside: Sequence[str] = (),
+    max_message_bytes: int = 0,
 ) -> list[Topic]:
     """Input first, then what the pipeline writes, and what else it reads.
 
@@ -77,8 +80,19 @@ def pipeline_topics(
         logged: whether there is a table with a log.
         followed: what else the table reads.
         copartitioned: whether that must have as many partitions as the input, too.
+        beside: what else the pipeline writes.
+        max_message_bytes: the longest record of a new input topic; 0: the broker's own limit.
     """
-    topics = [Topic(input_topic), Topic(output_topic), Topic(input_topic + SUFFIX, DEAD_LETTER)]
+    dead_letter = DEAD_LETTER
+    source: Mapping[str, str] = {}
+    if max_message_bytes:
+        source = {"max.message.bytes": str(max_message_bytes)}
+        dead_letter = {"max.message.bytes": str(max_message_bytes + DEAD_LETTER_ROOM)}
+    topics = [
+        Topic(input_topic, source),
+        *map(Topic, (output_topic, *beside)),
+        Topic(input_topic + SUFFIX, dead_letter),
+    ]
     if state:
         topics.append(Topic(changelog_topic(group), CHANGELOG))
     if logged:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 from aiokafka.errors import KafkaError
 
 from streams import encoding, topics
@@ -51,8 +52,9 @@ class Worker:
     """
 
     def __init__(self, settings: Settings, pipeline: Any, clock: Clock | None = None) -> None:
-        self.settings = settings
         self.pipeline = PIPELINES[pipeline].build(settings) if isinstance(pipeline, str) else pipeline
+        settings = msgspec.structs.replace(settings, batch=getattr(self.pipeline, "batch", settings.batch))
+        self.settings = settings
         self.group = settings.worker.group_of(self.pipeline.name)
         self.clock = clock or SystemClock()
         self.health = Health()
@@ -127,6 +129,8 @@ class Worker:
             logged=self._table_log is not None,
             followed=self._followed,
             copartitioned=self.pipeline.table is not None and self.pipeline.table.copartitioned,
+            beside=getattr(self.pipeline, "topics_beside", ()),
+            max_message_bytes=getattr(self.pipeline, "max_message_bytes", 0),
         )
         if self._switch is not None:
             wanted += control_topics(self.settings.models)

@@ -31,6 +31,8 @@ class Domain:
         events: `module:constant` of its input's fields, for reading files.
         key: the field that an event's record key is taken from.
         beside: other sections of the settings that the class takes behind its own.
+        also_writes: settings that name topics beside its output.
+        largest: the setting of its section that says how long a value may be, where the broker's own limit is too low.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Domain:
     events: str
     key: str
     beside: tuple[str, ...] = ()
+    also_writes: tuple[str, ...] = ()
+    largest: str = ""
 
     def build(self, settings: Settings) -> Any:
         """The pipeline itself; loads its model.
@@ -72,7 +76,12 @@ class Domain:
             logged=self.logged,
             followed=[attrgetter(name)(settings) for name in self.follows],
             copartitioned=self.copartitioned,
+            beside=[attrgetter(name)(settings) for name in self.also_writes],
+            max_message_bytes=getattr(section, self.largest) + HEADERS_ROOM if self.largest else 0,
         )
+
+
+HEADERS_ROOM = 64 << 10  # of a record whose value is as long as it may be
 
 
 def _load(place: str) -> Any:
