@@ -15,8 +15,8 @@ from streams.challenger import Answered, Challenger, Scored
 from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
-from streams.pipeline import C, Decoded, Features, Pipeline, Rows, Served
-from streams.records import Outbox, Outgoing, Processed, RecordBatch
+from streams.pipeline import C, Decoded, Features, Pipeline, Rows, Served, origin
+from streams.records import Headers, Outbox, Outgoing, Processed, RecordBatch
 from streams.state import KeyedState
 
 # From this many failures without a single success the model is at fault, whatever its golden batch says.
@@ -245,13 +245,13 @@ class Processor(Generic[C]):
     ) -> Iterator[Outgoing]:
         """The champion's, and a canary's in the place of some: a key has its answers from one of them, so in order."""
         if answered is None:
-            yield self._outgoing(work, None, values, served.model, served.engine)
+            yield self._outgoing(work, None, values, origin(served))
             return
         others = np.delete(np.arange(len(values)), answered.places)
-        yield self._outgoing(work, others, [values[place] for place in others.tolist()], served.model, served.engine)
-        yield self._outgoing(work, answered.places, answered.values, answered.model, answered.engine)
+        yield self._outgoing(work, others, [values[place] for place in others.tolist()], origin(served))
+        yield self._outgoing(work, answered.places, answered.values, answered.headers)
 
-    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], model: str, engine: str) -> Outgoing:
+    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], headers: Headers) -> Outgoing:
         batch = work.batch
         offsets, keys = batch.offsets, batch.keys
         if len(values) < len(offsets):
@@ -261,7 +261,7 @@ class Processor(Generic[C]):
             self.pipeline.output_topic,
             keys,
             values,
-            common_headers=[("model", model.encode()), ("engine", engine.encode())],
+            common_headers=headers,
             id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
             id_offsets=offsets,
         )
