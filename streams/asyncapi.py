@@ -28,7 +28,10 @@ _OUTPUT_HEADERS: Mapping[str, str] = {
     "id": "<input topic>/<partition>/<offset>: the same input gives the same id, so a repeated record can be dropped",
     "model": "what predicted it, such as fraud/1",
     "engine": "what ran the model, such as onnx-cpu",
+    "engine-reason": "which better engines did not, and why, in one line; absent where the best one did, or the one "
+    "that was asked for",
 }
+_SOMETIMES = {"engine-reason"}
 _ERROR_HEADERS: Mapping[str, str] = {
     "stage": "where it failed: decode, features, infer or encode",
     "type": "the kind of error",
@@ -150,7 +153,7 @@ def _dead_letter() -> Document:
 
 def _headers(names: Mapping[str, str]) -> Document:
     properties = {name: {"type": "string", "description": text} for name, text in names.items()}
-    return {"type": "object", "properties": properties, "required": list(names)}
+    return {"type": "object", "properties": properties, "required": [name for name in names if name not in _SOMETIMES]}
 
 
 def _key(schema: Document) -> Document:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters
-from streams.pipeline import C, Features, Rows, Served
-from streams.records import Outbox, Outgoing, RecordBatch
+from streams.pipeline import C, Features, Rows, Served, origin
+from streams.records import Headers, Outbox, Outgoing, RecordBatch
 from streams.schemas import Comparison
 from streams.telemetry import Telemetry
 
@@ -61,12 +61,11 @@ class Scored(Generic[C]):
 
 @dataclass(slots=True)
 class Answered:
-    """What a canary has answered in the champion's place: `places` among the scored events, and their values."""
+    """What a canary has answered in the champion's place: `places` among the scored events, values, common headers."""
 
     places: Rows
     values: list[bytes]
-    model: str
-    engine: str
+    headers: Headers
 
 
 @dataclass(slots=True)
@@ -131,7 +130,7 @@ class Challenger(Generic[C]):
             return None
         self._telemetry.add("headrace_challenger_records_total", len(places), "answered")
         self._offer(_Item(part, predictions))
-        return Answered(places, values, self.served.model, self.served.engine)
+        return Answered(places, values, origin(self.served))
 
     def _infer(self, scored: Scored[C]) -> NDArray[np.float32]:
         predictions = self.served.infer(scored.features)

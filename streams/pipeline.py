@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import PoisonEvent
-from streams.records import RecordBatch
+from streams.records import Headers, RecordBatch
 from streams.tables import Table
 
 Rows = NDArray[np.intp]
@@ -76,6 +76,14 @@ class Served(Protocol[C_in]):
     def engine(self) -> str:
         """What runs it; another one from a micro-batch on where a device fails."""
 
+    @property
+    def engine_reason(self) -> str:
+        """Which better engines do not run it, and why; empty where the best one does, or the one that was asked for.
+
+        One line of at most 200 bytes in UTF-8 without control characters, for it goes into every prediction's headers.
+        Asked for with every micro-batch: put together only where it changes, as `streams.engine_reason` does.
+        """
+
     def infer(self, features: Features) -> NDArray[np.float32]:
         """float32[n, ...]: one prediction a row, over the rows of several partitions; finite, or the row fails."""
 
@@ -88,6 +96,14 @@ class Served(Protocol[C_in]):
         Raises:
             ModelError: the model itself is broken, not the records.
         """
+
+
+def origin(served: Served[Any]) -> Headers:
+    """The headers that say what a prediction comes from. Ask after `infer`: the engine may have changed in it."""
+    headers: Headers = [("model", served.model.encode()), ("engine", served.engine.encode())]
+    if reason := served.engine_reason:
+        headers.append(("engine-reason", reason.encode()))
+    return headers
 
 
 class Pipeline(Protocol[C]):

@@ -16,7 +16,7 @@ from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
 from streams.isolation import as_poison, isolate
-from streams.pipeline import C, Decoded, Features, Following, Pipeline, Rows, Served
+from streams.pipeline import C, Decoded, Features, Following, Pipeline, Rows, Served, origin
 from streams.records import Headers, Outbox, Outgoing, Processed, RecordBatch
 from streams.state import KeyedState
 
@@ -267,11 +267,11 @@ class Processor(Generic[C]):
     ) -> Iterator[Outgoing]:
         """The champion's, and a canary's in the place of some: a key has its answers from one of them, so in order."""
         if answered is None:
-            yield self._outgoing(work, None, values, served.model, served.engine)
+            yield self._outgoing(work, None, values, origin(served))
             return
         others = np.delete(np.arange(len(values)), answered.places)
-        yield self._outgoing(work, others, [values[place] for place in others.tolist()], served.model, served.engine)
-        yield self._outgoing(work, answered.places, answered.values, answered.model, answered.engine)
+        yield self._outgoing(work, others, [values[place] for place in others.tolist()], origin(served))
+        yield self._outgoing(work, answered.places, answered.values, answered.headers)
 
     def _beside(self, work: _Work[C], following: Following[C], served: Served[C]) -> Iterator[Outgoing]:
         """One for each topic; an event may have several, so their ids end in a number of its own."""
@@ -281,13 +281,13 @@ class Processor(Generic[C]):
             row = int(work.rows[each.place])
             identity = f"{batch.topic}/{batch.partition}/{batch.offsets[row]}/{counts[row]}"
             counts[row] += 1
-            headers: Headers = [*_served_by(served.model, served.engine), ("id", identity.encode())]
+            headers: Headers = [*origin(served), ("id", identity.encode())]
             by_topic[each.topic].append((row, each.value, headers))
         for topic, records in by_topic.items():
             rows, values, headers_of = zip(*records, strict=True)
             yield Outgoing(topic, [batch.keys[row] for row in rows], values, headers_of)
 
-    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], model: str, engine: str) -> Outgoing:
+    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], headers: Headers) -> Outgoing:
         batch = work.batch
         offsets, keys = batch.offsets, batch.keys
         if len(values) < len(offsets):
@@ -297,14 +297,10 @@ class Processor(Generic[C]):
             self.pipeline.output_topic,
             keys,
             values,
-            common_headers=_served_by(model, engine),
+            common_headers=headers,
             id_prefix=f"{batch.topic}/{batch.partition}/".encode(),
             id_offsets=offsets,
         )
-
-
-def _served_by(model: str, engine: str) -> Headers:
-    return [("model", model.encode()), ("engine", engine.encode())]
 
 
 def _odd(prediction: NDArray[np.float32]) -> str:

@@ -78,6 +78,7 @@ class CountingPipeline:
     name = "counting"
     model = "counting/1"
     engine = "python"
+    engine_reason = ""
     table = None
 
     def __init__(self, input_topic: str, output_topic: str) -> None:

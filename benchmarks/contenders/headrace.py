@@ -56,6 +56,7 @@ class SmallPipeline:
     name = "benchmark"
     model = "benchmark/1"
     engine = "onnx-cpu"
+    engine_reason = ""
     table = None
 
     def __init__(self, options: Options) -> None:

@@ -148,6 +148,22 @@ def test_a_canary_answers_for_its_keys_and_for_no_others(canary: Bench) -> None:
     assert all(each.answered for each in canary.comparisons())
 
 
+def test_champion_and_canary_each_say_their_own_engine_and_reason(
+    canary: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingPipeline, "engine_reason", "tensorrt: there is no plan")
+    monkeypatch.setattr(Rival, "engine", "onnx-cuda")
+    monkeypatch.setattr(Rival, "engine_reason", "tensorrt: GPU lost")
+    keys = [b"key-%d" % number for number in range(40)]
+    mine, said = set(chosen(keys, 0.5).tolist()), {}
+    for outgoing in canary.process(*keys, keys=keys).outgoing:
+        for row in range(len(outgoing)) if outgoing.topic == "counts" else ():
+            headers = dict(outgoing.headers_of(row))
+            said[outgoing.id_offsets[row]] = (headers["engine"], headers["engine-reason"])
+    own, others = (b"onnx-cuda", b"tensorrt: GPU lost"), (b"python", b"tensorrt: there is no plan")
+    assert said == {offset: own if offset in mine else others for offset in range(40)}
+
+
 @pytest.mark.parametrize("failure", ["raises", "not finite", "too few"])
 def test_a_canary_that_fails_leaves_the_champions_answers(canary: Bench, failure: str) -> None:
     keys = [b"key-%d" % number for number in range(40)]

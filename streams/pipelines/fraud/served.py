@@ -17,6 +17,7 @@ from models.fraud.inputs import INPUTS, STATE
 from models.reference import SCORE, Reference
 from models.repository import Model
 from models.selection import EngineOptions
+from streams.engine_reason import EngineReason
 from streams.pipelines.fraud.flags import FlagWriter
 from streams.pipelines.fraud.transactions import Transactions
 from streams.settings import Fraud
@@ -47,6 +48,7 @@ class FraudModel:
         self._loaded = loaded
         options = EngineOptions(max_batch_size=max_batch_size)
         self._engine, self.passed = open_falling(loaded, settings.engine, options)
+        self._reason = EngineReason(self.passed)
         self.model = loaded.reference
         self._sample = _sample(loaded)
         self._monitor = None if self._sample is None else DriftMonitor(self._sample)
@@ -58,6 +60,10 @@ class FraudModel:
     @property
     def engine(self) -> str:
         return self._engine.name
+
+    @property
+    def engine_reason(self) -> str:
+        return self._reason.after(self._engine.falls)
 
     @property
     def falls(self) -> tuple[Fall, ...]:

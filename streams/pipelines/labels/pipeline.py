@@ -69,6 +69,7 @@ class LabelsPipeline:
     name = "labels"
     model = "labels/1"
     engine = "python"
+    engine_reason = ""
 
     def __init__(self, settings: Labels, fraud: Fraud, clock: Clock | None = None) -> None:
         self._settings = settings

@@ -63,8 +63,9 @@ def test_the_asyncapi_document_is_whole() -> None:
         assert "key" in message["bindings"]["kafka"]
         assert message.get("headers", {"type": "object"})["type"] == "object"
     for output in ("FraudFlag", "FraudOutcome"):
-        headers = document["components"]["messages"][output]["headers"]["properties"]
-        assert set(headers) == {"id", "model", "engine"}
+        headers = document["components"]["messages"][output]["headers"]
+        assert set(headers["properties"]) == {"id", "model", "engine", "engine-reason"}
+        assert set(headers["required"]) == {"id", "model", "engine"}
 
 
 def test_dead_letter_headers_are_those_that_are_written() -> None:
