@@ -139,8 +139,8 @@ class Pipeline(Protocol[C]):
 class Following(Pipeline[C], Protocol):
     """A pipeline whose state follows what the model predicts, and which may write to topics beside its output.
 
-    Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of the
-    section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low).
+    Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of
+    the section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low).
     """
 
     prediction_shape: tuple[int, ...]

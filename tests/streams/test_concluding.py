@@ -1,4 +1,4 @@
-"""A pipeline whose state follows its predictions: order, bisection, records for other topics, predictions of any shape."""
+"""A pipeline whose state follows its predictions: order, bisection, other topics, predictions of any shape."""
 
 from __future__ import annotations
 

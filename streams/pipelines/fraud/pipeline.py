@@ -5,20 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelCorrupt
 from models.fraud import habits
 from models.fraud.history import CardHistory, warm_up
 from models.fraud.inputs import inputs
 from models.fraud.sample import FILLING_DAYS
 from models.repository import Model
 from streams.clock import Clock, SystemClock
-from streams.errors import SettingsError
 from streams.pipeline import Decoded
 from streams.pipelines.fraud.served import FraudModel
 from streams.pipelines.fraud.table import TerminalTable
 from streams.pipelines.fraud.transactions import TransactionDecoder, Transactions
 from streams.records import RecordBatch
 from streams.settings import Batch, Fraud, Models
+from streams.versions import Versions
 
 
 class FraudPipeline:
@@ -30,10 +29,11 @@ class FraudPipeline:
         self, settings: Fraud, models: Models | None = None, batch: Batch | None = None, clock: Clock | None = None
     ) -> None:
         self._settings = settings
-        self._repository = (models or Models()).repository()
+        repository = (models or Models()).repository()
+        self._versions = Versions(repository, self.name, settings.model, settings.version)
         self.rollout_of = settings.model
         self._max_batch_size = (batch or Batch()).max_batch_size
-        self.served = self._serve(self._repository.load(settings.model, settings.version))
+        self.served = self._serve(self._versions.first())
         clock = clock or SystemClock()
         self.input_topic = settings.input
         self.output_topic = settings.output
@@ -47,17 +47,7 @@ class FraudPipeline:
         Raises:
             ModelError, SettingsError: it must not serve.
         """
-        if self._settings.version is not None:
-            raise SettingsError(
-                f"this worker's settings fix fraud.version = {self._settings.version}: take it out to follow rollouts"
-            )
-        loaded = self._repository.load(self._settings.model, version)
-        if loaded.manifest.sha256 != sha256:
-            raise ModelCorrupt(
-                f"loading {loaded.reference} from {self._repository}: expected sha256 {sha256} as the rollout says, "
-                f"got {loaded.manifest.sha256}; copy the folder that was promoted to this worker's repository"
-            )
-        return self._serve(loaded)
+        return self._serve(self._versions.asked(version, sha256))
 
     def _serve(self, loaded: Model) -> FraudModel:
         return FraudModel(loaded, self._settings, self._max_batch_size)

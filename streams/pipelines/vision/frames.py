@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -58,7 +58,7 @@ class Frames:
 
     def take(self, rows: Rows) -> Self:
         picked = rows.tolist()
-        columns = (getattr(self, each.name) for each in fields(self))
+        columns: list[Any] = [getattr(self, each.name) for each in fields(self)]
         return type(self)(*([c[row] for row in picked] if isinstance(c, list) else c[rows] for c in columns))
 
 
@@ -111,14 +111,14 @@ class FrameDecoder:
                 found.append(_described(batch, row, latest_ms))
             except PoisonEvent as error:
                 poison[row] = error
-        tensor = preprocess.empty(len(found))
+        tensor = preprocess.batch(len(found))
 
         def fit(place: int) -> PoisonEvent | None:
             return self._fit(preprocess, batch.values[found[place].row] or b"", found[place], tensor[place])
 
-        for each, error in zip(found, self._threads.map(fit, range(len(found))), strict=True):
-            if error is not None:
-                poison[each.row] = error
+        for each, wrong in zip(found, self._threads.map(fit, range(len(found))), strict=True):
+            if wrong is not None:
+                poison[each.row] = wrong
         good = np.array([place for place, each in enumerate(found) if each.row not in poison], np.intp)
         kept = [found[place] for place in good.tolist()]
         rows = np.array([each.row for each in kept], np.intp)
@@ -137,11 +137,11 @@ class FrameDecoder:
 
     def _fit(self, preprocess: Preprocess, value: bytes, frame: _Frame, out: NDArray[Any]) -> PoisonEvent | None:
         try:
-            picture = decode(value, self._limits, at_least=None if self._keep else preprocess.size)
+            picture = decode(value, self._limits, None if self._keep else (preprocess.picture.width, preprocess.picture.height))
         except PictureError as error:
             return PoisonEvent("decode", str(error), error.kind)
         frame.size = (picture.width, picture.height)
-        frame.placement = preprocess.one(picture, out)
+        frame.placement = preprocess.one(picture.pixels, out) / (picture.factor, picture.factor, 1, 1)
         frame.picture = picture if self._keep else None
         return None
 

@@ -1,0 +1,83 @@
+"""One version of the vision model, ready to serve: its engine, its pre-processing, its detector."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engine import ModelIncompatible
+from models.falling import Fall, open_falling
+from models.repository import Model
+from models.selection import EngineOptions
+from models.vision.detector import Detector
+from models.vision.preprocess import Preprocess
+from streams.engine_reason import EngineReason
+from streams.pipelines.vision.frames import Frames
+from streams.settings import Vision
+
+MAX_OBJECTS = 300  # of one frame, the surest ones
+
+
+def threads(settings: Vision) -> int:
+    """How many threads decode, and compute where there is no GPU."""
+    return settings.threads or os.cpu_count() or 1
+
+
+class VisionModel:
+    """Implements `streams.pipeline.Served`: objects in pixels of the network's input, which do for every frame.
+
+    Raises:
+        ModelError: the version cannot be served, or not by this pipeline.
+    """
+
+    def __init__(self, loaded: Model, settings: Vision) -> None:
+        if loaded.manifest.task != "detect":
+            raise ModelIncompatible(
+                f"serving {loaded.reference} in pipeline vision: expected the task 'detect' in its manifest, got "
+                f"{loaded.manifest.task!r}: add the network with `headrace models add FILE.onnx {loaded.name} "
+                "--task detect`; it is not served"
+            )
+        self._loaded = loaded
+        self.model = loaded.reference
+        self.labels = loaded.manifest.labels
+        self.preprocess = Preprocess(loaded.manifest)
+        self._detector = Detector(loaded.manifest, settings.score_threshold, settings.iou_threshold, MAX_OBJECTS)
+        options = EngineOptions(threads=threads(settings), max_batch_size=settings.max_batch_size)
+        self._engine, self.passed = open_falling(loaded, settings.engine, options)
+        self._reason = EngineReason(self.passed)
+        self._encode = msgspec.json.Encoder().encode
+
+    @property
+    def engine(self) -> str:
+        return self._engine.name
+
+    @property
+    def engine_reason(self) -> str:
+        return self._reason.after(self._engine.falls)
+
+    @property
+    def falls(self) -> tuple[Fall, ...]:
+        """Engines that served before, and why they do not any more."""
+        return self._engine.falls
+
+    def infer(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """float32 [n, MAX_OBJECTS, 6], as `Detector.decode` returns them, in pixels of the input."""
+        outputs = self._engine.infer({self.preprocess.name: features})
+        as_it_is = np.broadcast_to(np.array([1, 1, 0, 0], np.float32), (len(features), 4))
+        picture = self.preprocess.picture
+        whole = np.broadcast_to(np.array([picture.width, picture.height]), (len(features), 2))
+        return self._detector.decode(outputs, as_it_is, whole)
+
+    def encode(self, columns: Frames, features: NDArray[Any], predictions: NDArray[np.float32]) -> list[bytes]:
+        return [self._encode(scene.detections(self.labels, self.model)) for scene in columns.scenes]
+
+    def check_model(self) -> None:
+        self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
