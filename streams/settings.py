@@ -135,6 +135,8 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = "vision"
     version: int | None = None  # default: the newest bundled one, else the first that was added
     engine: str = "auto"
+    score_threshold: float | None = None  # the least score of an object; default: the model's own
+    iou_threshold: float | None = None  # how much two objects of a class may overlap; default: the model's own
     freshness: Literal["latest-per-key", "every"] = "latest-per-key"  # every: nothing is left out, for replays
     staleness_bound_s: float = 0.25  # latest-per-key: an older frame is left out once its camera has sent a newer one
     threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
@@ -303,6 +305,8 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),
         ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
         ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
+        ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
+        ("vision.iou_threshold", 0 <= (settings.vision.iou_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.threads", 1 <= (settings.vision.threads or 1) <= 256, "between 1 and 256"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )

@@ -28,7 +28,7 @@ class Domain:
         logged: whether it keeps a table, with a log of its input.
         follows: settings that name the other topics of its table.
         copartitioned: whether those must have as many partitions as the input.
-        events: `module:constant` of its input's fields, for reading files.
+        events: `module:constant` of its input's fields, for reading files; empty where its events are no JSON.
         key: the field that an event's record key is taken from.
         beside: other sections of the settings that the class takes behind its own.
         also_writes: settings that name topics beside its output.
@@ -113,6 +113,19 @@ PIPELINES: Mapping[str, Domain] = {
             events="connectors.simulators.labels:FIELDS",
             key="card_id",
             beside=("fraud",),
+        ),
+        Domain(
+            name="vision",
+            builder="streams.pipelines.vision.pipeline:VisionPipeline",
+            stateful=True,
+            logged=False,
+            follows=(),
+            copartitioned=False,
+            events="",
+            key="camera_id",
+            beside=("models",),
+            also_writes=("vision.events",),
+            largest="max_value_bytes",
         ),
     )
 }

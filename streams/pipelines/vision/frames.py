@@ -58,8 +58,12 @@ class Frames:
 
     def take(self, rows: Rows) -> Self:
         picked = rows.tolist()
-        columns: list[Any] = [getattr(self, each.name) for each in fields(self)]
-        return type(self)(*([c[row] for row in picked] if isinstance(c, list) else c[rows] for c in columns))
+        columns: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        taken: dict[str, Any] = {
+            name: [column[row] for row in picked] if isinstance(column, list) else column[rows]
+            for name, column in columns.items()
+        }
+        return type(self)(**taken)
 
 
 @dataclass(slots=True)
@@ -137,11 +141,14 @@ class FrameDecoder:
 
     def _fit(self, preprocess: Preprocess, value: bytes, frame: _Frame, out: NDArray[Any]) -> PoisonEvent | None:
         try:
-            picture = decode(value, self._limits, None if self._keep else (preprocess.picture.width, preprocess.picture.height))
+            picture = decode(
+                value, self._limits, None if self._keep else (preprocess.picture.width, preprocess.picture.height)
+            )
         except PictureError as error:
             return PoisonEvent("decode", str(error), error.kind)
         frame.size = (picture.width, picture.height)
-        frame.placement = preprocess.one(picture.pixels, out) / (picture.factor, picture.factor, 1, 1)
+        frame.placement = preprocess.one(picture.pixels, out)
+        frame.placement[:2] /= picture.factor
         frame.picture = picture if self._keep else None
         return None
 

@@ -1,0 +1,81 @@
+"""Video frames in; objects with tracks out, and what an operator wants to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.repository import Model
+from models.vision.placement import in_source
+from streams.clock import Clock, SystemClock
+from streams.freshness import LatestPerKey
+from streams.pipeline import Beside, Decoded, Rows
+from streams.pipelines.vision.frames import FrameDecoder, Frames
+from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, threads
+from streams.records import RecordBatch
+from streams.settings import Models, Vision
+from streams.versions import Versions
+
+HEADERS_ROOM = 64 << 10  # of a record whose picture is as long as it may be
+
+
+class VisionPipeline:
+    """The vision domain, as `streams.pipeline.Following` asks for it; `FrameDecoder` says what is poison."""
+
+    name = "vision"
+    table = None
+    prediction_shape = (MAX_OBJECTS, 6)
+
+    def __init__(self, settings: Vision, models: Models | None = None, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._versions = Versions((models or Models()).repository(), self.name, settings.model, settings.version)
+        self.rollout_of = settings.model
+        self.served = self._serve(self._versions.first())
+        self.input_topic, self.output_topic = settings.input, settings.output
+        self.topics_beside = (settings.events,)
+        self.max_message_bytes = settings.max_value_bytes + HEADERS_ROOM
+        self.batch = settings.batch
+        latest = settings.freshness == "latest-per-key"
+        self.freshness = LatestPerKey(settings.staleness_bound_s) if latest else None
+        self._threads = ThreadPoolExecutor(threads(settings), "vision-decode")
+        self._decoder = FrameDecoder(settings, lambda: self.served.preprocess, self._threads, clock or SystemClock())
+
+    def open(self, version: int, sha256: str) -> VisionModel:
+        """Make another version ready, as `streams.serving` asks for it; from any thread.
+
+        Raises:
+            ModelError, SettingsError: it must not serve.
+        """
+        return self._serve(self._versions.asked(version, sha256))
+
+    def _serve(self, loaded: Model) -> VisionModel:
+        return VisionModel(loaded, self._settings)
+
+    def warm_up(self) -> None:
+        """Nothing: opening the model has run it."""
+
+    def new_store(self) -> None:
+        return None
+
+    def decode(self, batch: RecordBatch) -> Decoded[Frames]:
+        return self._decoder(batch)
+
+    def features(self, columns: Frames, store: Any) -> NDArray[Any]:
+        return columns.tensor
+
+    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
+        found = in_source(predictions[rows], columns.placements[rows], columns.sizes[rows])
+        for row, objects in zip(rows.tolist(), found, strict=True):
+            columns.scenes[row] = objects
+
+    def beside(self, columns: Frames) -> Sequence[Beside]:
+        return []
+
+    def close(self) -> None:
+        """Release the model and the threads."""
+        self.served.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
