@@ -141,6 +141,7 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     staleness_bound_s: float = 0.25  # latest-per-key: an older frame is left out once its camera has sent a newer one
     threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
     max_batch_size: int = 16  # frames of all cameras in one inference call
+    max_queue_delay_s: float = 0.0  # how long a batch that is not full may wait for more
     max_queue_size: int = 256  # frames that wait; with worker.fetch_max_bytes it bounds the memory
     max_value_bytes: int = 8 << 20
     max_pixels: int = 40_000_000  # a picture that promises more is refused before it is decoded
@@ -149,7 +150,7 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def batch(self) -> Batch:
         """Dynamic batching of frames, in place of the section `batch`, which is made for small events."""
-        return Batch(max_batch_size=self.max_batch_size, max_queue_size=self.max_queue_size)
+        return Batch(self.max_batch_size, self.max_queue_delay_s, self.max_queue_size)
 
 
 class Models(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -300,9 +301,13 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
             raise SettingsError(
                 f"{name}{_from(origins, name)} must be above zero, and at most {LARGEST}; got {value!r}"
             )
-    batch, worker, dead_letter = settings.batch, settings.worker, settings.dead_letter
+    worker, dead_letter = settings.worker, settings.dead_letter
+    batches = {"batch": settings.batch, "vision": settings.vision.batch}
     bounds = (
-        ("batch.max_queue_delay_s", 0 <= batch.max_queue_delay_s <= 60, "between 0 and 60 seconds"),
+        *(
+            (f"{name}.max_queue_delay_s", 0 <= sizes.max_queue_delay_s <= 60, "between 0 and 60 seconds")
+            for name, sizes in batches.items()
+        ),
         ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
         ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
         ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
@@ -330,7 +335,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
-    for name, sizes in (("batch", batch), ("vision", settings.vision.batch)):
+    for name, sizes in batches.items():
         if sizes.max_queue_size < sizes.max_batch_size:
             raise SettingsError(
                 f"{name}.max_queue_size = {sizes.max_queue_size}{_from(origins, f'{name}.max_queue_size')} must not be "

@@ -23,7 +23,7 @@ from streams.pipelines import PIPELINES
     help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at-least-once]",
 )
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
-@click.option("--max-batch-size", type=int, help="Most records computed at once.  [16384]")
+@click.option("--max-batch-size", type=int, help="Most records computed at once.  [16384; vision 16]")
 @click.option("--max-queue-delay", type=float, help="Seconds a batch that is not full may wait.  [0]")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -40,7 +40,8 @@ def worker(
 ) -> None:
     """Run a worker of PIPELINE until Ctrl-C or SIGTERM.
 
-    fraud scores transactions; labels joins what they turn out to be with these scores, so run fraud first.
+    fraud scores transactions; labels joins what they turn out to be with these scores, so run fraud first. vision
+    finds and follows objects in video frames.
 
     Start more of them, here or on other machines, to share the input topic's partitions. A worker ends with exit
     code 0 after a signal, and non-zero when going on would be wrong; what is uncommitted then is read again.
@@ -51,6 +52,7 @@ def worker(
       headrace worker fraud --slot 1 --http-port 8081
       headrace worker fraud --guarantee exactly-once
       headrace worker labels --http-port 8082
+      headrace worker vision --http-port 8083
     """
     from streams.process import run_worker  # numba and ONNX Runtime load here, not for `--help`
 
@@ -62,6 +64,6 @@ def worker(
             "processing_guarantee": guarantee and guarantee.replace("-", "_"),
             "http_port": http_port,
         },
-        "batch": {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},
+        PIPELINES[pipeline].batches: {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},
     }
     run_worker(settings.load(overrides=overrides), pipeline)

@@ -32,6 +32,7 @@ class Domain:
         key: the field that an event's record key is taken from.
         beside: other sections of the settings that the class takes behind its own.
         also_writes: settings that name topics beside its output.
+        batches: the section of the settings that says how its records are batched.
         largest: the setting of its section that says how long a value may be, where the broker's own limit is too low.
     """
 
@@ -45,6 +46,7 @@ class Domain:
     key: str
     beside: tuple[str, ...] = ()
     also_writes: tuple[str, ...] = ()
+    batches: str = "batch"
     largest: str = ""
 
     def build(self, settings: Settings) -> Any:
@@ -125,6 +127,7 @@ PIPELINES: Mapping[str, Domain] = {
             key="camera_id",
             beside=("models",),
             also_writes=("vision.events",),
+            batches="vision",
             largest="max_value_bytes",
         ),
     )
