@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from models.vision.heads.candidates import MAX_EXPONENT, Candidates, Spec, best, corners, expect, grid, sigmoid, take
 
+ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
+
 
 class Objectness:
     """YOLOX, YOLOv6 and YOLOv5, YOLOv7: float [n, boxes, 5 + classes] of cx, cy, w, h, objectness, class scores.
@@ -63,7 +65,7 @@ class Anchorless:
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
         classes = output[:, :, 4:] if spec.head.transposed else output[:, 4:]
-        picture, box, score, label = best(take(classes, spec.columns, axis), spec.head, floor, axis)
+        picture, box, score, label = best(classes, spec, floor, axis)
         boxes = output[picture, box, :4] if spec.head.transposed else output[picture, :4, box]
         return Candidates(picture, corners(boxes, spec), score, label)
 
@@ -87,7 +89,7 @@ class FastestDet:
         fits = output.ndim == 4 and output.shape[1] >= 5 + spec.fewest_columns
         expect(spec.head.family, f"[n, {5 + spec.fewest_columns}, rows, columns]", fits, outputs)
         height, width = output.shape[2:]
-        picture, y, x = np.nonzero(output[:, 0] >= floor ** (1 / 0.6))
+        picture, y, x = np.nonzero(output[:, 0] >= (floor * ROUNDING) ** (1 / 0.6))  # as if of the surest class
         cells = output[picture, :, y, x].astype(np.float32)
         classes = take(cells[:, 5:], spec.columns)
         label = classes.argmax(axis=1)
