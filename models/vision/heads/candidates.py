@@ -144,6 +144,22 @@ def grid(picture: Picture, strides: Sequence[int], offset: float) -> tuple[Float
     return np.concatenate(points).astype(np.float32), np.concatenate(steps).astype(np.float32)
 
 
+def as_rows(output: NDArray[Any], cells: int) -> NDArray[Any]:
+    """[n, k, rows, columns] or [n, k, cells] as [n, cells, k], without a copy; what is neither stays as it is."""
+    if output.ndim == 4:
+        return output.reshape(*output.shape[:2], -1).swapaxes(1, 2)
+    if output.ndim == 3 and output.shape[1] != cells and output.shape[2] == cells:
+        return output.swapaxes(1, 2)
+    return output
+
+
+def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Grids [n, k, rows, columns] behind one another: [n, cells, k]."""
+    if any(output.ndim != 4 or output.shape[:2] != outputs[0].shape[:2] for output in outputs):
+        return outputs[0]
+    return np.concatenate([as_rows(output, 0) for output in outputs], axis=1)
+
+
 def expect(family: str, expected: str, fits: bool, outputs: Sequence[NDArray[Any]]) -> None:
     """Raise ModelIncompatible unless the outputs fit."""
     if not fits:

@@ -1,5 +1,4 @@
-"""GFL, NanoDet and YOLOv8 heads cut before their end: in each cell how far away the box's four sides are, as a share
-of probability for each distance."""
+"""Heads of GFL and NanoDet: in each cell, how probable each distance to each side of the box is."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import Candidates, Floats, Ints, Spec, best, corners, expect, grid, softmax
+from models.vision.heads.candidates import Candidates, Floats, Ints, Spec, as_rows, best, corners, expect, grid, softmax
 
 
 class Distances:
@@ -56,13 +55,3 @@ class Distances:
         far = shares @ np.arange(shares.shape[2], dtype=np.float32) * strides[cell]
         boxes = np.concatenate((points[cell] - far[:, :2], points[cell] + far[:, 2:]), axis=1)
         return picture, corners(boxes, spec), score, label
-
-
-def as_rows(output: NDArray[Any], cells: int) -> NDArray[Any]:
-    """[n, k, rows, columns] or [n, k, cells] as [n, cells, k], without a copy."""
-    if output.ndim == 4:
-        output = output.reshape(*output.shape[:2], -1)
-        return output.swapaxes(1, 2)
-    if output.ndim == 3 and output.shape[1] != cells and output.shape[2] == cells:
-        return output.swapaxes(1, 2)
-    return output
