@@ -8,14 +8,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import MAX_EXPONENT, Candidates, Spec, best, corners, expect, grid, sigmoid, take
+from models.vision.heads.candidates import (
+    MAX_EXPONENT,
+    Candidates,
+    Spec,
+    best,
+    corners,
+    expect,
+    grid,
+    joined,
+    sigmoid,
+    take,
+)
+
+ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
 
 
 class Objectness:
     """YOLOX, YOLOv6 and YOLOv5, YOLOv7: float [n, boxes, 5 + classes] of cx, cy, w, h, objectness, class scores.
 
     The score is objectness times that of the best class. Where the network leaves the grid to its reader, as YOLOX's
-    own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides.
+    own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides. The grids may then
+    come apart too, [n, 5 + classes, rows, columns] for each stride.
 
     References: Ge et al., YOLOX: Exceeding YOLO Series in 2021, section 2.1; Jocher, YOLOv5.
     """
@@ -27,7 +41,7 @@ class Objectness:
         self._grid = None if spec.head.decoded else grid(spec.picture, spec.head.strides, 0)
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
-        spec, output = self._spec, outputs[0]
+        spec, output = self._spec, outputs[0] if len(outputs) == 1 else joined(outputs)
         cells = None if self._grid is None else len(self._grid[0])
         fits = output.ndim == 3 and output.shape[2] >= 5 + spec.fewest_columns and cells in (None, output.shape[1])
         expect(spec.head.family, f"[n, {cells or 'boxes'}, {5 + spec.fewest_columns}]", fits, outputs)
@@ -63,7 +77,7 @@ class Anchorless:
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
         classes = output[:, :, 4:] if spec.head.transposed else output[:, 4:]
-        picture, box, score, label = best(take(classes, spec.columns, axis), spec.head, floor, axis)
+        picture, box, score, label = best(classes, spec, floor, axis)
         boxes = output[picture, box, :4] if spec.head.transposed else output[picture, :4, box]
         return Candidates(picture, corners(boxes, spec), score, label)
 
@@ -87,7 +101,7 @@ class FastestDet:
         fits = output.ndim == 4 and output.shape[1] >= 5 + spec.fewest_columns
         expect(spec.head.family, f"[n, {5 + spec.fewest_columns}, rows, columns]", fits, outputs)
         height, width = output.shape[2:]
-        picture, y, x = np.nonzero(output[:, 0] >= floor ** (1 / 0.6))
+        picture, y, x = np.nonzero(output[:, 0] >= (floor * ROUNDING) ** (1 / 0.6))  # as if of the surest class
         cells = output[picture, :, y, x].astype(np.float32)
         classes = take(cells[:, 5:], spec.columns)
         label = classes.argmax(axis=1)

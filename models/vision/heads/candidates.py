@@ -99,21 +99,24 @@ def floor_of(activation: Activation, floor: float) -> float:
     return logit(floor) if activation == "sigmoid" else floor
 
 
-def best(scores: NDArray[Any], head: Head, floor: float, axis: int = 2) -> tuple[Ints, Ints, Floats, Ints]:
+def best(scores: NDArray[Any], spec: Spec, floor: float, axis: int = 2) -> tuple[Ints, Ints, Floats, Ints]:
     """Of each box its best class, where that passes the floor.
 
     Args:
-        scores: [n, boxes, labels], or [n, labels, boxes] with `axis` 1; raw where the head has an activation.
+        scores: [n, boxes, columns], or [n, columns, boxes] with `axis` 1; as the network gives them.
 
     Returns: int64 [m] picture, int64 [m] box, float32 [m] score, int64 [m] label.
     """
-    if head.activation == "softmax":
-        raise ValueError("a softmax needs all columns: apply it before")
-    picture, box = np.nonzero(scores.max(axis=axis) >= floor_of(head.activation, floor))
+    activation = spec.head.activation
+    if activation == "softmax":
+        scores = softmax(scores if axis == 2 else scores.swapaxes(1, 2))
+        axis = 2
+    scores = take(scores, spec.columns, axis)
+    picture, box = np.nonzero(scores.max(axis=axis) >= floor_of(activation, floor))
     found = scores[picture, box] if axis == 2 else scores[picture, :, box]
     label = found.argmax(axis=1)
     score = found[np.arange(len(label)), label]
-    return picture, box, sigmoid(score) if head.activation == "sigmoid" else score.astype(np.float32), label
+    return picture, box, sigmoid(score) if activation == "sigmoid" else score.astype(np.float32), label
 
 
 def corners(boxes: NDArray[Any], spec: Spec) -> Floats:
@@ -139,6 +142,22 @@ def grid(picture: Picture, strides: Sequence[int], offset: float) -> tuple[Float
         points.append((np.stack((x.ravel(), y.ravel()), axis=1) + offset) * stride)
         steps.append(np.full((rows * columns, 1), stride))
     return np.concatenate(points).astype(np.float32), np.concatenate(steps).astype(np.float32)
+
+
+def as_rows(output: NDArray[Any], cells: int) -> NDArray[Any]:
+    """[n, k, rows, columns] or [n, k, cells] as [n, cells, k], without a copy; what is neither stays as it is."""
+    if output.ndim == 4:
+        return output.reshape(*output.shape[:2], -1).swapaxes(1, 2)
+    if output.ndim == 3 and output.shape[1] != cells and output.shape[2] == cells:
+        return output.swapaxes(1, 2)
+    return output
+
+
+def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Grids [n, k, rows, columns] behind one another: [n, cells, k]."""
+    if any(output.ndim != 4 or output.shape[:2] != outputs[0].shape[:2] for output in outputs):
+        return outputs[0]
+    return np.concatenate([as_rows(output, 0) for output in outputs], axis=1)
 
 
 def expect(family: str, expected: str, fits: bool, outputs: Sequence[NDArray[Any]]) -> None:
