@@ -20,7 +20,7 @@ from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, hand_over, settle
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.following import Follower
-from streams.pipeline import Served
+from streams.pipeline import Opened
 from streams.processor import Processor
 from streams.records import RecordBatch
 from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout
@@ -35,24 +35,17 @@ PAUSE_S = 1.0  # after an error of the broker
 COMPARISONS = 8  # record batches of comparisons on their way; what comes while they are is dropped
 
 
-class Opened(Served[Any], Protocol):
-    """A served version that holds an engine."""
-
-    def close(self) -> None:
-        """Release it."""
-
-
 class Switchable(Protocol):
     """A pipeline whose model can be replaced while it runs."""
 
     name: str
     input_topic: str
     output_topic: str
-    served: Opened
+    served: Opened[Any]
     rollout_of: str
     """The name of the model whose rollouts it follows."""
 
-    def open(self, version: int, sha256: str) -> Opened:
+    def open(self, version: int, sha256: str) -> Opened[Any]:
         """Load a version and check it: its sha256, its tensors, its golden batch, whether it suits the pipeline.
 
         Called from a thread beside the one that computes.
@@ -223,7 +216,7 @@ class ModelSwitch:
         logger.info("challenge: %s on %s %s beside %s", reference, opened.engine, role, self._pipeline.served.model)
         return ""
 
-    async def _open(self, version: int, sha256: str) -> tuple[Opened | None, str]:
+    async def _open(self, version: int, sha256: str) -> tuple[Opened[Any] | None, str]:
         """A version that is ready, or why it is not."""
         loop = asyncio.get_running_loop()
         try:
@@ -235,7 +228,7 @@ class ModelSwitch:
         """Make a change in the compute thread, where no micro-batch is under way."""
         return await asyncio.get_running_loop().run_in_executor(self._compute, change)
 
-    def _exchange(self, opened: Opened) -> str:
+    def _exchange(self, opened: Opened[Any]) -> str:
         before, self._pipeline.served = self._pipeline.served, opened
         reference = before.model
         before.close()
