@@ -23,7 +23,7 @@ from streams.following import Follower
 from streams.pipeline import Opened
 from streams.processor import Processor
 from streams.records import RecordBatch
-from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout
+from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout, decode
 from streams.settings import Settings
 from streams.telemetry import Telemetry
 from streams.topics import Admin, Topic
@@ -96,16 +96,13 @@ class ModelSwitch:
         try:
             await self._follower.start()
             async with asyncio.timeout(self._settings.worker.broker_timeout_s):
-                ends = await self._follower.end_offsets([self._partition])
-                found: list[tuple[int, Rollout]] = []
-                while not await self._follower.is_past(ends):
-                    found += self._rollouts(await self._follower.poll([self._partition], LONG_POLL_MS))
+                found = await self._follower.read_to_end(self._partition)
         except (KafkaError, TimeoutError) as error:
             raise BrokerUnavailable(
                 f"reading rollouts from {self._partition.topic}: {error!r}; the worker does not start, since it would "
                 "not know which version of its model is to serve"
             ) from error
-        await self._apply_last(found)
+        await self._apply_last(self._rollouts(found))
 
     async def stop(self) -> None:
         """Close what is open."""
@@ -131,19 +128,8 @@ class ModelSwitch:
 
     def _rollouts(self, batches: Iterable[RecordBatch]) -> list[tuple[int, Rollout]]:
         """Those of our model, with their offsets."""
-        found = []
-        for batch in batches:
-            for offset, value in zip(batch.offsets, batch.values, strict=True):
-                try:
-                    rollout = msgspec.json.decode(value or b"", type=Rollout)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    logger.warning(
-                        "decoding the rollout %s[0]@%d: %s; it is left out", self._partition.topic, offset, error
-                    )
-                    continue
-                if rollout.model == self._pipeline.rollout_of:
-                    found.append((offset, rollout))
-        return found
+        found = decode(batches, Rollout, logger.warning)
+        return [(offset, rollout) for offset, rollout in found if rollout.model == self._pipeline.rollout_of]
 
     async def _apply_last(self, rollouts: list[tuple[int, Rollout]]) -> None:
         if not rollouts:
