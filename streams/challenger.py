@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters
-from streams.pipeline import C, Features, Rows, Served, origin
+from streams.pipeline import C, Features, Opened, Rows, origin
 from streams.records import Headers, Outbox, Outgoing, RecordBatch
 from streams.schemas import Comparison
 from streams.telemetry import Telemetry
@@ -87,7 +87,7 @@ class Challenger(Generic[C]):
 
     def __init__(
         self,
-        served: Served[C],
+        served: Opened[C],
         share: float,
         topic: str,
         publish: Callable[[Letters], object],
@@ -169,9 +169,7 @@ class Challenger(Generic[C]):
             else:
                 self._telemetry.add("headrace_challenger_records_total", len(item.scored.rows), "compared")
             self._stopped.wait((self._clock.monotonic() - started) * (1 / self._budget - 1))
-        close: Callable[[], None] | None = getattr(self.served, "close", None)
-        if close is not None:
-            close()
+        self.served.close()
 
     def _compared(self, scored: Scored[C], predictions: NDArray[np.float32]) -> Letters:
         batch = scored.batch

@@ -66,6 +66,18 @@ class Follower:
         fetched = await self._consumer.getmany(*wanted, timeout_ms=timeout_ms)
         return [batch for batches in fetched.values() for batch in batches]
 
+    async def read_to_end(self, partition: TopicPartition) -> list[RecordBatch]:
+        """All that a partition holds now, from where the last poll has ended.
+
+        Raises:
+            KafkaError: nobody answers.
+        """
+        ends = await self.end_offsets([partition])
+        found: list[RecordBatch] = []
+        while not await self.is_past(ends):
+            found += await self.poll([partition], self._max_wait_ms)
+        return found
+
     async def skip_to(self, partition: TopicPartition, offset: int) -> None:
         """Leave out what lies before an offset."""
         if await self._consumer.position(partition) < offset:

@@ -98,6 +98,13 @@ class Served(Protocol[C_in]):
         """
 
 
+class Opened(Served[C_in], Protocol[C_in]):
+    """A served version that holds an engine."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
 def origin(served: Served[Any]) -> Headers:
     """The headers that say what a prediction comes from. Ask after `infer`: the engine may have changed in it."""
     headers: Headers = [("model", served.model.encode()), ("engine", served.engine.encode())]

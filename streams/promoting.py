@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -14,14 +12,12 @@ from aiokafka.errors import KafkaError
 from streams.clock import Clock, SystemClock
 from streams.errors import ProduceError
 from streams.following import Follower
-from streams.rollout import REPORTS_SUFFIX, Report, Rollout, control_topics
+from streams.rollout import REPORTS_SUFFIX, Report, Rollout, control_topics, decode
 from streams.settings import Kafka, Models
 from streams.topics import Admin, ask_coordinator, unavailable
 
 POLL_MS = 100
 MEMBERS = 5  # of a group's fields in the answer, in every version
-
-T = TypeVar("T", Rollout, Report)
 
 
 class Rollouts:
@@ -61,15 +57,12 @@ class Rollouts:
 
     async def last(self, model: str) -> Rollout | None:
         """What is to serve of a model; None where that has never been asked for."""
-        found: Rollout | None = None
         try:
-            ends = await self._reader.end_offsets([self._control])
-            while not await self._reader.is_past(ends):
-                for _, rollout in await self._read(self._control, Rollout):
-                    found = rollout if rollout.model == model else found
+            batches = await self._reader.read_to_end(self._control)
         except KafkaError as error:
             raise unavailable(self._kafka, error) from error
-        return found
+        # What is no rollout is not ours; workers say so in their logs.
+        return next((rollout for _, rollout in reversed(decode(batches, Rollout)) if rollout.model == model), None)
 
     async def ask(self, rollout: Rollout) -> int:
         """Write a rollout; returns its offset, which reports name. Reports are read from here on.
@@ -94,7 +87,11 @@ class Rollouts:
         """What workers say of a rollout, or of one that came after it, for `timeout_s`."""
         deadline = self._clock.monotonic() + timeout_s
         while self._clock.monotonic() < deadline:
-            for _, report in await self._read(self._answers, Report):
+            try:
+                batches = await self._reader.poll([self._answers], POLL_MS)
+            except KafkaError as error:
+                raise unavailable(self._kafka, error) from error
+            for _, report in decode(batches, Report):
                 if report.rollout >= offset:
                     yield report
 
@@ -109,18 +106,3 @@ class Rollouts:
         finally:
             await admin.close()
         return sum(len(found[MEMBERS]) for response in described for found in response.groups)
-
-    async def _read(self, partition: TopicPartition, kind: type[T]) -> list[tuple[int, T]]:
-        found = []
-        try:
-            batches = await self._reader.poll([partition], POLL_MS)
-        except KafkaError as error:
-            raise unavailable(self._kafka, error) from error
-        for batch in batches:
-            for offset, value in zip(batch.offsets, batch.values, strict=True):
-                try:
-                    found.append((offset, msgspec.json.decode(value or b"", type=kind)))
-                except (msgspec.MsgspecError, UnicodeDecodeError):
-                    continue  # not ours; workers say so in their logs
-        await asyncio.sleep(0)
-        return found

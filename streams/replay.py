@@ -53,16 +53,11 @@ class Replay:
         self._pipeline = pipeline
         state = None if pipeline.new_store() is None else KeyedState("replay", pipeline.new_store)
         self._processor: Processor[Any] = Processor(pipeline, state, clock=clock)
-        self._offset = 0
-        self._followed: Counter[str] = Counter()
+        self._ends: Counter[str] = Counter()  # topic -> the next offset
 
     def follow(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Let the pipeline's table know records of a topic that it follows; in any order, before what asks for them."""
-        count = len(keys)
-        offsets = list(range(self._followed[topic], self._followed[topic] + count))
-        self._followed[topic] += count
-        batch = RecordBatch(topic, PARTITION, offsets, [0] * count, list(keys), list(values), [NO_HEADERS] * count)
-        self._pipeline.table.apply(batch)
+        self._pipeline.table.apply(self._records(topic, keys, values))
 
     def process(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Replayed:
         """The predictions and dead letters of the next events.
@@ -70,17 +65,8 @@ class Replay:
         Raises:
             ModelFailing: the model fails for all of them.
         """
-        first, count = self._offset, len(keys)
-        self._offset += count
-        batch = RecordBatch(
-            self._pipeline.input_topic,
-            PARTITION,
-            list(range(first, first + count)),
-            [0] * count,
-            list(keys),
-            list(values),
-            [NO_HEADERS] * count,
-        )
+        first = self._ends[self._pipeline.input_topic]
+        batch = self._records(self._pipeline.input_topic, keys, values)
         replayed = Replayed()
         for outgoing in self._processor.process([batch]).outboxes[0].outgoing:
             if outgoing.topic == self._pipeline.output_topic:
@@ -88,6 +74,13 @@ class Replay:
             elif outgoing.topic == self._pipeline.input_topic + SUFFIX:
                 replayed.dead_letters += [_dead_letter(outgoing, n, first) for n in range(len(outgoing))]
         return replayed
+
+    def _records(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> RecordBatch:
+        """The next records of a topic."""
+        first, count = self._ends[topic], len(keys)
+        self._ends[topic] += count
+        offsets = list(range(first, first + count))
+        return RecordBatch(topic, PARTITION, offsets, [0] * count, list(keys), list(values), [NO_HEADERS] * count)
 
 
 def _dead_letter(outgoing: Outgoing, place: int, first: int) -> DeadLetter:

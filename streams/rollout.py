@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 import msgspec
 
+from streams.records import RecordBatch
 from streams.settings import Models
 from streams.topics import Topic
 
@@ -65,6 +69,25 @@ class Report(msgspec.Struct, frozen=True):
     seconds: float
     challenger: str = ""
     error: str = ""
+
+
+T = TypeVar("T", Rollout, Report)
+
+
+def decode(
+    batches: Iterable[RecordBatch], kind: type[T], tell: Callable[[str], object] | None = None
+) -> list[tuple[int, T]]:
+    """What these records hold, with their offsets; one that holds no `kind` is left out, and `tell` hears why."""
+    found: list[tuple[int, T]] = []
+    for batch in batches:
+        for offset, value in zip(batch.offsets, batch.values, strict=True):
+            try:
+                found.append((offset, msgspec.json.decode(value or b"", type=kind)))
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                if tell is not None:
+                    place = f"{batch.topic}[{batch.partition}]@{offset}"
+                    tell(f"decoding the {kind.__name__.lower()} {place}: {error}; it is left out")
+    return found
 
 
 def control_topics(models: Models) -> list[Topic]:

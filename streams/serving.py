@@ -20,10 +20,10 @@ from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, hand_over, settle
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.following import Follower
-from streams.pipeline import Served
+from streams.pipeline import Opened
 from streams.processor import Processor
 from streams.records import RecordBatch
-from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout
+from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout, decode
 from streams.settings import Settings
 from streams.telemetry import Telemetry
 from streams.topics import Admin, Topic
@@ -35,24 +35,17 @@ PAUSE_S = 1.0  # after an error of the broker
 COMPARISONS = 8  # record batches of comparisons on their way; what comes while they are is dropped
 
 
-class Opened(Served[Any], Protocol):
-    """A served version that holds an engine."""
-
-    def close(self) -> None:
-        """Release it."""
-
-
 class Switchable(Protocol):
     """A pipeline whose model can be replaced while it runs."""
 
     name: str
     input_topic: str
     output_topic: str
-    served: Opened
+    served: Opened[Any]
     rollout_of: str
     """The name of the model whose rollouts it follows."""
 
-    def open(self, version: int, sha256: str) -> Opened:
+    def open(self, version: int, sha256: str) -> Opened[Any]:
         """Load a version and check it: its sha256, its tensors, its golden batch, whether it suits the pipeline.
 
         Called from a thread beside the one that computes.
@@ -103,16 +96,13 @@ class ModelSwitch:
         try:
             await self._follower.start()
             async with asyncio.timeout(self._settings.worker.broker_timeout_s):
-                ends = await self._follower.end_offsets([self._partition])
-                found: list[tuple[int, Rollout]] = []
-                while not await self._follower.is_past(ends):
-                    found += self._rollouts(await self._follower.poll([self._partition], LONG_POLL_MS))
+                found = await self._follower.read_to_end(self._partition)
         except (KafkaError, TimeoutError) as error:
             raise BrokerUnavailable(
                 f"reading rollouts from {self._partition.topic}: {error!r}; the worker does not start, since it would "
                 "not know which version of its model is to serve"
             ) from error
-        await self._apply_last(found)
+        await self._apply_last(self._rollouts(found))
 
     async def stop(self) -> None:
         """Close what is open."""
@@ -138,19 +128,8 @@ class ModelSwitch:
 
     def _rollouts(self, batches: Iterable[RecordBatch]) -> list[tuple[int, Rollout]]:
         """Those of our model, with their offsets."""
-        found = []
-        for batch in batches:
-            for offset, value in zip(batch.offsets, batch.values, strict=True):
-                try:
-                    rollout = msgspec.json.decode(value or b"", type=Rollout)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    logger.warning(
-                        "decoding the rollout %s[0]@%d: %s; it is left out", self._partition.topic, offset, error
-                    )
-                    continue
-                if rollout.model == self._pipeline.rollout_of:
-                    found.append((offset, rollout))
-        return found
+        found = decode(batches, Rollout, logger.warning)
+        return [(offset, rollout) for offset, rollout in found if rollout.model == self._pipeline.rollout_of]
 
     async def _apply_last(self, rollouts: list[tuple[int, Rollout]]) -> None:
         if not rollouts:
@@ -223,7 +202,7 @@ class ModelSwitch:
         logger.info("challenge: %s on %s %s beside %s", reference, opened.engine, role, self._pipeline.served.model)
         return ""
 
-    async def _open(self, version: int, sha256: str) -> tuple[Opened | None, str]:
+    async def _open(self, version: int, sha256: str) -> tuple[Opened[Any] | None, str]:
         """A version that is ready, or why it is not."""
         loop = asyncio.get_running_loop()
         try:
@@ -235,7 +214,7 @@ class ModelSwitch:
         """Make a change in the compute thread, where no micro-batch is under way."""
         return await asyncio.get_running_loop().run_in_executor(self._compute, change)
 
-    def _exchange(self, opened: Opened) -> str:
+    def _exchange(self, opened: Opened[Any]) -> str:
         before, self._pipeline.served = self._pipeline.served, opened
         reference = before.model
         before.close()

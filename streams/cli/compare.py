@@ -18,7 +18,6 @@ from rich.table import Table
 from models import comparison
 from models.engine import ModelNotFound
 from streams.cli.console import Meter, run
-from streams.cli.rollouts import load_settings
 from streams.clock import SystemClock
 from streams.schemas import Comparison
 
@@ -64,6 +63,7 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
       headrace models promote fraud/3 --shadow
       headrace models compare fraud --from -1h
     """
+    from streams.settings import load
     from streams.subscribing import Start
 
     try:
@@ -72,7 +72,7 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
         raise click.BadParameter(
             f"expected earliest, an age like -5m, RFC 3339 or epoch milliseconds, got {start!r}", param_hint="--from"
         ) from None
-    settings = load_settings()
+    settings = load()
     topic = _shadow_topic(settings, name)
     pairs = run(_read(settings, topic, first))
     if not pairs:
@@ -85,14 +85,13 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
 
 
 def _shadow_topic(settings: Settings, name: str) -> str:
-    from streams.pipelines import PIPELINES
+    from streams.pipelines import serving
     from streams.rollout import SHADOW
 
-    for domain in PIPELINES.values():
-        section = getattr(settings, domain.name)
-        if getattr(section, "model", None) == name:
-            return f"{section.output}{SHADOW}"
-    raise ModelNotFound(f"comparing {name}: no pipeline serves a model of that name")
+    pipelines = serving(name, settings)
+    if not pipelines:
+        raise ModelNotFound(f"comparing {name}: no pipeline serves a model of that name")
+    return f"{getattr(settings, pipelines[0].name).output}{SHADOW}"
 
 
 async def _read(settings: Settings, topic: str, start: object) -> dict[tuple[str, str], _Pair]:

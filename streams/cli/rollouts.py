@@ -16,12 +16,12 @@ from models.repository import Model
 from streams.cli.console import run
 from streams.cli.roots import parse_reference
 from streams.clock import SystemClock
-from streams.pipelines import PIPELINES
+from streams.pipelines import serving
+from streams.settings import Settings, load
 
 if TYPE_CHECKING:
     from streams.promoting import Rollouts
     from streams.rollout import Report, Rollout
-    from streams.settings import Settings
 
 WAIT_S = 30.0
 
@@ -65,7 +65,7 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
     if shadow and canary is not None:
         raise click.UsageError("--shadow and --canary exclude each other: a canary is compared, too.")
     name, version = _parse(reference)
-    settings = load_settings()
+    settings = load()
     chosen = settings.models.repository().load(name, version)
     repository.open_engine(chosen).close()
     run(_roll_out(settings, chosen, (canary or 0.0) if shadow or canary else None, wait_s))
@@ -83,7 +83,7 @@ def rollback(name: str, wait_s: float) -> None:
     Example:
       headrace models rollback fraud
     """
-    run(_roll_back(load_settings(), name, wait_s))
+    run(_roll_back(load(), name, wait_s))
 
 
 async def _roll_out(settings: Settings, model: Model, share: float | None, wait_s: float) -> None:
@@ -125,11 +125,7 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
 
 async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout, wait_s: float) -> None:
     console = Console(highlight=False)
-    groups = [
-        settings.worker.group_of(domain.name)
-        for domain in PIPELINES.values()
-        if _serves(settings, domain.name, asked.model)
-    ]
+    groups = [pipeline.group(settings) for pipeline in serving(asked.model, settings)]
     workers = sum([await rollouts.members(group) for group in groups])
     offset = await rollouts.ask(asked)
     console.print(_what(asked, last))
@@ -172,10 +168,6 @@ def _show(console: Console, answers: list[Report]) -> None:
         console.print(table)
 
 
-def _serves(settings: Settings, pipeline: str, model: str) -> bool:
-    return getattr(getattr(settings, pipeline), "model", None) == model
-
-
 def _unasked(settings: Settings, name: str) -> Rollout:
     """What serves where nothing has been asked for."""
     from streams.rollout import Rollout
@@ -189,12 +181,6 @@ def _parse(reference: str) -> tuple[str, int]:
     if version is None:
         raise click.BadParameter(f"expected NAME/VERSION, e.g. fraud/3, got {reference!r}", param_hint="NAME/VERSION")
     return name, version
-
-
-def load_settings() -> Settings:
-    from streams import settings
-
-    return settings.load()
 
 
 def _now() -> str:

@@ -132,3 +132,8 @@ PIPELINES: Mapping[str, Domain] = {
         ),
     )
 }
+
+
+def serving(model: str, settings: Settings) -> list[Domain]:
+    """The pipelines that serve a model of this name, as the settings say."""
+    return [each for each in PIPELINES.values() if getattr(getattr(settings, each.name), "model", None) == model]

@@ -39,7 +39,9 @@ class FraudPipeline:
         self.output_topic = settings.output
         self._decoder = TransactionDecoder(settings, clock)
         aside = TransactionDecoder(settings, clock)  # the table's reader has a thread of its own
-        self.table = TerminalTable(settings.input, settings.labels, aside.good, aside.latest_ms)
+        self.table = TerminalTable(
+            settings.input, settings.labels, aside.good, aside.latest_ms, settings.max_value_bytes
+        )
 
     def open(self, version: int, sha256: str) -> FraudModel:
         """Make another version ready, as `streams.serving` asks for it; from any thread.

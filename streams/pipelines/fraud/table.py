@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.fraud import ledger
 from models.fraud.blocks import DAY_MS, TIME_LIMIT_MS
 from models.fraud.terminals import TerminalHistory, transaction_hashes, warm_up
+from streams.decoding import EventDecoder, wrong_keys
 from streams.records import RecordBatch
 from streams.schemas import FraudLabel, milliseconds
 
@@ -54,19 +54,25 @@ class TerminalTable:
         decode: the good events of a record batch of transactions, by the pipeline's own rules, so that a worker
             counts the same of a partition whether it reads it or owns it.
         latest_ms: the latest label time that is not absurd, now.
+        max_value_bytes: a longer label is none.
     """
 
     copartitioned = False
 
     def __init__(
-        self, transactions: str, labels: str, decode: Callable[[RecordBatch], Columns], latest_ms: Callable[[], int]
+        self,
+        transactions: str,
+        labels: str,
+        decode: Callable[[RecordBatch], Columns],
+        latest_ms: Callable[[], int],
+        max_value_bytes: int,
     ) -> None:
         self._transactions, self._labels, self._decode, self._latest_ms = transactions, labels, decode, latest_ms
         self._history = TerminalHistory(DELAY_MS, LATENESS_MS)
         self._watermarks: dict[tuple[str, int], int] = {}
         self._next: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._decode_label = msgspec.json.Decoder(FraudLabel).decode
+        self._label_decoder = EventDecoder(FraudLabel, "a label", max_value_bytes)
         self.reached: Callable[[int], bool] = lambda _: True
 
     @staticmethod
@@ -134,11 +140,13 @@ class TerminalTable:
             self._watermarks[source] = max(self._watermarks.get(source, largest), largest)
 
     def _apply_labels(self, batch: RecordBatch) -> None:
-        decoded = [label for label in map(self._label, batch.values, batch.keys) if label is not None]
+        decoded, rows, _ = self._label_decoder.decode(batch.values)
+        cards = [label.card_id.encode() for label in decoded]
         event_times = milliseconds([label.event_time for label in decoded])
         label_times = milliseconds([label.label_time for label in decoded])
         good = (label_times >= event_times) & (label_times <= self._latest_ms()) & (event_times > -TIME_LIMIT_MS)
-        labels = [label for label, fine in zip(decoded, good.tolist(), strict=True) if fine]
+        good[list(wrong_keys([batch.keys[row] for row in rows.tolist()], "card_id", cards))] = False
+        labels = [decoded[place] for place in np.flatnonzero(good).tolist()]
         if not labels:
             return
         source, largest = (batch.topic, batch.partition), int(label_times[good].max())
@@ -153,13 +161,6 @@ class TerminalTable:
                 label_times[good],
             )
             self._watermarks[source] = max(self._watermarks.get(source, largest), largest)
-
-    def _label(self, value: bytes | None, key: bytes | None) -> FraudLabel | None:
-        try:
-            label = self._decode_label(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        return label if label.card_id.encode() == key else None
 
 
 def _entries(columns: Columns) -> ledger.Entries:
