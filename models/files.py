@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,21 +16,28 @@ NOT_SERVED = "the model is not served"
 
 
 def read(path: Path, limit_bytes: int, *, then: str = NOT_SERVED, through_links: bool = False) -> bytes:
-    """All bytes of a regular file.
+    """All bytes of a regular file; arguments and errors as `opened`."""
+    with opened(path, limit_bytes, then=then, through_links=through_links) as file:
+        return file.read(limit_bytes)
+
+
+@contextmanager
+def opened(path: Path, limit_bytes: int, *, then: str = NOT_SERVED, through_links: bool = False) -> Iterator[BinaryIO]:
+    """A regular file to read from, closed at the end.
 
     Args:
         limit_bytes: the most that it may hold.
         then: the end of an error's sentence, what happens now.
         through_links: whether `path` itself may be a link; a repository's files may not.
 
-    Raises: ModelCorrupt.
+    Raises: ModelCorrupt, also where reading it fails.
     """
     try:
         with open_regular(path, through_links=through_links) as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit_bytes:
                 raise ModelCorrupt(f"reading {path}: expected at most {limit_bytes} bytes, got {size}; {then}")
-            return file.read(limit_bytes)
+            yield file
     except OSError as error:
         raise ModelCorrupt(f"reading {path}: {error.strerror or error}; {then}") from error
 
