@@ -238,8 +238,8 @@ class Repository:
         manifest = msgspec.structs.replace(model.manifest, sample=_sha256(data))
         try:
             # What the manifest does not name is not read: readers see the sample with its sha256, or none.
-            _replace(model.path / "sample.npz", data)
-            _replace(model.path / "manifest.toml", manifest_file.encode(manifest))
+            files.write_atomically(model.path / "sample.npz", data)
+            files.write_atomically(model.path / "manifest.toml", manifest_file.encode(manifest))
         except OSError as error:
             raise RepositoryUnusable(
                 f"storing the training sample of {model.reference} in {model.path}: {error.strerror or error}; "
@@ -323,25 +323,13 @@ def _write(target: Path, contents: Mapping[str, bytes]) -> None:
     try:
         temporary.chmod(0o755)
         for name, data in contents.items():
-            with (temporary / name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # a name must not outlive a power cut that its contents do not
+            files.write_new(temporary / name, data)
         try:
             temporary.rename(target)
         except OSError as error:
             raise (refusal if target.exists() else error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sha256(data: bytes) -> str:

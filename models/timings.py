@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -85,14 +84,8 @@ class Timings:
     def put(self, timing: Timing) -> None:
         """Keep it, in place of an older one. Raises: OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(timing))
-            Path(temporary).replace(self._path(timing.sha256, timing.engine, timing.machine))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        path = self._path(timing.sha256, timing.engine, timing.machine)
+        files.write_atomically(path, msgspec.json.encode(timing), private=True)
 
     def _path(self, sha256: str, engine: str, where: str) -> Path:
         key = hashlib.sha256(f"{sha256} {engine} {where}".encode()).hexdigest()
