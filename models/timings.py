@@ -25,7 +25,10 @@ FOLDER = Path(".cache") / "timings"
 
 
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The median of a batch in seconds, by its rows; of one network on one engine and machine."""
+    """The median of a batch in seconds, by its rows; of one network on one engine and machine.
+
+    `engine` is what the engine called itself while it served: `tensorrt-fp16`, not `tensorrt`.
+    """
 
     sha256: str
     engine: str
@@ -72,7 +75,7 @@ class Timings:
         self._folder = root / FOLDER
 
     def get(self, sha256: str, engine: str) -> Timing | None:
-        """What was measured of this network on this engine and machine."""
+        """What was measured of this network on this engine and machine; `engine` as in a `Timing`."""
         here = machine()
         try:
             text = files.read(self._path(sha256, engine, here), MAX_FILE_BYTES)

@@ -87,7 +87,7 @@ class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
             raise EngineUnavailable(
                 f"loading {reference} into {self.name}: {type(error).__name__}: {first_line(error)}; it is not served"
             ) from error
-        self.name = f"tensorrt-{precision}"
+        self.name = tensorrt_name(precision)
 
     def close(self) -> None:
         loaded = bool(self._held)
@@ -148,6 +148,11 @@ class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
                 ) from reason
             log.warning("building a TensorRT plan of %s, which takes a while: %s", reference, reason)
         return tensorrt_build.build(onnx, reference, key, self._folder, _log_progress(reference))
+
+
+def tensorrt_name(precision: str) -> str:
+    """What the engine calls itself once it serves a network of this precision: `tensorrt-fp16`."""
+    return f"{TensorRtEngine.name}-{precision}"
 
 
 def why_no_tensorrt() -> str | None:
