@@ -44,6 +44,8 @@ class Switchable(Protocol):
     served: Opened[Any]
     rollout_of: str
     """The name of the model whose rollouts it follows."""
+    comparable: bool
+    """Whether a challenger's predictions can stand beside the champion's: single numbers that no state follows."""
 
     def open(self, version: int, sha256: str) -> Opened[Any]:
         """Load a version and check it: its sha256, its tensors, its golden batch, whether it suits the pipeline.
@@ -178,6 +180,13 @@ class ModelSwitch:
             now.stop()
         if asked is None:
             return ""
+        if not self._pipeline.comparable:
+            error = (
+                f"challenge of {reference}: pipeline {self._pipeline.name} takes no challenger, since its state follows "
+                "what the champion sees; promote the version instead, and roll back where it is worse"
+            )
+            logger.error("%s", error)
+            return error
         opened, error = await self._open(asked.version, asked.sha256)
         if opened is None:
             logger.error("challenge of %s: %s; %s is alone", reference, error, self._pipeline.served.model)

@@ -24,6 +24,7 @@ class FraudPipeline:
     """The fraud domain, as `streams.pipeline.Pipeline` asks for it; `TransactionDecoder` says what is poison."""
 
     name = "fraud"
+    comparable = True
 
     def __init__(
         self, settings: Fraud, models: Models | None = None, batch: Batch | None = None, clock: Clock | None = None

@@ -28,6 +28,7 @@ class VisionPipeline:
 
     name = "vision"
     table = None
+    comparable = False
     prediction_shape = (MAX_OBJECTS, 6)
 
     def __init__(self, settings: Vision, models: Models | None = None, clock: Clock | None = None) -> None:
