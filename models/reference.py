@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import io
-import math
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models import distances
+from models import arrays, distances
 from models.distances import Float32, Float64, Int64
 from models.engine import ModelCorrupt, TrainingFailed
 
@@ -25,6 +21,7 @@ LEAST_ROWS = 200  # fewer say nothing about ten bins
 SPANS_H = (6, 24, 72, 168)  # up to a week: all that is weekly shows
 HOUR_MS = 3_600_000
 MAX_ARRAY_BYTES = 16 * 1024 * 1024  # 5 000 rows of 800 features
+NOT_WATCHED = "drift is not watched"
 _ROWS_OF_A_SPAN = 4_000
 _ARRAYS = ("names", "columns", "effective", "ks", "psi")
 
@@ -131,8 +128,8 @@ class Reference:
     def encode(self) -> bytes:
         """The sample as an .npz; equal ones give equal bytes."""
         buffer = io.BytesIO()
-        arrays: tuple[NDArray[Any], ...] = (np.array(self.names), self.columns, self.effective, self.ks, self.psi)
-        named: dict[str, Any] = dict(zip(_ARRAYS, arrays, strict=True))
+        stored: tuple[NDArray[Any], ...] = (np.array(self.names), self.columns, self.effective, self.ks, self.psi)
+        named: dict[str, Any] = dict(zip(_ARRAYS, stored, strict=True))
         np.savez_compressed(buffer, allow_pickle=False, **named)
         return buffer.getvalue()
 
@@ -142,45 +139,25 @@ def decode(data: bytes, source: object) -> Reference:
 
     Raises: ModelCorrupt.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in archive.infolist()}
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error) as error:
-        raise ModelCorrupt(f"reading training sample {source}: {error}; drift is not watched") from error
-    for complaint in _complaints(arrays):
-        raise ModelCorrupt(f"reading training sample {source}: {complaint}; drift is not watched")
-    names, *rest = (arrays[name] for name in _ARRAYS)
+    found = arrays.unpack(
+        io.BytesIO(data),
+        f"training sample {source}",
+        len(_ARRAYS) * MAX_ARRAY_BYTES,
+        then=NOT_WATCHED,
+        kinds=arrays.NUMBERS + arrays.TEXTS,
+        each_bytes=MAX_ARRAY_BYTES,
+    )
+    for complaint in _complaints(found):
+        raise ModelCorrupt(f"reading training sample {source}: {complaint}; {NOT_WATCHED}")
+    names, *rest = (found[name] for name in _ARRAYS)
     return Reference(tuple(names.tolist()), *rest)
 
 
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
-    """One array, refused before memory is taken for it.
-
-    Raises: ValueError, and what damaged files make zipfile raise.
-    """
-    with archive.open(entry) as file:
-        if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"expected arrays in format 1.0, got another in {entry.filename!r}")
-        try:
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        except (SyntaxError, TokenError, TypeError, MemoryError, RecursionError) as error:
-            raise ValueError(f"the header of {entry.filename!r} is damaged: {error}") from error
-        size = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or fortran or size > MAX_ARRAY_BYTES:
-            raise ValueError(
-                f"expected plain arrays of at most {MAX_ARRAY_BYTES} bytes, got {entry.filename!r} of {dtype} {shape}"
-            )
-        content = file.read(size + 1)
-    if len(content) != size:
-        raise ValueError(f"expected {size} bytes in {entry.filename!r}, got {len(content)}")
-    return np.frombuffer(content, dtype).reshape(shape)
-
-
-def _complaints(arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
-    if sorted(arrays) != sorted(_ARRAYS):
-        yield f"expected {', '.join(_ARRAYS)}, got {sorted(arrays)!r}"
+def _complaints(found: Mapping[str, NDArray[Any]]) -> Iterator[str]:
+    if sorted(found) != sorted(_ARRAYS):
+        yield f"expected {', '.join(_ARRAYS)}, got {sorted(found)!r}"
         return
-    names, columns = arrays["names"], arrays["columns"]
+    names, columns = found["names"], found["columns"]
     if names.ndim != 1 or names.dtype.kind != "U" or columns.ndim != 2:
         yield f"expected names [k] and columns [k, m], got {names.dtype} {names.shape} and {columns.shape}"
         return
@@ -188,8 +165,8 @@ def _complaints(arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
     expected = {"names": (k,), "columns": (k, m), "effective": (k,), "ks": (len(SPANS_H), k), "psi": (len(SPANS_H), k)}
     for name, shape in expected.items():
         got, dtype = (
-            arrays[name],
-            {"names": arrays["names"].dtype, "columns": np.dtype("<f4")}.get(name, np.dtype("<f8")),
+            found[name],
+            {"names": found["names"].dtype, "columns": np.dtype("<f4")}.get(name, np.dtype("<f8")),
         )
         if got.shape != shape or got.dtype != dtype:
             yield f"expected `{name}` as {dtype} {list(shape)}, got {got.dtype} {list(got.shape)}"
@@ -199,9 +176,9 @@ def _complaints(arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
         yield f"expected distinct names, {SCORE!r} the last, got {texts!r}"
     if m < LEAST_ROWS or not np.isfinite(columns).all() or (np.diff(columns, axis=1) < 0).any():
         yield f"expected at least {LEAST_ROWS} finite values of each quantity, ascending"
-    if not ((arrays["effective"] >= 1) & (arrays["effective"] <= m)).all():
+    if not ((found["effective"] >= 1) & (found["effective"] <= m)).all():
         yield f"expected effective rows from 1 to {m}"
-    if not all((arrays[name] >= 0).all() for name in ("ks", "psi")):
+    if not all((found[name] >= 0).all() for name in ("ks", "psi")):
         yield "expected usual distances of 0 or more"
 
 

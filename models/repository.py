@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from models import files, selection
+from models import files, selection, version_folder
 from models import golden as golden_file
 from models import manifest as manifest_file
 from models import reference as sample_file
@@ -205,18 +200,8 @@ class Repository:
         Raises: ModelExists where the version is there already; ModelCorrupt where what was written cannot be loaded;
             RepositoryUnusable where the folder cannot be written.
         """
-        target = self._folder_to_change(self.own, manifest.name) / str(manifest.version)
-        stored = b"" if sample is None else sample.encode()
-        manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest(), sample=_sha256(stored))
-        text = manifest_file.encode(manifest)
-        manifest_file.decode(text, target / "manifest.toml")
-        contents = {"model.onnx": onnx, "manifest.toml": text, "golden.npz": golden.encode()}
-        if stored:
-            contents["sample.npz"] = stored
-        try:
-            _write(target, contents)
-        except OSError as error:
-            raise RepositoryUnusable(f"saving {target}: {error.strerror or error}; nothing was written") from error
+        folder = self.own / manifest.name / str(manifest.version)
+        version_folder.write(folder, onnx, manifest, golden, sample)
         return self.load(manifest.name, manifest.version)
 
     def add_sample(self, model: Model, sample: Reference) -> Model:
@@ -234,17 +219,7 @@ class Repository:
                 f"storing the training sample of {model.reference}: it is in {model.path.parents[1]}, which is not to "
                 "be changed; nothing was written"
             )
-        data = sample.encode()
-        manifest = msgspec.structs.replace(model.manifest, sample=_sha256(data))
-        try:
-            # What the manifest does not name is not read: readers see the sample with its sha256, or none.
-            _replace(model.path / "sample.npz", data)
-            _replace(model.path / "manifest.toml", manifest_file.encode(manifest))
-        except OSError as error:
-            raise RepositoryUnusable(
-                f"storing the training sample of {model.reference} in {model.path}: {error.strerror or error}; "
-                f"{model.reference} is as it was"
-            ) from error
+        version_folder.add_sample(model.path, model.manifest, sample)
         return self.load(model.name, model.version)
 
     def remove(self, name: str, version: int) -> Path:
@@ -257,21 +232,8 @@ class Repository:
             raise ModelReadOnly(
                 f"removing {name}/{version}: it is bundled with Headrace, in {root}; nothing was removed"
             )
-        target = self._folder_to_change(root, name) / str(version)
-        try:
-            aside = Path(tempfile.mkdtemp(prefix=f".{version}.removed.", dir=target.parent))
-            target.rename(aside / "model")
-            if (aside / "model").is_symlink():
-                (aside / "model").unlink()
-            shutil.rmtree(aside)
-        except OSError as error:
-            raise RepositoryUnusable(f"removing {target}: {error.strerror or error}") from error
-        return target
-
-    def _folder_to_change(self, root: Path, name: str) -> Path:
-        folder = root / name
-        if folder.is_symlink():
-            raise RepositoryUnusable(f"changing {folder}: expected a folder, got a link; nothing was changed behind it")
+        folder = root / name / str(version)
+        version_folder.remove(folder)
         return folder
 
     def _roots_of(self, name: str) -> dict[int, Path]:
@@ -312,38 +274,3 @@ def _entries(folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise RepositoryUnusable(f"reading {folder}: {error.strerror or error}; its models are not served") from error
-
-
-def _write(target: Path, contents: Mapping[str, bytes]) -> None:
-    refusal = ModelExists(f"saving {target}: the version is there already; nothing was written: save the next one")
-    if os.path.lexists(target):
-        raise refusal
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        temporary.chmod(0o755)
-        for name, data in contents.items():
-            with (temporary / name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # a name must not outlive a power cut that its contents do not
-        try:
-            temporary.rename(target)
-        except OSError as error:
-            raise (refusal if target.exists() else error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sha256(data: bytes) -> str:
-    """Empty where there is nothing."""
-    return hashlib.sha256(data).hexdigest() if data else ""

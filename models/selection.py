@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from models.engine import Engine, EngineUnavailable, ModelError, ModelIncompatible
 from models.engines.onnx import OnnxCudaEngine, OnnxEngine, why_no_cuda
-from models.engines.tensorrt import TensorRtEngine, why_no_tensorrt
-from models.engines.tensorrt_build import DEFAULT_MAX_BATCH_SIZE
+from models.engines.tensorrt import TensorRtEngine, tensorrt_name, why_no_tensorrt
+from models.engines.tensorrt_build import DEFAULT_MAX_BATCH_SIZE, precision_of
 from models.engines.torch import TorchEngine, why_no_torch
 from models.manifest import TensorEntry
 
@@ -94,6 +94,11 @@ ENGINES: Mapping[str, EngineKind] = MappingProxyType(
 def available() -> list[Availability]:
     """Every engine there is, and why not where it cannot run here; imports no runtime that a cheap look rules out."""
     return [Availability(name, kind.why_not()) for name, kind in ENGINES.items()]
+
+
+def served_name(engine: str, model: Model) -> str:
+    """What an engine of `ENGINES` calls itself once it serves `model`: `tensorrt-fp16` for `tensorrt`."""
+    return tensorrt_name(precision_of(model)) if engine == TensorRtEngine.name else engine
 
 
 def open_engine(model: Model, engine: str = AUTO, options: EngineOptions | None = None) -> Selected:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -26,7 +25,10 @@ FOLDER = Path(".cache") / "timings"
 
 
 class Timing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The median of a batch in seconds, by its rows; of one network on one engine and machine."""
+    """The median of a batch in seconds, by its rows; of one network on one engine and machine.
+
+    `engine` is what the engine called itself while it served: `tensorrt-fp16`, not `tensorrt`.
+    """
 
     sha256: str
     engine: str
@@ -73,7 +75,7 @@ class Timings:
         self._folder = root / FOLDER
 
     def get(self, sha256: str, engine: str) -> Timing | None:
-        """What was measured of this network on this engine and machine."""
+        """What was measured of this network on this engine and machine; `engine` as in a `Timing`."""
         here = machine()
         try:
             text = files.read(self._path(sha256, engine, here), MAX_FILE_BYTES)
@@ -85,14 +87,8 @@ class Timings:
     def put(self, timing: Timing) -> None:
         """Keep it, in place of an older one. Raises: OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self._folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(timing))
-            Path(temporary).replace(self._path(timing.sha256, timing.engine, timing.machine))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        path = self._path(timing.sha256, timing.engine, timing.machine)
+        files.write_atomically(path, msgspec.json.encode(timing), private=True)
 
     def _path(self, sha256: str, engine: str, where: str) -> Path:
         key = hashlib.sha256(f"{sha256} {engine} {where}".encode()).hexdigest()

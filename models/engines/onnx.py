@@ -13,21 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import (
-    EngineUnavailable,
-    InferenceFailed,
-    ModelCorrupt,
-    TensorSpec,
-    check_tensors,
-    describe,
-    first_line,
-)
+from models.engine import EngineUnavailable, ModelCorrupt, TensorSpec, first_line
 from models.engines.device import device_fault, why_no_gpu
+from models.engines.runtime import RuntimeEngine
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg, SessionOptions
-
-    from models.repository import Model
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -52,7 +43,7 @@ QUIET, WARNINGS = 4, 2  # severities of ONNX Runtime's log
 SLICE_ROWS = 1024  # what a small network computes of so many rows stays in a core's own cache; of ten times as many not
 
 
-class OnnxEngine:
+class OnnxEngine(RuntimeEngine["InferenceSession"]):
     """Engine `onnx-cpu`: one ONNX Runtime session on the calling thread, at most `SLICE_ROWS` rows at a time.
 
     `threads` is how many threads share one operator. One suits small networks and many workers a machine: the batch is
@@ -62,26 +53,13 @@ class OnnxEngine:
     """
 
     name = "onnx-cpu"
+    _failed = "ONNX Runtime failed"
 
     def __init__(self, threads: int = 1) -> None:
+        super().__init__()
         self._threads = threads
-        self._reference = ""
-        self._session: InferenceSession | None = None
-        self._inputs: tuple[TensorSpec, ...] = ()
-        self._outputs: tuple[TensorSpec, ...] = ()
         self._output_names: list[str] = []
         self._takes_any_rows = False
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    def load(self, model: Model) -> None:
-        self.load_bytes(model.onnx_bytes(), model.reference)
 
     def load_bytes(self, onnx: bytes, reference: str) -> None:
         """`load` for a network that is in no repository, or not yet; `reference` names it in errors.
@@ -106,36 +84,19 @@ class OnnxEngine:
                 f"loading {reference} into {self.name}: ONNX Runtime {onnxruntime.__version__} "
                 f"cannot make a session of it: {first_line(error)}; it is not served"
             ) from error
-        self._reference = reference
-        self._inputs, self._outputs = inputs, outputs
-        self._output_names = [spec.name for spec in self._outputs]
-        self._takes_any_rows = all(spec.shape and spec.shape[0] is None for spec in (*self._inputs, *self._outputs))
-        self._session = session
-
-    def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        session = self._session
-        if session is None:
-            raise EngineUnavailable(f"inferring with {self._reference or self.name}: the engine is not loaded")
-        check_tensors(self._reference, "input", self._inputs, tensors)
-        try:
-            outputs = self._run(session, tensors)
-        except Exception as error:  # as above
-            raise InferenceFailed(
-                f"inferring with {self._reference} on {self.name}: ONNX Runtime failed on "
-                f"{describe(tensors)}: {first_line(error)}; the batch has no predictions"
-            ) from error
-        return dict(zip(self._output_names, outputs, strict=True))
-
-    def close(self) -> None:
-        self._session = None
-        self._inputs = self._outputs = ()
+        self._output_names = [spec.name for spec in outputs]
+        self._takes_any_rows = all(spec.shape and spec.shape[0] is None for spec in (*inputs, *outputs))
+        self._keep(session, reference, inputs, outputs)
 
     def _session_of(self, onnx: bytes, reference: str) -> InferenceSession:
         import onnxruntime
 
         return onnxruntime.InferenceSession(onnx, self._options(), providers=[CPU])
 
-    def _run(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def _run(self, network: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return dict(zip(self._output_names, self._arrays(network, tensors), strict=True))
+
+    def _arrays(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         rows = len(next(iter(tensors.values()))) if self._takes_any_rows else 0
         if rows <= SLICE_ROWS:
             return list(session.run(self._output_names, tensors))
@@ -172,7 +133,7 @@ class OnnxCudaEngine(OnnxEngine):
     def _session_of(self, onnx: bytes, reference: str) -> InferenceSession:
         reason = why_no_cuda()
         if reason:
-            raise EngineUnavailable(f"loading {reference} into {self.name}: {reason}; it is not served by this engine")
+            raise self._unavailable(reference, reason)
         import onnxruntime
 
         _preload_cuda_libraries()
@@ -181,13 +142,11 @@ class OnnxCudaEngine(OnnxEngine):
                 onnx, self._options(), providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
             )
         if CUDA not in session.get_providers():
-            raise EngineUnavailable(
-                f"loading {reference} into {self.name}: ONNX Runtime {onnxruntime.__version__} left out its CUDA "
-                f"provider: {_why_left_out()}; it is not served by this engine"
-            )
+            version = onnxruntime.__version__
+            raise self._unavailable(reference, f"ONNX Runtime {version} left out its CUDA provider: {_why_left_out()}")
         return session
 
-    def _run(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def _arrays(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         if self._takes_any_rows and not len(next(iter(tensors.values()))):
             return [  # a kernel of no threads cannot be launched
                 np.empty([axis or 0 for axis in spec.shape], spec.dtype) for spec in self._outputs

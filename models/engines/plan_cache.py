@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
+from models import files
 from models.engine import EngineUnavailable
 from models.engines.sizes import Profile
 
@@ -64,17 +63,7 @@ def write(path: Path, key: PlanKey | DeviceKey, payload: bytes) -> None:
     header = _Header(msgspec.Raw(_encode(key)), hashlib.sha256(payload).hexdigest(), len(payload))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(MAGIC + msgspec.json.encode(header) + b"\n")
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
+        files.write_atomically(path, MAGIC + msgspec.json.encode(header) + b"\n", payload, private=True)
     except OSError as error:
         raise EngineUnavailable(f"writing {path}: {error.strerror or error}; what was built is lost") from error
 

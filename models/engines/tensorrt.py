@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import (
-    EngineUnavailable,
-    InferenceFailed,
-    ModelError,
-    TensorSpec,
-    check_tensors,
-    describe,
-    first_line,
-)
+from models.engine import EngineUnavailable, InferenceFailed, ModelError, TensorSpec, first_line
 from models.engines import plan_cache, tensorrt_build
 from models.engines.aside import Progress
 from models.engines.device import why_no_gpu
+from models.engines.runtime import RuntimeEngine
 from models.engines.sizes import fixed_sizes, infer_in_slots, profile_of, profiles
 from models.engines.tensorrt_build import DEFAULT_MAX_BATCH_SIZE, TensorRtLog, check_batch_axis
 
@@ -45,7 +38,7 @@ DTYPES = {
 }
 
 
-class TensorRtEngine:
+class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
     """Engine `tensorrt-<precision>`: batches are padded to the next power of two, each of which is one CUDA graph.
 
     Rows beyond `max_batch_size` are run as further batches. The network's first axis must be the batch, and free; no
@@ -65,22 +58,11 @@ class TensorRtEngine:
     def __init__(
         self, max_batch_size: int = DEFAULT_MAX_BATCH_SIZE, folder: Path | None = None, build: bool = True
     ) -> None:
+        super().__init__()
         self._max_batch_size = max_batch_size
         self._folder = folder or plan_cache.default_folder()
         self._build = build
-        self._reference = ""
-        self._inputs: tuple[TensorSpec, ...] = ()
-        self._outputs: tuple[TensorSpec, ...] = ()
-        self._slots: list[_Slot] = []
         self._held: list[Any] = []  # what the slots point into, and what must outlive them
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
 
     def load(self, model: Model) -> None:
         self.load_bytes(model.onnx_bytes(), model.reference, tensorrt_build.precision_of(model))
@@ -94,7 +76,7 @@ class TensorRtEngine:
         self._reference = reference
         reason = why_no_tensorrt()
         if reason:
-            raise EngineUnavailable(f"loading {reference} into {self.name}: {reason}; it is not served by this engine")
+            raise self._unavailable(reference, reason)
         try:
             self._open(onnx, reference, precision)
         except ModelError:
@@ -105,30 +87,20 @@ class TensorRtEngine:
             raise EngineUnavailable(
                 f"loading {reference} into {self.name}: {type(error).__name__}: {first_line(error)}; it is not served"
             ) from error
-        self.name = f"tensorrt-{precision}"
-
-    def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if not self._slots:
-            raise EngineUnavailable(f"inferring with {self._reference or self.name}: the engine is not loaded")
-        check_tensors(self._reference, "input", self._inputs, tensors)
-        try:
-            return infer_in_slots(self._slots, tensors, self._outputs)
-        except Exception as error:  # torch's AcceleratorError and RuntimeError, and what a slot says for TensorRT
-            raise InferenceFailed(
-                f"inferring with {self._reference} on {self.name}: failed on {describe(tensors)}: "
-                f"{first_line(error)}; the batch has no predictions"
-            ) from error
+        self.name = tensorrt_name(precision)
 
     def close(self) -> None:
         loaded = bool(self._held)
-        self._slots = []
+        super().close()
         self._held = []
-        self._inputs = self._outputs = ()
         if loaded:
             with contextlib.suppress(Exception):  # a lost device refuses even this
                 import torch
 
                 torch.cuda.empty_cache()  # to the device, for the engine that comes next
+
+    def _run(self, network: list[_Slot], tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return infer_in_slots(network, tensors, self._outputs)
 
     def _open(self, onnx: bytes, reference: str, precision: str) -> None:
         import tensorrt
@@ -144,10 +116,11 @@ class TensorRtEngine:
         stream = torch.cuda.Stream()
         scratch = torch.empty(max(engine.device_memory_size_v2, 1), dtype=torch.uint8, device="cuda")
         self._held = [logger, runtime, engine, stream, scratch]
-        self._inputs = _specs(engine, tensorrt.TensorIOMode.INPUT, reference)
-        self._outputs = _specs(engine, tensorrt.TensorIOMode.OUTPUT, reference)
-        buffers = {spec.name: _Buffer(spec, self._max_batch_size) for spec in (*self._inputs, *self._outputs)}
+        inputs = _specs(engine, tensorrt.TensorIOMode.INPUT, reference)
+        outputs = _specs(engine, tensorrt.TensorIOMode.OUTPUT, reference)
+        buffers = {spec.name: _Buffer(spec, self._max_batch_size) for spec in (*inputs, *outputs)}
         ranges = profiles(self._max_batch_size)
+        slots: list[_Slot] = []
         for rows in fixed_sizes(self._max_batch_size):
             # A captured graph is bound to its context's state, so each has a context; all share the scratch memory,
             # because one call runs at a time.
@@ -158,9 +131,10 @@ class TensorRtEngine:
             chosen = context.set_optimization_profile_async(profile_of(rows, ranges), stream.cuda_stream)
             _require(chosen, f"the profile of {rows} rows", messages)
             stream.synchronize()
-            slot = _Slot(rows, context, stream, messages, buffers, self._inputs, self._outputs)
+            slot = _Slot(rows, context, stream, messages, buffers, inputs, outputs)
             slot.capture()
-            self._slots.append(slot)
+            slots.append(slot)
+        self._keep(slots, reference, inputs, outputs)
 
     def _plan(self, onnx: bytes, reference: str, precision: str) -> bytes:
         key = tensorrt_build.plan_key(onnx, precision, self._max_batch_size)
@@ -174,6 +148,11 @@ class TensorRtEngine:
                 ) from reason
             log.warning("building a TensorRT plan of %s, which takes a while: %s", reference, reason)
         return tensorrt_build.build(onnx, reference, key, self._folder, _log_progress(reference))
+
+
+def tensorrt_name(precision: str) -> str:
+    """What the engine calls itself once it serves a network of this precision: `tensorrt-fp16`."""
+    return f"{TensorRtEngine.name}-{precision}"
 
 
 def why_no_tensorrt() -> str | None:

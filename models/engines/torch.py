@@ -9,25 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import (
-    EngineUnavailable,
-    InferenceFailed,
-    ModelCorrupt,
-    TensorSpec,
-    check_tensors,
-    describe,
-    first_line,
-)
+from models.engine import EngineUnavailable, ModelCorrupt, TensorSpec, first_line
 from models.engines.device import why_no_gpu
+from models.engines.runtime import RuntimeEngine
 
 if TYPE_CHECKING:
     import onnx
 
     from models.engines.torch_graph import TorchGraph
-    from models.repository import Model
 
 
-class TorchEngine:
+class TorchEngine(RuntimeEngine["TorchGraph"]):
     """Engine `torch-cpu` or `torch-cuda`: exact in float32, for comparison; not tuned for speed.
 
     Thread rule as for every Engine.
@@ -36,24 +28,12 @@ class TorchEngine:
         device: `cpu` or `cuda`; never another one than was asked for.
     """
 
+    _failed = "torch failed"
+
     def __init__(self, device: str = "cpu") -> None:
+        super().__init__()
         self.name = f"torch-{device}"
         self._device = device
-        self._reference = ""
-        self._graph: TorchGraph | None = None
-        self._inputs: tuple[TensorSpec, ...] = ()
-        self._outputs: tuple[TensorSpec, ...] = ()
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._outputs
-
-    def load(self, model: Model) -> None:
-        self.load_bytes(model.onnx_bytes(), model.reference)
 
     def load_bytes(self, onnx: bytes, reference: str) -> None:
         """`load` for a network that is in no repository, or not yet; `reference` names it in errors.
@@ -63,7 +43,7 @@ class TorchEngine:
         doing = f"loading {reference} into {self.name}"
         reason = why_no_torch(self._device)
         if reason:
-            raise EngineUnavailable(f"{doing}: {reason}; it is not served by this engine")
+            raise self._unavailable(reference, reason)
         import torch
 
         from models.engines.torch_graph import TorchGraph
@@ -76,28 +56,11 @@ class TorchEngine:
         except Exception as error:  # torch's errors while it computes what depends on no input
             raise ModelCorrupt(f"{doing}: {first_line(error)}; it is not served") from error
         constants = {tensor.name for tensor in proto.graph.initializer}
-        self._reference = reference
-        self._inputs = tuple(_spec(each) for each in proto.graph.input if each.name not in constants)
-        self._outputs = tuple(_spec(each) for each in proto.graph.output)
-        self._graph = graph
+        inputs = tuple(_spec(each) for each in proto.graph.input if each.name not in constants)
+        outputs = tuple(_spec(each) for each in proto.graph.output)
+        self._keep(graph, reference, inputs, outputs)
 
-    def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self._graph is None:
-            raise EngineUnavailable(f"inferring with {self._reference or self.name}: the engine is not loaded")
-        check_tensors(self._reference, "input", self._inputs, tensors)
-        try:
-            return self._run(self._graph, tensors)
-        except Exception as error:  # torch raises RuntimeError, IndexError, ...
-            raise InferenceFailed(
-                f"inferring with {self._reference} on {self.name}: torch failed on {describe(tensors)}: "
-                f"{first_line(error)}; the batch has no predictions"
-            ) from error
-
-    def close(self) -> None:
-        self._graph = None
-        self._inputs = self._outputs = ()
-
-    def _run(self, graph: TorchGraph, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(self, network: TorchGraph, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         import torch
 
         # torch shares an array's memory: a copy, because it wants to write even where nothing does.
@@ -105,7 +68,7 @@ class TorchEngine:
             name: torch.from_numpy(np.array(tensor, order="C")).to(self._device) for name, tensor in tensors.items()
         }
         with torch.inference_mode():
-            outputs = graph.run(given)
+            outputs = network.run(given)
         arrays = [output.cpu().numpy() for output in outputs]
         return {spec.name: array for spec, array in zip(self._outputs, arrays, strict=True)}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +32,66 @@ class Source:
     scenario: NDArray[np.int8]
 
 
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--transactions`, `--until`, `--days` and `--customers`."""
-    for option in (
+@dataclass(frozen=True)
+class Asked:
+    """What the options of a source say: files, or the simulator's; `until` and `seed` go for both."""
+
+    files: Sequence[Path]
+    until: date | None
+    days: int | None
+    customers: int | None
+    seed: int
+
+    def read(self, progress: Progress) -> Source:
+        """Read the files, or simulate.
+
+        Raises:
+            TrainingFailed: A file is not one of transactions.
+        """
+        if self.files:
+            return _recorded(self.files, progress)
+        return _simulated(self.days or DAYS, self.customers or CUSTOMERS, self.seed, progress)
+
+
+def source_options(seed_of: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--transactions`, `--until`, `--days`, `--customers` and `--seed`, which a command gets as its first argument.
+
+    A command line with both files and options of the simulator is a click.UsageError.
+
+    Args:
+        seed_of: what the seed is of.
+    """
+
+    def options(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def asking(
+            files: tuple[Path, ...],
+            until: datetime | None,
+            days: int | None,
+            customers: int | None,
+            seed: int,
+            **others: Any,
+        ) -> Any:
+            if files and (days or customers):
+                raise click.UsageError(
+                    "--days and --customers belong to simulated transactions, not to --transactions."
+                )
+            return command(Asked(files, until and until.date(), days, customers, seed), **others)
+
+        decorated: Callable[..., Any] = asking
+        for option in _options(seed_of):
+            decorated = option(decorated)
+        return decorated
+
+    return options
+
+
+def _options(seed_of: str) -> tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]:
+    """In the order that click wants: what is to be shown first stands last."""
+    return (
+        click.option(
+            "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, help=f"Of {seed_of}."
+        ),
         click.option("--customers", type=click.IntRange(min=10), help=f"Cards to simulate.  [default: {CUSTOMERS}]"),
         click.option("--days", type=click.IntRange(min=1), help=f"Days to simulate.  [default: {DAYS}]"),
         click.option(
@@ -41,28 +100,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Use what is known at the beginning of this day, UTC.  [default: the day after the last transaction]",
         ),
         recorded_option(required=False),
-    ):
-        command = option(command)
-    return command
-
-
-def check_source(files: Sequence[Path], days: int | None, customers: int | None) -> None:
-    """Raise click.UsageError where there are both files and options of the simulator."""
-    if files and (days or customers):
-        raise click.UsageError("--days and --customers belong to simulated transactions, not to --transactions.")
-
-
-def read_source(
-    files: Sequence[Path], days: int | None, customers: int | None, seed: int, progress: Progress
-) -> Source:
-    """Read the files, or simulate.
-
-    Raises:
-        TrainingFailed: A file is not one of transactions.
-    """
-    if files:
-        return _recorded(files, progress)
-    return _simulated(days or DAYS, customers or CUSTOMERS, seed, progress)
+    )
 
 
 def _recorded(files: Sequence[Path], progress: Progress) -> Source:

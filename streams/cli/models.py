@@ -9,7 +9,7 @@ from rich.text import Text
 
 from models.engine import ModelError
 from models.repository import Repository, is_bundled
-from models.selection import ENGINES
+from models.selection import ENGINES, served_name
 from models.timings import Timings
 from streams.cli.adding import add
 from streams.cli.build import build
@@ -68,8 +68,8 @@ def show(name: str, models: Repository) -> None:
     bare, version = parse_reference(name)
     model = models.load(bare, version)
     known = Timings(models.own)
-    timings = [timing for engine in ENGINES if (timing := known.get(model.manifest.sha256, engine)) is not None]
-    Console().print(model_table(model, timings))
+    found = [known.get(model.manifest.sha256, served_name(engine, model)) for engine in ENGINES]
+    Console().print(model_table(model, [timing for timing in found if timing is not None]))
 
 
 def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
-
 import click
 from rich.console import Console
 from rich.progress import TextColumn
@@ -13,7 +10,7 @@ from models import repository
 from models.engine import ModelExists
 from models.repository import Repository
 from streams.cli.console import counting
-from streams.cli.labelled import check_source, read_source, source_options
+from streams.cli.labelled import Asked, source_options
 from streams.cli.roots import root_option
 
 
@@ -23,19 +20,10 @@ def sample() -> None:
 
 
 @sample.command()
-@source_options
-@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, help="Of the events.")
+@source_options(seed_of="the events")
 @click.option("--version", type=click.IntRange(min=1), help="Which version.  [default: the one that serves]")
 @root_option()
-def fraud(
-    files: tuple[Path, ...],
-    until: datetime | None,
-    days: int | None,
-    customers: int | None,
-    seed: int,
-    version: int | None,
-    models: Repository,
-) -> None:
+def fraud(asked: Asked, version: int | None, models: Repository) -> None:
     """Sample the transactions that a fraud model was trained on, where `models train fraud` has not done so.
 
     Give the options of its training, as `headrace models show fraud` prints them. The transactions are replayed and
@@ -50,13 +38,12 @@ def fraud(
     from models.fraud.recorded import recorded_inputs
     from models.fraud.sample import training_sample
 
-    check_source(files, days, customers)
     model = models.load("fraud", version)
     if model.manifest.sample:
         raise ModelExists(f"sampling the training of {model.reference}: it has a sample already; nothing was done")
     with counting(TextColumn("{task.fields[note]}")) as progress:
-        source = read_source(files, days, customers, seed, progress)
-        known = known_by(source.transactions, until and until.date())
+        source = asked.read(progress)
+        known = known_by(source.transactions, asked.until)
         replaying = progress.add_task("replaying transactions", total=len(known.transactions), note="")
         inputs = recorded_inputs(known.transactions, lambda done: progress.update(replaying, completed=done))
         engine = repository.open_engine(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from models.engine import DerivationFailed
+from models import arrays
+from models.engine import DerivationFailed, ModelCorrupt
 from models.precision.rows import Rows, evenly
 from streams.cli.console import run
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streams.records import RecordBatch
     from streams.settings import Settings
 
-FILLING_DAYS = 37  # 30 of the longest window, 7 until labels come
 MOST_HELD_OUT = 100_000
 MOST_RECORDS = 1_000_000  # of a topic
 QUIET_S = 3.0  # after which a topic counts as read
@@ -88,24 +87,16 @@ def from_npz(path: Path, inputs: Sequence[str], count: int) -> Sample:
     Raises: DerivationFailed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > MOST_NPZ_BYTES:
-            raise DerivationFailed(
-                f"reading rows from {path}: expected at most {MOST_NPZ_BYTES} bytes, got {unpacked}; "
-                "nothing was derived"
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DerivationFailed(f"reading rows from {path}: {error}; nothing was derived") from error
-    labels = arrays.pop(LABELS, None)
-    if LABELS in inputs or not arrays:
+        tensors = arrays.decode(path, "rows from", MOST_NPZ_BYTES, then="nothing was derived", own=True)
+    except ModelCorrupt as error:
+        raise DerivationFailed(str(error)) from error
+    labels = tensors.pop(LABELS, None)
+    if LABELS in inputs or not tensors:
         raise DerivationFailed(
-            f"reading rows from {path}: expected an array for each of {list(inputs)!r}, got {sorted(arrays)!r}; "
+            f"reading rows from {path}: expected an array for each of {list(inputs)!r}, got {sorted(tensors)!r}; "
             "nothing was derived"
         )
-    return _halves(Rows(path.name, arrays, None if labels is None else labels.astype(np.bool_)), count)
+    return _halves(Rows(path.name, tensors, None if labels is None else labels.astype(np.bool_)), count)
 
 
 def from_topic(settings: Settings, topic: str, count: int, progress: Progress) -> Sample:
@@ -229,6 +220,7 @@ class _Collected:
 def _recorded(transactions: Transactions, what: str, labelled: bool, count: int, progress: Progress) -> Sample:
     """Inputs as the stream would have computed them; rows whose windows are still filling are left out if possible."""
     from models.fraud.recorded import recorded_inputs
+    from models.fraud.sample import FILLING_DAYS
 
     replaying = progress.add_task("replaying transactions", total=len(transactions))
     inputs = recorded_inputs(transactions, lambda done: progress.update(replaying, completed=done))

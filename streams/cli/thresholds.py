@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from models.repository import Model
 
 EPOCH = date(1970, 1, 1)
-FILLING_DAYS = 37  # 30 of the longest window, 7 until labels come
 SCORED_ROWS = 16_384  # at a time
 SHOWN = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, math.inf)
 PLOTS = (".png", ".svg")
@@ -158,6 +157,8 @@ def fraud(
 
 def _days(transactions: Transactions, first: datetime | None, until: datetime | None) -> tuple[int, int]:
     """The days to judge by, as days since the epoch: the first, and the one after the last."""
+    from models.fraud.sample import FILLING_DAYS
+
     begins, ends = int(transactions.day[0]), int(transactions.day[-1]) + 1
     start = begins + FILLING_DAYS if first is None else (first.date() - EPOCH).days
     end = ends if until is None else (until.date() - EPOCH).days

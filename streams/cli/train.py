@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +16,7 @@ from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import Repository
 from streams.cli.console import counting
-from streams.cli.labelled import check_source, read_source, source_options
+from streams.cli.labelled import Asked, source_options
 from streams.cli.manifests import manifest_table
 from streams.cli.roots import root_option
 from streams.clock import SystemClock
@@ -42,23 +41,12 @@ def train() -> None:
 
 
 @train.command()
-@source_options
-@click.option(
-    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True, help="Of events and weights."
-)
+@source_options(seed_of="events and weights")
 @click.option(
     "--epochs", type=click.IntRange(min=1), default=EPOCHS, show_default=True, help="Passes over the transactions."
 )
 @root_option("--output")
-def fraud(
-    files: tuple[Path, ...],
-    until: datetime | None,
-    days: int | None,
-    customers: int | None,
-    seed: int,
-    epochs: int,
-    models: Repository,
-) -> None:
+def fraud(asked: Asked, epochs: int, models: Repository) -> None:
     """Train the fraud model on labelled card transactions, or on simulated ones where no file is given.
 
     A label is known a week after its transaction: what is trained on is more than a week old by --until, and each
@@ -71,17 +59,16 @@ def fraud(
     Columns of the files: transaction_id, event_time, card_id, terminal_id, amount, fraud;
     or TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT, TX_FRAUD.
     """
-    check_source(files, days, customers)
     _import_training()
     with counting(TextColumn("{task.fields[note]}")) as progress:
-        source = read_source(files, days, customers, seed, progress)
-        known, trained, sample = _train(source.transactions, until and until.date(), seed, epochs, progress)
-    day = [f"--until {until:%Y-%m-%d}"] if until else []
-    how = " ".join(["headrace models train fraud", *source.options, *day, f"--seed {seed} --epochs {epochs}"])
+        source = asked.read(progress)
+        known, trained, sample = _train(source.transactions, asked.until, asked.seed, epochs, progress)
+    day = [f"--until {asked.until}"] if asked.until else []
+    how = " ".join(["headrace models train fraud", *source.options, *day, f"--seed {asked.seed} --epochs {epochs}"])
     on = f"{source.what} {_span(known, trained)}"
     quality = trained.quality | _recall_by_scenario(source.scenario[: len(known.transactions)], trained)
     version = models.next_version("fraud")
-    manifest = _manifest(version, Trained(how, on, seed, _today()), trained, quality)
+    manifest = _manifest(version, Trained(how, on, asked.seed, _today()), trained, quality)
     model = models.save(trained.onnx, manifest, trained.golden, sample)
     repository.open_engine(model).close()
     Console().print(manifest_table(model))

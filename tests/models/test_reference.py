@@ -135,6 +135,7 @@ def test_rows_that_are_no_training_sample_are_refused(change: Callable[..., Any]
         ({"names": np.array(["a", "b", "c", "d"])}, "'score' the last"),
         ({"names": np.array(["a", "a", "c", "score"])}, "distinct"),
         ({"names": np.arange(4)}, "names .k. and columns"),
+        ({"names": np.full(4, 2**31 - 1, np.uint32).view("<U1")}, "no characters"),
         ({"effective": np.zeros(4)}, "effective rows from 1"),
         ({"effective": np.full(4, np.nan)}, "effective rows from 1"),
         ({"ks": np.full((4, 4), -1.0)}, "0 or more"),

@@ -82,6 +82,17 @@ def test_an_engine_by_name_is_that_engine_or_an_error(tmp_path: Path, monkeypatc
         opened[0].infer({"x": BATCH})  # closed again
 
 
+@pytest.mark.parametrize("name", selection.ENGINES)
+def test_what_an_engine_calls_itself_is_known_before_it_is_opened(tmp_path: Path, name: str) -> None:
+    reason = selection.ENGINES[name].why_not()
+    if reason:
+        pytest.skip(f"{name}: {reason}")
+    model = networks.save(tmp_path)
+    opened = selection.open_by_name(model, name, EngineOptions(max_batch_size=4, plans=tmp_path, build=True))
+    assert opened.name == selection.served_name(name, model)
+    opened.close()
+
+
 def test_a_model_that_no_engine_can_read_is_corrupt(tmp_path: Path) -> None:
     model = networks.save(tmp_path)
     model.onnx_path.write_bytes(model.onnx_path.read_bytes()[:-1])

@@ -9,10 +9,15 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from models import selection
 from models.engine import ModelNotFound, ModelReadOnly
+from models.engines import plan_cache, tensorrt_build
+from models.engines.tensorrt_build import DEFAULT_MAX_BATCH_SIZE
+from models.manifest import Derived
 from models.repository import Repository
+from models.selection import EngineKind
 from streams.cli.models import models
-from tests.models import networks
+from tests.models import networks, stand_in_tensorrt
 from tests.streams.cli.terminal import on_terminal
 
 
@@ -82,6 +87,20 @@ def test_times_are_shown_once_they_were_measured(tmp_path: Path) -> None:
     assert "scaling/1  onnx-cpu  ok" in verified
     shown = run("show", "scaling", "--root", str(tmp_path))
     assert re.search(r"onnx-cpu +[\d.e-]+ ms for 1, [\d.e-]+ ms for 64, [\d.e-]+ ms for 1,024", shown)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_times_on_tensorrt_are_shown_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    stand_in_tensorrt.install(monkeypatch)
+    kind = selection.ENGINES["tensorrt"]
+    monkeypatch.setattr(selection, "ENGINES", {**selection.ENGINES, "tensorrt": EngineKind(lambda: None, kind.make)})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    derived = None if precision == "fp32" else Derived("scaling/0", "headrace models optimise", precision)
+    model = networks.save(tmp_path / "models", derived=derived)
+    tensorrt_build.build_plan(lambda _: None, model, DEFAULT_MAX_BATCH_SIZE, plan_cache.default_folder())
+    assert re.search("scaling/1 +tensorrt +ok", run("verify", "scaling", "--root", str(tmp_path / "models")))
+    shown = run("show", "scaling", "--root", str(tmp_path / "models"))
+    assert re.search(rf"tensorrt-{precision} +[\d.e-]+ ms for 1, .*\n *onnx-cpu +[\d.e-]+ ms for 1, ", shown)
 
 
 def test_verify_says_which_version_failed_and_why(tmp_path: Path) -> None:

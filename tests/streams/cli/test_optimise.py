@@ -16,6 +16,7 @@ pytest.importorskip("onnx", reason="needs the extra `optimise`")
 from models.engine import VariantRefused
 from models.fraud.inputs import INPUTS
 from models.fraud.recorded import recorded_inputs
+from models.fraud.sample import FILLING_DAYS
 from models.repository import ZOO, Repository
 from streams.cli import samples
 from streams.cli.simulated import Simulated, simulate
@@ -149,7 +150,7 @@ def test_files_of_transactions_become_the_features_of_the_stream(world: Simulate
     files.append(tmp_path / "events.parquet")
     parquet.write_table(pa.Table.from_pylist(events).drop(["event_time"]).append_column(
         "event_time", [world.transactions.event_time_ms]), files[-1])  # fmt: skip
-    usable = world.transactions.day >= world.transactions.day[0] + samples.FILLING_DAYS
+    usable = world.transactions.day >= world.transactions.day[0] + FILLING_DAYS
     expected = recorded_inputs(world.transactions)[usable].astype(np.float32)
     middle = len(expected) // 2
     for file in files:
