@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from typing import Any, Self
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,33 +26,16 @@ from models.vision.association import (
     look,
     step,
 )
+from models.vision.thresholds import GAP_S, Tracking
 
 MOST_BOXES = 300  # of a frame, those with the highest scores
-GAP_MS = 10_000  # after so long without a frame nobody knows what is what
+GAP_MS = round(GAP_S * 1000)
 TIME_LIMIT_MS = 1 << 52  # event times are held as float64
 LARGEST_PX = 1e6
 MOST_CLASSES = 1 << 20
 HEADER = struct.Struct("<2sBxIqq")  # magic, version, tracks, event time, next id
 MAGIC, VERSION = b"tr", 1
 NEVER = -(1 << 62)  # event time before the first frame
-
-
-class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When boxes become tracks and how long these live; scores are the detector's."""
-
-    low_score: float = 0.1  # boxes from here on may go on with a track that was there in the frame before
-    high_score: float = 0.4  # from here on with any track
-    new_score: float = 0.5  # from here on they may begin one
-    lost_s: float = 2.0  # a track that has not been seen for longer ends
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low_score <= self.high_score <= self.new_score <= 1:
-            raise ValueError(
-                f"expected 0 <= low_score <= high_score <= new_score <= 1, got {self.low_score:g}, "
-                f"{self.high_score:g} and {self.new_score:g}"
-            )
-        if not 0 <= self.lost_s <= GAP_MS / 1000:
-            raise ValueError(f"expected lost_s between 0 and {GAP_MS / 1000:g}, got {self.lost_s:g}")
 
 
 class TrackerCorrupt(ValueError):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from models.vision import association
 from models.vision.association import MOST_TRACKS, TRACK_WORDS, assign, begin, correct, overlap, predict
-from models.vision.tracking import GAP_MS, MOST_BOXES, Tracker, TrackerCorrupt, Tracking
+from models.vision.thresholds import Tracking
+from models.vision.tracking import GAP_MS, MOST_BOXES, Tracker, TrackerCorrupt
 from tests.models.moving_boxes import Observed, watch
 
 START_MS = 1_767_225_600_000
