@@ -24,7 +24,6 @@ SCHEMES = ("rtsp://", "rtsps://", "http://", "https://")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _CAMERA = re.compile(r"camera:(\d{1,3})")
 _NETWORK = {"rtsp_transport": "tcp", "protocol_whitelist": "rtsp,rtsps,rtp,http,https,httpproxy,tcp,udp,tls,crypto"}
-_WITHOUT_DELAY = {"fflags": "nobuffer", "flags": "low_delay"}
 # A file may be a playlist that names other places: only files are followed.
 _FILES = {"protocol_whitelist": "file,crypto,data"}
 
@@ -104,7 +103,7 @@ def open_video(
     if _ADDRESS.match(source):
         if not source.lower().startswith(SCHEMES):
             raise VideoError(f"opening {masked(source)}: expected one of {', '.join(SCHEMES)}")
-        opening = Opening(source, masked(source), True, options=_NETWORK | _WITHOUT_DELAY, timeout_s=TIMEOUT_S)
+        opening = Opening(source, masked(source), True, options=_NETWORK, timeout_s=TIMEOUT_S)
         connect = _Connect(opening, wanted)
         if connect.first is None or connect.first.total_s is None:
             return live(opening.name, connect)
@@ -138,9 +137,9 @@ def _device(number: int) -> Path:
 
 def _camera(device: Path, name: str, wanted: Wanted) -> Footage:
     """A webcam: most send Motion JPEG at their full rate, and raw pixels at a fraction of it."""
-    raw = Opening(str(device), name, True, format="v4l2", options=_WITHOUT_DELAY, timeout_s=TIMEOUT_S)
+    raw = Opening(str(device), name, True, format="v4l2", timeout_s=TIMEOUT_S)
     try:
-        return ContainerFootage(replace(raw, options={"input_format": "mjpeg", **raw.options}), wanted)
+        return ContainerFootage(replace(raw, options={"input_format": "mjpeg"}), wanted)
     except VideoError:
         return ContainerFootage(raw, wanted)
 

@@ -5,6 +5,7 @@ FFmpeg's calls release the GIL. What already is JPEG goes through byte for byte,
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Opening:
         timeout_s: without a byte for so long, the source has failed; 0: no limit.
     """
 
-    address: str
+    address: str = field(repr=False)  # it may hold a password
     name: str
     live: bool = False
     format: str | None = None
@@ -140,7 +141,7 @@ class ContainerFootage:
                 damaged = error
                 continue
             any_decoded = any_decoded or bool(pictures)
-            yield from pictures
+            yield from (picture for picture in pictures if not picture.is_corrupt)
         if damaged is not None and not any_decoded:
             raise damaged
 
@@ -155,8 +156,13 @@ class ContainerFootage:
         return encode_jpeg(pixels, self._wanted.quality)
 
     def _failure(self, doing: str, error: FFmpegError) -> VideoError:
-        reason = "no answer in time" if isinstance(error, av.error.ExitError) else (error.strerror or str(error))
-        return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=isinstance(error, _FINAL))
+        reason, final = error.strerror or str(error), isinstance(error, _FINAL)
+        if isinstance(error, av.error.ExitError):
+            reason = "no answer in time"
+        elif error.errno == errno.EIO and self._opening.live:
+            final = doing == "opening"
+            reason = "there is no such host, or what it sends is no video" if final else "the connection was lost"
+        return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=final)
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
