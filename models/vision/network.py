@@ -14,7 +14,7 @@ from models.engines.alone import OneByOne, free
 from models.engines.onnx import OnnxEngine
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.vision.batching import free_batch
-from models.vision.testcard import testcard
+from models.vision.testcard import draw
 
 Layout = Literal["nchw", "nhwc"]
 Arrays = dict[str, NDArray[Any]]
@@ -79,7 +79,7 @@ def picture_input(network: Network, name: str) -> PictureInput:
 
 def testcards(taken: PictureInput, width: int, height: int) -> NDArray[Any]:
     """Two pictures as the network's input takes them: bytes as they are, others as shares of 255."""
-    cards = np.stack([testcard(width, height, seed) for seed in range(PICTURES)])
+    cards = np.stack([draw(width, height, seed) for seed in range(PICTURES)])
     if taken.channels == 1:
         cards = cards[..., :1]
     if taken.layout == "nchw":
