@@ -65,8 +65,8 @@ class UnsafeDistance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.limit_m / 2 if self.critical_m is None else self.critical_m
 
 
-class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The vision pipeline: what becomes of detections."""
+class SceneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of detections: tracks, lives, zones and distances."""
 
     cameras: tuple[Camera, ...] = ()
     unsafe_distances: tuple[UnsafeDistance, ...] = ()
@@ -90,7 +90,7 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Tracking(self.low_score, self.high_score, self.new_score, self.lost_s)
 
 
-def check(vision: Vision, labels: Collection[str] | None = None) -> None:
+def check_scenes(vision: SceneSettings, labels: Collection[str] | None = None) -> None:
     """Find what no camera could be judged by.
 
     Args:
@@ -109,7 +109,7 @@ def check(vision: Vision, labels: Collection[str] | None = None) -> None:
                 raise ValueError(f"{place}: expected a label of the model, one of {_some(labels)}, got {label!r}{hint}")
 
 
-def _numbers(vision: Vision) -> Iterator[str]:
+def _numbers(vision: SceneSettings) -> Iterator[str]:
     try:
         vision.tracking()
     except ValueError as error:
@@ -138,7 +138,7 @@ def _angle(place: str, angle: float | None) -> Iterator[str]:
         yield f"{place}: expected degrees from 1 to 170, got {angle!r}"
 
 
-def _cameras(vision: Vision) -> Iterator[str]:
+def _cameras(vision: SceneSettings) -> Iterator[str]:
     if len(vision.cameras) > MOST_CAMERAS:
         yield f"cameras: expected at most {MOST_CAMERAS}, got {len(vision.cameras)}"
     for place, camera in _placed("cameras", [camera.id for camera in vision.cameras]):
@@ -232,7 +232,7 @@ def _fold(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
     )
 
 
-def _distances(vision: Vision) -> Iterator[str]:
+def _distances(vision: SceneSettings) -> Iterator[str]:
     if len(vision.unsafe_distances) > MOST_DISTANCES:
         yield f"unsafe_distances: expected at most {MOST_DISTANCES}, got {len(vision.unsafe_distances)}"
     measured = bool(vision.cameras) and all(camera.homography is not None for camera in vision.cameras)
@@ -256,7 +256,7 @@ def _distances(vision: Vision) -> Iterator[str]:
                 )
 
 
-def _named_labels(vision: Vision) -> Iterator[tuple[str, str]]:
+def _named_labels(vision: SceneSettings) -> Iterator[tuple[str, str]]:
     for camera_number, camera in enumerate(vision.cameras):
         for zone_number, zone in enumerate(camera.zones):
             for label in zone.labels:

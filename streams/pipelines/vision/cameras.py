@@ -8,7 +8,7 @@ from models.vision import tracking
 from streams.pipelines.vision import zones
 from streams.pipelines.vision.camera import CameraCorrupt, CameraState, Frame, Seen
 from streams.pipelines.vision.objects import Site
-from streams.sites import Vision
+from streams.sites import SceneSettings
 
 LONGEST_ID = 1024  # bytes of a camera's id
 SWEEP_MS = 60_000
@@ -24,10 +24,10 @@ class Sites:
     """What the settings say of each camera, made ready once for all partitions.
 
     Args:
-        vision: that `streams.sites.check` has passed.
+        vision: that `streams.sites.check_scenes` has passed.
     """
 
-    def __init__(self, vision: Vision) -> None:
+    def __init__(self, vision: SceneSettings) -> None:
         self.vision = vision
         self._listed = {camera.id: Site(vision, camera) for camera in vision.cameras}
         self._other = Site(vision, None)

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.sites import Camera, UnsafeDistance, Vision
+from streams.sites import Camera, SceneSettings, UnsafeDistance
 
 MOST_PAIRS = 256  # that are close at once, before one camera
 EDGE_PX = 2.0  # a box that ends so near the upper or lower edge of the picture goes on behind it
@@ -73,7 +73,7 @@ class Ground:
         camera: None for one that is not in the settings.
     """
 
-    def __init__(self, vision: Vision, camera: Camera | None) -> None:
+    def __init__(self, vision: SceneSettings, camera: Camera | None) -> None:
         self._heights = vision.heights_m
         self._homography = None
         angle = vision.field_of_view_deg
@@ -119,7 +119,7 @@ class Closeness:
     """The pairs that are too close before one camera; state.
 
     Args:
-        rules: that `streams.sites.check` has passed.
+        rules: that `streams.sites.check_scenes` has passed.
     """
 
     def __init__(self, rules: Sequence[UnsafeDistance], pairs: Sequence[Pair] = ()) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from streams.pipelines.vision.zones import Presences
-from streams.sites import Vision
+from streams.sites import SceneSettings
 
 Cause = Literal["moved", "entered", "left", "stationary", "moving"]
 Box = tuple[float, float, float, float]
@@ -81,7 +81,7 @@ def see(life: Life, label: str, score: float, box: Box, frame: int | None, time_
         life.best_score, life.best_box, life.best_frame = score, box, frame
 
 
-def confirm(life: Life, vision: Vision) -> bool:
+def confirm(life: Life, vision: SceneSettings) -> bool:
     """Whether it is new with this frame: the median of its latest scores has reached the threshold."""
     scores = life.scores = (*life.scores, life.score)[-vision.confirm_frames :]
     if len(scores) < vision.confirm_frames or _median(scores) < vision.confirm_score:
@@ -90,7 +90,7 @@ def confirm(life: Life, vision: Vision) -> bool:
     return True
 
 
-def rest(life: Life, vision: Vision, time_ms: int) -> None:
+def rest(life: Life, vision: SceneSettings, time_ms: int) -> None:
     """Find whether it has come to rest, or moves again; that is told with its next update."""
     if _shift(life, life.resting) > vision.stationary_share:
         life.restless += 1
@@ -106,7 +106,7 @@ def rest(life: Life, vision: Vision, time_ms: int) -> None:
             _add(life, "stationary", "moving")
 
 
-def due(life: Life, vision: Vision, time_ms: int, changes: Sequence[Cause]) -> tuple[Cause, ...]:
+def due(life: Life, vision: SceneSettings, time_ms: int, changes: Sequence[Cause]) -> tuple[Cause, ...]:
     """Causes of an update that is to be told now, none if there is nothing, or it is too early.
 
     Args:

@@ -16,7 +16,7 @@ from streams.pipelines.vision.distance import Alert, Closeness, Ground, Pair
 from streams.pipelines.vision.lives import Cause, Life
 from streams.pipelines.vision.zones import Change, ZoneMap, left, occupied
 from streams.schemas import OtherObject, VideoEvent
-from streams.sites import Camera, Vision
+from streams.sites import Camera, SceneSettings
 
 SCORE_DIGITS, PIXEL_DIGITS, METRE_DIGITS = 4, 1, 2
 Reason = Literal["gone", "restarted"]
@@ -27,11 +27,11 @@ class Site:
     """What the settings say of one camera, made ready; holds no state.
 
     Args:
-        vision: that `streams.sites.check` has passed.
+        vision: that `streams.sites.check_scenes` has passed.
         camera: None for one that is not listed there.
     """
 
-    def __init__(self, vision: Vision, camera: Camera | None) -> None:
+    def __init__(self, vision: SceneSettings, camera: Camera | None) -> None:
         self.vision = vision
         self.zones = ZoneMap(camera.zones if camera else ())
         self.ground = Ground(vision, camera)

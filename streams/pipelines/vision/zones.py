@@ -49,7 +49,7 @@ class ZoneMap:
     """The zones of one camera.
 
     Args:
-        zones: that `streams.sites.check` has passed.
+        zones: that `streams.sites.check_scenes` has passed.
     """
 
     def __init__(self, zones: Sequence[Zone]) -> None:

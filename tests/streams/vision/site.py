@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streams.pipelines.vision.camera import Frame
-from streams.sites import Camera, UnsafeDistance, Vision, Zone
+from streams.sites import Camera, SceneSettings, UnsafeDistance, Zone
 from tests.models.moving_boxes import HEIGHT, WIDTH, watch
 
 LABELS = ("person", "forklift")
@@ -17,7 +17,7 @@ ZONES = (
 # 100 px are a metre, as seen from above.
 FLAT_GROUND = ((0.01, 0.0, 0.0), (0.0, 0.01, 0.0), (0.0, 0.0, 1.0))
 CLOSE = UnsafeDistance(("person", "forklift"), 1.5, clear_s=0.4)
-SITE = Vision(
+SITE = SceneSettings(
     cameras=(Camera("gate", ZONES, FLAT_GROUND), Camera("yard", ZONES)),
     unsafe_distances=(CLOSE,),
     update_interval_s=1.0,
