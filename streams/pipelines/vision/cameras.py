@@ -50,10 +50,16 @@ class Cameras:
         self._sites = sites
         self._cameras: dict[str, CameraState] = {}
         self._touched: set[str] = set()
+        self._sizes: dict[str, int] = {}  # camera's id -> bytes of its state when it was last written or read
         self._now_ms, self._swept_ms = 0, 0
 
     def __len__(self) -> int:
         return len(self._cameras)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states as they are written; may be asked from any thread."""
+        return sum(list(self._sizes.values()))
 
     def apply(self, frames: Sequence[Frame], labels: Sequence[str], now_ms: int) -> list[Seen]:
         """Take frames in, in the order of their offsets; all of them, or none where one raises.
@@ -84,8 +90,9 @@ class Cameras:
         gone = self._forget()
         touched = [camera_id for camera_id in self._touched if camera_id in self._cameras]
         self._touched = set()
-        values: list[bytes | None] = [self._cameras[camera_id].encode() for camera_id in touched]
-        return [camera_id.encode() for camera_id in (*touched, *gone)], values + [None] * len(gone)
+        values = [self._cameras[camera_id].encode() for camera_id in touched]
+        self._sizes |= dict(zip(touched, map(len, values), strict=True))
+        return [camera_id.encode() for camera_id in (*touched, *gone)], [*values, *[None] * len(gone)]
 
     def merge(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Restore from records that `changes` wrote, in any order; stale and repeated ones do no harm.
@@ -95,11 +102,16 @@ class Cameras:
         """
         if len(keys) != len(values):
             raise ValueError(f"restoring cameras: {len(keys)} keys do not match {len(values)} values")
-        restored = [self._restored(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
-        for state in restored:
+        restored = [
+            (self._restored(key, value), len(value))
+            for key, value in zip(keys, values, strict=True)
+            if value is not None
+        ]
+        for state, size in restored:
             held = self._cameras.get(state.camera_id)
             if held is None or held.offset < state.offset:
                 self._cameras[state.camera_id] = state
+                self._sizes[state.camera_id] = size
 
     def _restored(self, key: bytes, value: bytes) -> CameraState:
         try:
@@ -127,4 +139,5 @@ class Cameras:
         gone = [each for at, each in enumerate(longest) if at < excess or cameras[each].seen_ms < horizon]
         for camera_id in gone:
             del cameras[camera_id]
+            self._sizes.pop(camera_id, None)
         return gone
