@@ -72,10 +72,12 @@ class Scenery:
         """uint8[h, w, 3] in 1/128: what each pixel is multiplied with: the tint, lamps at night, darker corners."""
         import cv2
 
-        lit = np.array(light.tint) + np.zeros((*self._reach.shape[:2], 1))
+        lamps = np.zeros(self._reach.shape[:2])
         for x, y, z in self.lamps if light.night > 0.02 else []:
             square = ((self._reach - np.array([x, y, 0.0])) ** 2 * [1, 1, 0.3]).sum(axis=2)
-            lit = lit + light.night * np.exp(-square / (2 * (1.1 * z) ** 2))[:, :, None] * _LAMP_COLOUR
+            lamps += np.exp(-square / (2 * (1.1 * z) ** 2))
+        # Where lamps add up, the camera's exposure holds back.
+        lit = np.array(light.tint) + light.night * (lamps / (1 + 0.45 * lamps))[:, :, None] * _LAMP_COLOUR
         rows, columns = np.mgrid[-1 : 1 : lit.shape[0] * 1j, -1 : 1 : lit.shape[1] * 1j]
         lit = lit * (1.03 - 0.16 * (rows**2 + columns**2))[:, :, None]
         small = (lit * 128).clip(0, 255).astype(np.uint8)

@@ -141,15 +141,26 @@ class Builder:
         """A box from the lower to the higher of each axis."""
         return self.prism([(x[0], z[0]), (x[1], z[0]), (x[1], z[1]), (x[0], z[1])], y[0], y[1], colour)
 
-    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = RIM) -> Builder:
-        """A part of its own: a wheel on the ground, with its hub, whose middle is at x, y."""
+    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = RIM, covered_by: float = 0.0) -> Builder:
+        """A wheel on the ground, with its hub, whose middle is at x, y.
+
+        Args:
+            covered_by: a wheel below a body shows its tread behind what is nearer than the wheel by this much, in
+                metres, and its outer side before it; 0 for a wheel in the open.
+        """
         angles = [2 * math.pi * step / 12 for step in range(12)]
         circle = [(math.cos(angle), math.sin(angle)) for angle in angles]
-        self.part(0.05)
-        self.prism([(x + radius * a, radius + radius * b) for a, b in circle], y - width / 2, y + width / 2, TYRE)
+        tread = [(x + radius * a, radius + radius * b) for a, b in circle]
         rim = [(x + 0.55 * radius * a, radius + 0.55 * radius * b) for a, b in circle]
-        self.face([(a, y - width / 2 - 0.01, b) for a, b in rim], hub)
-        return self.face([(a, y + width / 2 + 0.01, b) for a, b in rim[::-1]], hub)
+        self.part(-covered_by if covered_by else 0.05)
+        self.prism(tread, y - width / 2, y + width / 2, TYRE)
+        if covered_by:
+            self.part(covered_by)
+        side = (1 if y > 0 else -1) * (width / 2 + 0.01)
+        for profile, out, colour in ((tread, side, TYRE), (rim, side * 1.05, hub)):
+            corners = [(a, y + out, b) for a, b in profile]
+            self.face(corners if side < 0 else corners[::-1], colour)
+        return self
 
     def build(self) -> Solid:
         vertices = np.array(self._vertices, dtype=np.float64)

@@ -49,7 +49,7 @@ def car(rng: np.random.Generator) -> Solid:
     radius = 0.33 if kind < 2 else 0.38
     for x in (axle, -axle):
         for side in (1, -1):
-            build.wheel(x, side * (width - 0.1), radius, 0.24)
+            build.wheel(x, side * (width - 0.1), radius, 0.24, covered_by=5.0)
     return build.build()
 
 
@@ -123,8 +123,8 @@ def forklift(rng: np.random.Generator) -> Solid:
     build.part().prism(lower, -0.55 * s, 0.55 * s, colour)
     build.part(0.1).prism(upper, -0.53 * s, 0.53 * s, darker(colour, 0.85) if rng.random() < 0.5 else DARK)
     for side in (1, -1):
-        build.wheel(0.5 * s, side * 0.5 * s, 0.34 * s, 0.24, colour)
-        build.wheel(-0.95 * s, side * 0.48 * s, 0.28 * s, 0.2, colour)
+        build.wheel(0.5 * s, side * 0.5 * s, 0.34 * s, 0.24, colour, covered_by=1.0)
+        build.wheel(-0.95 * s, side * 0.48 * s, 0.28 * s, 0.2, colour, covered_by=1.0)
     _driver(build, rng, s)
     _guard(build, s)
     _mast(build, s)
