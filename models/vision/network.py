@@ -170,7 +170,8 @@ class _Head(nn.Module):
         self.kind = nn.Sequential(_Convolution(channels, channels, 3), nn.Conv2d(channels, classes, 1))
         # Few points have an object: at first each says so.
         nn.init.constant_(self.kind[1].bias, -math.log((1 - 0.01) / 0.01))
-        nn.init.constant_(self.box[1].bias, 0.0)
+        # Most things are some strides large, and around their points.
+        self.box[1].bias.data.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0]))
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat([self.box(features), self.kind(features)], dim=1)

@@ -53,7 +53,8 @@ def collect(scenes: Iterable[Scene], count: int, width: int, height: int) -> Sce
         TrainingFailed: There are fewer, or a scene's boxes and labels do not belong together.
     """
     pictures = np.full((count, height, width, 3), FILL, np.uint8)
-    boxes, labels = [], []
+    boxes: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.int64]] = []
     for scene in scenes:
         if len(boxes) == count:
             break
@@ -71,10 +72,10 @@ def collect(scenes: Iterable[Scene], count: int, width: int, height: int) -> Sce
 
 
 def place(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> float:
-    """Write a picture, blue first, into the top left corner of `out`, red first, as large as fits; returns the scale."""
+    """Write a picture, blue first, into the top left of `out`, red first, as large as fits; returns the scale."""
     import cv2
 
-    scale = min(out.shape[1] / picture.shape[1], out.shape[0] / picture.shape[0])
+    scale: float = min(out.shape[1] / picture.shape[1], out.shape[0] / picture.shape[0])
     width, height = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
     out[:height, :width] = resized[:, :, ::-1]

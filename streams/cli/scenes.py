@@ -12,7 +12,11 @@ from models.vision.scenes import Scene
 CAMERAS, FRAMES_PER_CAMERA = 3, 4
 PAUSE_S = 5.0  # so long that the next frame of a camera shows something else
 QUALITIES = (45, 96)
-UNSEEN = 2**31
+
+SITES_PER_SEED = 1_000_000
+"""Training with seed s learns from the sites (s + 1) * this and on: those of the demo, below it, stay unseen."""
+
+FIRST_UNSEEN = 2**31
 """From this seed on, sites are for judging alone."""
 
 
@@ -24,10 +28,9 @@ def simulated_scenes(frames: int, first_site: int) -> Iterator[Scene]:
         site = Site(seed, cameras=CAMERAS, fps=1 / PAUSE_S)
         for number in range(CAMERAS):
             for frame in site.camera(number):
-                if frame.frame == FRAMES_PER_CAMERA:
+                if frame.frame == FRAMES_PER_CAMERA or made == frames:
                     break
-                if made < frames:
-                    yield _scene(frame, int(rng.integers(*QUALITIES)))
+                yield _scene(frame, int(rng.integers(*QUALITIES)))
                 made += 1
 
 
@@ -36,4 +39,4 @@ def _scene(frame: Frame, quality: int) -> Scene:
 
     picture = cv2.imdecode(np.frombuffer(encode_jpeg(frame.picture, quality), np.uint8), cv2.IMREAD_COLOR)
     boxes = np.array([truth.box for truth in frame.truth], np.float32).reshape(-1, 4)
-    return Scene(picture.astype(np.uint8), boxes, np.array([truth.index for truth in frame.truth], np.int64))
+    return Scene(np.asarray(picture, np.uint8), boxes, np.array([truth.index for truth in frame.truth], np.int64))

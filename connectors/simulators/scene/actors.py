@@ -162,7 +162,9 @@ class _Pair:
         self._bodies = (one.posed(one_pose), other.posed(other_pose))
 
     def polygons(self, view: Viewpoint, light: Light) -> list[Polygon]:
-        by_distance = sorted(self._bodies, key=lambda body: -float(np.linalg.norm(body.vertices.mean(axis=0) - view.place)))
+        by_distance = sorted(
+            self._bodies, key=lambda body: -float(np.linalg.norm(body.vertices.mean(axis=0) - view.place))
+        )
         return [polygon for body in by_distance for polygon in body.polygons(view, light)]
 
     def shadow(self, light: Light) -> list[NDArray[np.float64]]:

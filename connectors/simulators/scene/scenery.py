@@ -63,7 +63,9 @@ class Scenery:
         painter = Painter(picture)
         for body in self._backdrop:
             painter.paint(body.polygons(self.view, light), 1)
-        shade(picture, self.view, [hull for thing in self.standing for hull in thing.body.shadow(light)], light, self.far)
+        shade(
+            picture, self.view, [hull for thing in self.standing for hull in thing.body.shadow(light)], light, self.far
+        )
         for thing in self.standing:
             painter.paint(thing.body.polygons(self.view, light), 1)
         return picture
@@ -86,12 +88,11 @@ class Scenery:
     def _backed(self, floor: NDArray[np.uint8], style: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The ground with the sky above the horizon, or in a hall its dark roof."""
         view = self.view
-        over = (
-            np.full_like(floor, 70) if style == WAREHOUSE else sky(view.height, view.width, view.horizon_px, rng)
-        )
+        over = np.full_like(floor, 70) if style == WAREHOUSE else sky(view.height, view.width, view.horizon_px, rng)
         tilt = math.tan(view.roll) * (np.arange(view.width) - view.width / 2)
         above = np.arange(view.height)[:, None] < (view.horizon_px + 1.5 + tilt)[None, :]
-        return np.where(above[:, :, None], over, floor)
+        backed: NDArray[np.uint8] = np.where(above[:, :, None], over, floor)
+        return backed
 
     def _furnish(self, style: str, near: float, rng: np.random.Generator) -> list[Standing]:
         found: list[Standing] = []
@@ -103,7 +104,9 @@ class Scenery:
                     self._stand(found, rack(rng, long).solid.posed(pose(x, y, math.pi / 2)), (x, y, 1.2))
                     # Circles along the rack keep actors out of it.
                     found += [
-                        Standing(x, y + off, 1.0, found[-1].body, found[-1].distance_m, (0, 0, 0, 0), found[-1].mask[:0])
+                        Standing(
+                            x, y + off, 1.0, found[-1].body, found[-1].distance_m, (0, 0, 0, 0), found[-1].mask[:0]
+                        )
                         for off in (-2.5, 2.5)
                     ]
         for _ in range(int(rng.integers(4, 13))):

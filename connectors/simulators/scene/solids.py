@@ -73,9 +73,7 @@ class Posed:
         facing = np.einsum("fi,fi->f", self.normals, corner - view.place) < 0
         colours = solid.colours * light.shade(self.normals)[:, None]
         order = self._order(view)
-        return [
-            (pixels[solid.faces[face]], tuple(colours[face].tolist())) for face in order[facing[order]].tolist()
-        ]
+        return [(pixels[solid.faces[face]], tuple(colours[face].tolist())) for face in order[facing[order]].tolist()]
 
     def shadow(self, light: Light) -> list[NDArray[np.float64]]:
         """The ground places float64[k, 2] that each part hides from the sun; their hull is its shadow."""
@@ -135,13 +133,13 @@ class Builder:
             self.face([near[follows], near[index], far[index], far[follows]], colour)
         return self
 
-    def box(
-        self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour
-    ) -> Builder:
+    def box(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour) -> Builder:
         """A box from the lower to the higher of each axis."""
         return self.prism([(x[0], z[0]), (x[1], z[0]), (x[1], z[1]), (x[0], z[1])], y[0], y[1], colour)
 
-    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = RIM, covered_by: float = 0.0) -> Builder:
+    def wheel(
+        self, x: float, y: float, radius: float, width: float, hub: Colour = RIM, covered_by: float = 0.0
+    ) -> Builder:
         """A wheel on the ground, with its hub, whose middle is at x, y.
 
         Args:

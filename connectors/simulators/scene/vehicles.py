@@ -60,10 +60,16 @@ def _car_body(build: Builder, half: float, width: float, belt: float, colour: Co
     front, back = half + 0.06, -half - 0.02
     for side in (1, -1):
         inner, outer = sorted((side * (width - 0.45), side * (width - 0.08)))
-        build.face([(front, inner, 0.6), (front, outer, 0.6), (front - 0.05, outer, 0.78), (front - 0.05, inner, 0.78)], LAMP)
+        build.face(
+            [(front, inner, 0.6), (front, outer, 0.6), (front - 0.05, outer, 0.78), (front - 0.05, inner, 0.78)], LAMP
+        )
         build.face([(back, outer, 0.62), (back, inner, 0.62), (back, inner, 0.82), (back, outer, 0.82)], RED_LAMP)
-        _side(build, side * (width + 0.005), [(-half, 0.3), (half, 0.3), (half, 0.4), (-half, 0.4)], darker(colour, 0.5))
-        _side(build, side * (width + 0.008), [(0.02, 0.45), (0.05, 0.45), (0.05, belt), (0.02, belt)], darker(colour, 0.7))
+        _side(
+            build, side * (width + 0.005), [(-half, 0.3), (half, 0.3), (half, 0.4), (-half, 0.4)], darker(colour, 0.5)
+        )
+        _side(
+            build, side * (width + 0.008), [(0.02, 0.45), (0.05, 0.45), (0.05, belt), (0.02, belt)], darker(colour, 0.7)
+        )
     build.face([(front, -0.5, 0.4), (front, 0.5, 0.4), (front, 0.5, 0.55), (front, -0.5, 0.55)], DARK)
 
 
@@ -72,7 +78,12 @@ def _car_cabin(
 ) -> None:
     belt, roof = heights
     foot, brow = half * 0.42, half * 0.12
-    back_foot, back_brow = ((-half * 0.86, -half * 0.5), (-half * 0.98, -half * 0.85), (-half, -half), (-half * 0.2, -half * 0.15))[kind]
+    back_foot, back_brow = (
+        (-half * 0.86, -half * 0.5),
+        (-half * 0.98, -half * 0.85),
+        (-half, -half),
+        (-half * 0.2, -half * 0.15),
+    )[kind]
     if kind == 2:
         foot, brow = half * 0.72, half * 0.5
     profile = [(back_foot, belt), (foot, belt), (brow, roof), (back_brow, roof)]
@@ -92,7 +103,9 @@ def _car_cabin(
         corners = [(x, side * (width - 0.03 - 0.14 * (z - belt) / tall), z) for x, z in glass]
         build.face(corners if side < 0 else corners[::-1], GLASS)
     wide = width - 0.2
-    _across(build, along(foot, brow, low) + 0.02, along(foot, brow, high) + 0.02, (low, high), wide, GLASS, forward=True)
+    _across(
+        build, along(foot, brow, low) + 0.02, along(foot, brow, high) + 0.02, (low, high), wide, GLASS, forward=True
+    )
     if kind != 2:
         back = (along(back_foot, back_brow, low) - 0.02, along(back_foot, back_brow, high) - 0.02)
         _across(build, back[0], back[1], (low, high), wide, GLASS, forward=False)
@@ -118,8 +131,19 @@ def forklift(rng: np.random.Generator) -> Solid:
     size = float(rng.uniform(0.92, 1.15))
     s = size
     build = Builder()
-    hull = [(-1.3 * s, 0.3), (0.75 * s, 0.3), (0.75 * s, 0.75 * s), (0.1 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s), (-1.4 * s, 0.7 * s)]
-    lower, upper = [hull[0], hull[1], hull[2], (-1.38 * s, 0.75 * s)], [(-1.38 * s, 0.75 * s), (-0.3 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s)]
+    hull = [
+        (-1.3 * s, 0.3),
+        (0.75 * s, 0.3),
+        (0.75 * s, 0.75 * s),
+        (0.1 * s, 0.75 * s),
+        (-0.3 * s, 1.05 * s),
+        (-1.25 * s, 1.1 * s),
+        (-1.4 * s, 0.7 * s),
+    ]
+    lower, upper = (
+        [hull[0], hull[1], hull[2], (-1.38 * s, 0.75 * s)],
+        [(-1.38 * s, 0.75 * s), (-0.3 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s)],
+    )
     build.part().prism(lower, -0.55 * s, 0.55 * s, colour)
     build.part(0.1).prism(upper, -0.53 * s, 0.53 * s, darker(colour, 0.85) if rng.random() < 0.5 else DARK)
     for side in (1, -1):
@@ -142,12 +166,27 @@ def _guard(build: Builder, s: float) -> None:
     """The overhead guard: four posts and a roof of bars."""
     for side in (1, -1):
         y = sorted((side * 0.46 * s, side * 0.52 * s))
-        build.part().prism([(-0.75 * s, 1.05 * s), (-0.67 * s, 1.05 * s), (-0.42 * s, 2.08 * s), (-0.5 * s, 2.08 * s)], y[0], y[1], DARK)
-        build.part().prism([(0.62 * s, 0.75 * s), (0.7 * s, 0.75 * s), (0.42 * s, 2.08 * s), (0.34 * s, 2.08 * s)], y[0], y[1], DARK)
+        build.part().prism(
+            [(-0.75 * s, 1.05 * s), (-0.67 * s, 1.05 * s), (-0.42 * s, 2.08 * s), (-0.5 * s, 2.08 * s)],
+            y[0],
+            y[1],
+            DARK,
+        )
+        build.part().prism(
+            [(0.62 * s, 0.75 * s), (0.7 * s, 0.75 * s), (0.42 * s, 2.08 * s), (0.34 * s, 2.08 * s)], y[0], y[1], DARK
+        )
     build.part(0.4).box((-0.55 * s, 0.45 * s), (-0.52 * s, 0.52 * s), (2.08 * s, 2.15 * s), STEEL)
     for step in range(4):
         x = (-0.42 + 0.22 * step) * s
-        build.face([(x, -0.42 * s, 2.16 * s), (x + 0.12, -0.42 * s, 2.16 * s), (x + 0.12, 0.42 * s, 2.16 * s), (x, 0.42 * s, 2.16 * s)], (105, 105, 108))
+        build.face(
+            [
+                (x, -0.42 * s, 2.16 * s),
+                (x + 0.12, -0.42 * s, 2.16 * s),
+                (x + 0.12, 0.42 * s, 2.16 * s),
+                (x, 0.42 * s, 2.16 * s),
+            ],
+            (105, 105, 108),
+        )
 
 
 def _mast(build: Builder, s: float) -> None:
@@ -169,7 +208,9 @@ def forks(rng: np.random.Generator) -> Solid:
         build.part().box((1.1, 2.2), (-0.55, 0.55), (0.11, 0.24), (95, 140, 175))
         colour = pick(rng, ((110, 150, 185), (180, 180, 180), (150, 120, 80), (210, 215, 215), (80, 120, 80)))
         build.part(0.02).box((1.12, 2.18), (-0.52, 0.52), (0.24, 0.24 + tall), colour)
-        build.face([(1.11, 0.52, 0.6), (1.11, -0.52, 0.6), (1.11, -0.52, 0.66), (1.11, 0.52, 0.66)], darker(colour, 0.7))
+        build.face(
+            [(1.11, 0.52, 0.6), (1.11, -0.52, 0.6), (1.11, -0.52, 0.66), (1.11, 0.52, 0.66)], darker(colour, 0.7)
+        )
         _side(build, -0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
         _side(build, 0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
     return build.build()
@@ -189,18 +230,26 @@ def excavator(rng: np.random.Generator) -> Solid:
     build.part(0.3).prism(house, -1.2, 1.2, colour)
     for side in (1, -1):
         _side(build, side * 1.21, [(-1.4, 1.1), (-0.3, 1.1), (-0.3, 1.5), (-1.4, 1.5)], darker(colour, 0.55))
-    build.part(0.4).prism([(-0.2, 1.3), (1.1, 1.3), (1.15, 1.9), (0.85, 2.75), (-0.2, 2.75)], 0.25, 1.15, darker(colour, 0.95))
+    build.part(0.4).prism(
+        [(-0.2, 1.3), (1.1, 1.3), (1.15, 1.9), (0.85, 2.75), (-0.2, 2.75)], 0.25, 1.15, darker(colour, 0.95)
+    )
     _side(build, 1.16, [(0.0, 1.75), (1.0, 1.75), (0.8, 2.6), (0.0, 2.6)], GLASS)
     build.face([(0.0, 0.24, 1.75), (1.0, 0.24, 1.75), (0.8, 0.24, 2.6), (0.0, 0.24, 2.6)], GLASS)
     build.face([(1.16, 0.35, 1.6), (1.16, 1.05, 1.6), (0.9, 1.05, 2.6), (0.9, 0.35, 2.6)], GLASS)
     build.part(0.1).box((-2.0, -1.6), (-1.15, 1.15), (1.0, 1.6), darker(colour, 0.45))
-    build.part(0.2).prism([(0.8, 1.3), (1.1, 1.2), (2.9, 1.65), (4.2, 1.3), (4.2, 1.55), (2.8, 2.1)], -0.45, -0.15, colour)
-    build.part(0.2).prism([(3.9, 1.3), (4.3, 1.25), (6.6, 1.35), (6.6, 1.5), (4.2, 1.75)], -0.42, -0.18, darker(colour, 0.92))
+    build.part(0.2).prism(
+        [(0.8, 1.3), (1.1, 1.2), (2.9, 1.65), (4.2, 1.3), (4.2, 1.55), (2.8, 2.1)], -0.45, -0.15, colour
+    )
+    build.part(0.2).prism(
+        [(3.9, 1.3), (4.3, 1.25), (6.6, 1.35), (6.6, 1.5), (4.2, 1.75)], -0.42, -0.18, darker(colour, 0.92)
+    )
     build.part(0.2).prism([(6.4, 1.6), (6.3, 1.1), (6.7, 0.7), (7.1, 0.8), (6.9, 1.2), (6.75, 1.6)], -0.75, 0.15, STEEL)
     return build.build()
 
 
-def excavator_pose(at: NDArray[np.float64], slew: float, boom: float, stick: float, bucket: float) -> NDArray[np.float64]:
+def excavator_pose(
+    at: NDArray[np.float64], slew: float, boom: float, stick: float, bucket: float
+) -> NDArray[np.float64]:
     """float64[8, 4, 4], the parts of an excavator at `at` with these joints, in radians."""
     house = at @ pose(0.0, 0.0, slew)
     arm = house @ tilt(0.95, 1.3, boom)
@@ -238,7 +287,9 @@ def loader_pose(at: NDArray[np.float64], lift: float) -> NDArray[np.float64]:
 def roller(rng: np.random.Generator) -> Solid:
     """A road roller: a drum in front, an open seat."""
     colour = pick(rng, MACHINE_COLOURS)
-    circle = [(1.35 + 0.62 * math.cos(a), 0.62 + 0.62 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 15)[:-1].tolist()]
+    circle = [
+        (1.35 + 0.62 * math.cos(a), 0.62 + 0.62 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 15)[:-1].tolist()
+    ]
     build = Builder()
     build.part().prism(circle, -0.85, 0.85, STEEL)
     build.part(0.1).prism([(0.4, 0.6), (2.1, 0.6), (2.1, 0.85), (0.4, 0.95)], -1.0, 1.0, colour)

@@ -51,7 +51,8 @@ class Viewpoint:
         intrinsic = np.array(
             [[self.focal_px, 0.0, self.width / 2], [0.0, self.focal_px, self.height / 2], [0.0, 0.0, 1.0]]
         )
-        return intrinsic @ np.column_stack([self.rotation, -self.rotation @ self.place])
+        matrix: NDArray[np.float64] = intrinsic @ np.column_stack([self.rotation, -self.rotation @ self.place])
+        return matrix
 
     @cached_property
     def ground_homography(self) -> NDArray[np.float64]:
