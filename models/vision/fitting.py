@@ -84,7 +84,8 @@ def _fit(scenes: SceneSet, settings: FitSettings, on_step: Callable[[Progress], 
         average.take(network)
         loss = found if math.isnan(loss) else 0.98 * loss + 0.02 * found
         on_step(Progress(done, total, loss))
-    return average.network.eval()
+    average.network.eval()
+    return average.network
 
 
 def _step(

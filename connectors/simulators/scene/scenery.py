@@ -83,7 +83,8 @@ class Scenery:
         rows, columns = np.mgrid[-1 : 1 : lit.shape[0] * 1j, -1 : 1 : lit.shape[1] * 1j]
         lit = lit * (1.03 - 0.16 * (rows**2 + columns**2))[:, :, None]
         small = (lit * 128).clip(0, 255).astype(np.uint8)
-        return cv2.resize(small, (self.view.width, self.view.height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        size = (self.view.width, self.view.height)
+        return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _backed(self, floor: NDArray[np.uint8], style: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The ground with the sky above the horizon, or in a hall its dark roof."""

@@ -175,6 +175,12 @@ class Builder:
         )
 
 
+def panel(build: Builder, y: float, profile: list[tuple[float, float]], colour: Colour) -> None:
+    """A detail on a side of the part that was begun last: (x, z) anticlockwise seen from the right."""
+    corners = [(x, y, z) for x, z in profile]
+    build.face(corners if y < 0 else corners[::-1], colour)
+
+
 def pose(x: float, y: float, heading: float, z: float = 0.0) -> NDArray[np.float64]:
     """float64[4, 4]: on the ground at x, y, turned by `heading` radians from +x towards +y."""
     sine, cosine = math.sin(heading), math.cos(heading)
