@@ -18,9 +18,9 @@ from models.inspection import NOTHING_ADDED, Network
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import defaults, specs
 from models.vision.detector import IOU, SCORE, Detector
+from models.vision.foreign import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
 from models.vision.heads.families import FAMILIES
 from models.vision.heads.recognise import Outputs, recognise
-from models.vision.network import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
