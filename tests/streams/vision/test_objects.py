@@ -135,8 +135,8 @@ def test_a_late_frame_tells_where_its_objects_are_and_changes_nothing() -> None:
     late = frames[35]._replace(offset=40)
     seen = camera.apply(late, LABELS, 0)
     assert (seen.ids.tolist(), seen.events, seen.order, seen.repeated) == ([1], [], "late", False)
-    following = walk(10, x=lambda n: 200.0 + 10 * n, first=41)
-    assert run(camera, following) == run(plain, following)
+    plain.offset = 40
+    assert camera.encode() == plain.encode()
 
 
 def test_an_object_is_what_most_frames_say() -> None:
