@@ -29,6 +29,7 @@ def mixed(seed: int, frames: int = 200, objects: int = 7) -> list[Frame]:
     films[1] = films[1][: frames // 2] + [
         frame._replace(event_time_ms=frame.event_time_ms + frames * 40) for frame in again
     ]
+    films[2] = [frame._replace(number=None) for frame in films[2]]
     for each in films:
         for at in rng.sample(range(5, len(each) - 5), 10):
             each[at], each[at + 1] = each[at + 1], each[at]
