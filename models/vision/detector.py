@@ -78,8 +78,8 @@ class Detector:
         corners = result[:, :, :4].reshape(pictures, -1, 2)
         np.clip(corners, 0, sizes.astype(np.float32)[:, None], out=corners)
         result[:, :, :4] = corners.reshape(pictures, -1, 4)
-        for array in arrays:
-            result[_has_nan(array)] = np.nan
+        for missing in map(_has_nan, arrays) if found.missing is None else (found.missing,):
+            result[missing] = np.nan
         return result
 
     def _tensor(self, outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
