@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,7 @@ def free_batch(network: bytes) -> bytes | None:
 
     Raises: ModelRefused where the package `onnx` is missing.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise ModelRefused(
-            "freeing the batch axis: importing onnx failed; install it: pip install 'headrace[vision]'"
-        ) from error
+    onnx = _onnx()
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load_from_string(network))
         _free(model)
@@ -42,6 +37,35 @@ def free_batch(network: bytes) -> bytes | None:
         onnx.shape_inference.InferenceError,
     ):  # what onnx says to a graph it cannot follow
         return None
+
+
+def fix_sizes(network: bytes, name: str, width: int, height: int) -> bytes:
+    """The network with the input `name`, the width and height of each source picture, become that of its own input.
+
+    So its boxes are in pixels of the input, as all others' are.
+
+    Raises: ModelRefused where the package `onnx` is missing.
+
+    References: RT-DETR's export, `orig_target_sizes`.
+    """
+    onnx = _onnx()
+    model = onnx.load_from_string(network)
+    place = next(place for place, each in enumerate(model.graph.input) if each.name == name)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[place].type.tensor_type.elem_type)
+    del model.graph.input[place]
+    sizes = np.array([[width, height]]).astype(dtype)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(sizes, name))
+    return bytes(model.SerializeToString())
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelRefused(
+            "rewriting the network: importing onnx failed; install it: pip install 'headrace[vision]'"
+        ) from error
+    return onnx
 
 
 def _free(model: onnx.ModelProto) -> None:

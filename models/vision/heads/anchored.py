@@ -69,6 +69,7 @@ class Anchorless:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
+        scan(np.zeros((0, 1, 1), np.float32), 2 if spec.head.transposed else 1, 0, 1, 0.0)  # compiles, if it must
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec, output = self._spec, outputs[0]
@@ -77,8 +78,6 @@ class Anchorless:
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
         activation = spec.head.activation
-        if activation == "softmax":
-            raise ValueError("its classes do not exclude each other: there is no softmax")
         output = np.ascontiguousarray(output, np.float32)
         picture, box, missing = scan(output, axis, 4, 4 + spec.fewest_columns, floor_of(activation, floor))
         rows = output[picture, box] if axis == 2 else output[picture, :, box]

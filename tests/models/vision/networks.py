@@ -102,3 +102,40 @@ def _model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def sized_detector() -> bytes:
+    """images [n, 3, 64, 64], sizes int64 [n, 2] -> labels, boxes, scores [n, 2]: RT-DETR's own export in miniature."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "two"], ["raw"]),
+        helper.make_node("Sigmoid", ["raw"], ["scores"]),
+        helper.make_node("Mul", ["scores", "nought"], ["zeros"]),
+        helper.make_node("Cast", ["zeros"], ["whole"], to=INT64),
+        helper.make_node("Add", ["whole", "kinds"], ["labels"]),
+        helper.make_node("Cast", ["sizes"], ["sides"], to=FLOAT),
+        helper.make_node("Concat", ["sides", "sides"], ["corners"], axis=1),
+        helper.make_node("Unsqueeze", ["corners", "one"], ["each"]),
+        helper.make_node("Unsqueeze", ["zeros", "end"], ["none"]),
+        helper.make_node("Add", ["none", "shares"], ["spread"]),
+        helper.make_node("Mul", ["spread", "each"], ["boxes"]),
+    ]
+    tensors = {
+        "two": np.array([[1, 2], [0, 1], [1, 0]], np.float32),
+        "nought": np.zeros(1, np.float32),
+        "kinds": np.array([0, 3]),
+        "one": np.array([1]),
+        "end": np.array([2]),
+        "shares": np.array([[[0.1, 0.2, 0.5, 0.6], [0.5, 0.5, 1.0, 0.75]]], np.float32),
+    }
+    outputs: dict[str, tuple[int, Axes]] = {
+        "labels": (INT64, ["n", 2]), "boxes": (FLOAT, ["n", 2, 4]), "scores": (FLOAT, ["n", 2]),
+    }  # fmt: skip
+    model = onnx.load_from_string(_model(nodes[:7], tensors, ["n", 3, SIDE, SIDE], {"labels": outputs["labels"]}))
+    model.graph.input.append(helper.make_tensor_value_info("sizes", INT64, ["n", 2]))
+    model.graph.node.extend(nodes[7:])
+    for name in ("boxes", "scores"):
+        model.graph.output.append(helper.make_tensor_value_info(name, outputs[name][0], list(outputs[name][1])))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
