@@ -115,10 +115,10 @@ def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
         if _batches(network.onnx, name, batch, singles):
             return Served(_all_free(network), 0, _run(network.onnx, name, batch), "")
     else:
-        rewritten = _rewritten(network, name)
-        if rewritten is not None and _batches(rewritten.onnx, name, batch, singles):
-            how = "it was exported for one picture, and rewritten to take any number"
-            return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
+        for rewritten in filter(None, (_rewritten(network, name, inner) for inner in (False, True))):
+            if _batches(rewritten.onnx, name, batch, singles):
+                how = "it was exported for one picture, and rewritten to take any number"
+                return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
     return Served(alone, 1, outputs, "it takes one picture a run: a batch of pictures goes through it one by one")
 
 
@@ -153,8 +153,8 @@ def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, A
         engine.close()
 
 
-def _rewritten(network: Network, name: str) -> Network | None:
-    freed = free_batch(network.onnx)
+def _rewritten(network: Network, name: str, inner: bool) -> Network | None:
+    freed = free_batch(network.onnx, inner=inner)
     if freed is None:
         return None
     try:

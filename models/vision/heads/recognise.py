@@ -249,9 +249,11 @@ def _distances(outputs: Outputs) -> Iterator[Head]:
 
 
 def _gfl(names: tuple[str, ...], strides: tuple[int, ...], *scores: NDArray[Any]) -> Head:
-    """NanoDet-Plus, alone with a stride of 64, measures from a cell's corner; others from its centre."""
+    """NanoDet-Plus, alone with a stride of 64 and both in one tensor, measures from a cell's corner, others from its
+    centre."""
+    corner = strides[-1] == 64 and len(names) <= len(strides)
     activation: Activation = "none" if all(_share(each) for each in scores) else "sigmoid"
-    return Head("gfl", names, (), activation, "xyxy", strides=strides, offset=0.0 if strides[-1] == 64 else 0.5)
+    return Head("gfl", names, (), activation, "xyxy", strides=strides, offset=0.0 if corner else 0.5)
 
 
 def _level(outputs: Outputs, tensor: Tensor) -> tuple[int, int]:

@@ -52,6 +52,25 @@ def stubborn_detector() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def attending_detector() -> bytes:
+    """The same, by way of [cells, 1, columns] and [cells, heads, columns / heads], as attention folds its heads."""
+    model = onnx.load_from_string(frozen_detector())
+    model.graph.node[-1].output[0] = "joined"
+    folds = {"fold": np.array([64, 2, 4]), "unfold": np.array([64, 1, 8])}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in folds.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["joined"], ["cells_first"], perm=[2, 0, 1]),
+            helper.make_node("Reshape", ["cells_first", "fold"], ["folded"]),
+            helper.make_node("Transpose", ["folded"], ["heads_first"], perm=[1, 0, 2]),
+            helper.make_node("Transpose", ["heads_first"], ["again"], perm=[1, 0, 2]),
+            helper.make_node("Reshape", ["again", "unfold"], ["unfolded"]),
+            helper.make_node("Transpose", ["unfolded"], ["rows"], perm=[1, 2, 0]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
 def lists_detector(first: int = 1) -> bytes:
     """images [1, 3, 64, 64] -> boxes [k, 4], labels [k], scores [k]: an object at each of the brightest pixels."""
     nodes = [

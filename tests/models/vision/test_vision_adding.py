@@ -69,6 +69,7 @@ CARDS = [draw(100 + 40 * seed, 90, seed) for seed in range(5)]
     ("network", "family", "batch", "how"),
     [
         (networks.frozen_detector, "yolov8", 0, "rewritten to take any number"),
+        (networks.attending_detector, "yolov8", 0, "rewritten to take any number"),
         (networks.stubborn_detector, "yolov8", 1, "one by one"),
         (networks.lists_detector, "ssd", 1, "one by one"),
     ],
