@@ -1,7 +1,12 @@
-"""The frames of the vision benchmark: a simulated site through its cameras, encoded once, the same for everybody."""
+"""The frames of the vision benchmark: a simulated site through its cameras, encoded once, the same for everybody.
+
+`python -m benchmarks.frames FILE EACH` draws so many of each camera, on all cores, and writes them to a file.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -71,9 +76,9 @@ def camera_of(key: bytes) -> int:
     return int(key.removeprefix(b"camera-")) - 1
 
 
-def simulated(each: int, processes: int) -> Frames:
-    """Draw and encode `each` frames of every camera, in so many processes: the same ones every time."""
-    with ProcessPoolExecutor(processes) as pool:
+def simulated(each: int) -> Frames:
+    """Draw and encode `each` frames of every camera, in as many processes as there are cores; always the same ones."""
+    with ProcessPoolExecutor(min(CAMERAS, os.cpu_count() or 1)) as pool:
         return Frames(list(pool.map(_seen, range(CAMERAS), [each] * CAMERAS)))
 
 
@@ -85,3 +90,8 @@ def _seen(camera: int, count: int) -> list[bytes]:
     site = Site(SEED, CAMERAS, WIDTH, HEIGHT, DRAWN_FPS)
     frames = islice(site.camera(camera), count)
     return [simplejpeg.encode_jpeg(frame.picture, QUALITY, "BGR", "420") for frame in frames]
+
+
+if __name__ == "__main__":
+    _path, _each = sys.argv[1:]
+    simulated(int(_each)).save(Path(_path))

@@ -88,9 +88,7 @@ class Stage:
         lateness, seen = Lateness(**json.loads(self._sender.answer())), json.loads(self._reader.answer())
         if "error" in seen:
             raise ChildError(f"{seen['error']} at {rate:,} frames/s") if self._worker.running else self._ended()
-        return dataclasses.replace(
-            Ages(**seen), sent_late_p99_ms=lateness.p99_ms, behind=lateness.behind(rate)
-        )
+        return dataclasses.replace(Ages(**seen), sent_late_p99_ms=lateness.p99_ms, behind=lateness.behind(rate))
 
     def counts(self) -> Counts:
         """What became of all frames, once the worker is done with them, or will not be."""

@@ -1,8 +1,9 @@
-"""The vision pipeline with its state, changelog and commits; `--root`, `--detector` and `--set` are its settings."""
+"""The vision pipeline with its state, changelog and commits; `--vision` is what its settings say, as JSON."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from benchmarks.contenders.contract import Options, report
@@ -13,10 +14,9 @@ from streams.pipelines import PIPELINES
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("bootstrap", "input", "output", "root", "detector"):
+    for name in ("bootstrap", "input", "output", "root", "vision"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
     given = parser.parse_args()
     options = Options(given.bootstrap, given.input, given.output, Path(given.root), given.count)
     configured = settings.load(
@@ -28,9 +28,8 @@ def main() -> None:
                 "input": options.input,
                 "output": options.output,
                 "events": f"{options.output}.events",
-                "model": given.detector,
                 "freshness": "every",
-                "max_batch_size": given.batch,
+                **json.loads(given.vision),
             },
         }
     )
