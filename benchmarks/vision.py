@@ -74,34 +74,34 @@ QUICK = Plan(each=16, frames=320, singles=50, rounds=1, spans=Spans(0.5, 2.0), e
 
 @dataclass
 class Found:
-    """What was measured with one detector; a round that failed is None."""
+    """What was measured with one detector; of `throughput` and `bare`, one a round."""
 
-    throughput: dict[str, list[Measurement | None]] = field(default_factory=lambda: {name: [] for name in VARIANTS})
-    bare: list[Run | None] = field(default_factory=list)
+    throughput: dict[str, list[Measurement]] = field(default_factory=lambda: {name: [] for name in VARIANTS})
+    bare: list[Run] = field(default_factory=list)
     single: Run | None = None
     live: Live | None = None
     engines: dict[str, Any] = field(default_factory=dict)
 
     def fps(self, name: str = HEADRACE) -> float:
         """Frames a second, median over rounds; NaN where none was measured."""
-        return _median([each.events_per_s for each in self.throughput[name] if each is not None])
+        return _median([each.events_per_s for each in self.throughput[name]])
 
     def cpu_ms(self, name: str = HEADRACE) -> float:
-        return _median([each.cpu_us / 1000 for each in self.throughput[name] if each is not None])
+        return _median([each.cpu_us / 1000 for each in self.throughput[name]])
 
     @property
     def bare_fps(self) -> float:
-        return _median([each.fps for each in self.bare if each is not None])
+        return _median([each.fps for each in self.bare])
 
     @property
     def bare_cpu_ms(self) -> float:
-        return _median([each.cpu_us / 1000 for each in self.bare if each is not None])
+        return _median([each.cpu_us / 1000 for each in self.bare])
 
     @property
     def ratio(self) -> float:
         """Of the worker to the bare loop, in the same round; median over rounds."""
         pairs = zip(self.throughput[HEADRACE], self.bare, strict=False)
-        return _median([own.events_per_s / bare.fps for own, bare in pairs if own is not None and bare is not None])
+        return _median([own.events_per_s / bare.fps for own, bare in pairs])
 
     def answer(self) -> dict[str, Any]:
         """Return the machine-readable answer."""
@@ -226,7 +226,7 @@ def _measure(
         for number in range(plan.rounds):
             label = f"{detector.name}, round {number + 1} of {plan.rounds}"
             # There and back again: neither always follows the other.
-            for name in (*VARIANTS, BARE) if number % 2 == 0 else (BARE, *reversed(VARIANTS)):
+            for name in (*VARIANTS, BARE) if number % 2 == 0 else (BARE, *reversed(list(VARIANTS))):
                 if name == BARE:
                     found.bare.append(_bare(bare, plan.frames, batch))
                     said(f"{label}, bare loop: {found.bare[-1].fps:,.0f} frames/s")
