@@ -31,7 +31,7 @@ from streams.errors import HeadraceError
 from streams.fetching import fetch_record_batches
 from streams.pipelines import PIPELINES
 from streams.producing import EventProducer, Events, Pace, pump
-from streams.records import RecordBatch
+from streams.records import Headers, RecordBatch
 from streams.schemas import FraudFlag
 from streams.settings import Fraud, Kafka, Settings, Worker
 
@@ -101,11 +101,13 @@ class _TimedProducer(EventProducer):
         super().__init__(kafka, topic)
         self.sent_at = [array("d") for _ in range(PARTITIONS)]
 
-    async def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
+    async def send(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes], headers: Sequence[Headers] | None = None
+    ) -> None:
         now = time.perf_counter()
         for key in keys:
             self.sent_at[self._partitioner[key]].append(now)
-        await super().send(keys, values)
+        await super().send(keys, values, headers)
 
 
 class _World:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -13,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import ProduceError, TopicError
 from streams.partitioning import Partitioner
-from streams.records import NO_HEADERS
+from streams.records import NO_HEADERS, Headers
 from streams.settings import Kafka
 from streams.topics import unavailable
 
@@ -68,17 +69,20 @@ class EventProducer:
         finally:
             await self._producer.stop()
 
-    async def send(self, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
+    async def send(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes], headers: Sequence[Headers] | None = None
+    ) -> None:
         """Put events into record batches; full ones leave, and this waits while the broker is slower.
 
         A record's Kafka timestamp is the moment of this call.
         """
         builders, done = self._builders, 0
         partitions = map(self._partitioner.__getitem__, keys)
-        for key, value, partition in zip(keys, values, partitions, strict=True):
-            if builders[partition].append(timestamp=None, key=key, value=value, headers=NO_HEADERS) is None:
+        each_headers = repeat(NO_HEADERS, len(keys)) if headers is None else headers
+        for key, value, own, partition in zip(keys, values, each_headers, partitions, strict=True):
+            if builders[partition].append(timestamp=None, key=key, value=value, headers=own) is None:
                 await self._dispatch(partition)
-                builders[partition].append(timestamp=None, key=key, value=value, headers=NO_HEADERS)
+                builders[partition].append(timestamp=None, key=key, value=value, headers=own)
             done += 1
         self.sent += done
         await asyncio.sleep(0)  # a source that never waits must not starve the sender

@@ -20,6 +20,7 @@ from models.fraud.rules import Rule, check
 from streams.cluster import Kafka as Kafka  # a section like those below
 from streams.cluster import Secret
 from streams.errors import SettingsError
+from streams.sites import SceneSettings, check_scenes
 
 if TYPE_CHECKING:
     from models.repository import Repository
@@ -126,8 +127,8 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_days: float = 7.0  # over so many days before that
 
 
-class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The vision pipeline."""
+class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
+    """The vision pipeline; `streams.sites` has what it knows of the places before the cameras."""
 
     input: str = "video.frames"
     output: str = "video.detections"
@@ -335,6 +336,10 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
+    try:
+        check_scenes(settings.vision)
+    except ValueError as error:
+        raise SettingsError(f"vision.{error}") from None
     for name, sizes in batches.items():
         if sizes.max_queue_size < sizes.max_batch_size:
             raise SettingsError(

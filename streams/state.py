@@ -39,6 +39,10 @@ class Store(Protocol):
     def __len__(self) -> int:
         """Keys held."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held, about; asked once a second from another thread."""
+
 
 @dataclass(slots=True)
 class _Position:

@@ -209,6 +209,26 @@ async def ask_coordinator(kafka: Kafka, question: Callable[[], Awaitable[T]]) ->
             raise unavailable(kafka, error) from error
 
 
+async def find(kafka: Kafka, topic: Topic, partitions: int | None) -> None:
+    """Make sure that a topic is there before something is written to it.
+
+    Args:
+        partitions: of a new one, where it may be created.
+
+    Raises:
+        TopicError: it is not there and may not be created, or cannot be.
+    """
+    async with Admin(kafka) as admin:
+        if topic.name in await admin.partitions():
+            return
+        if partitions is None:
+            raise TopicError(
+                f"topic {topic.name!r} does not exist at {kafka.bootstrap_servers}; create it with "
+                f"`headrace topics create {topic.name}`, or give --create"
+            )
+        await admin.create(topic, partitions)
+
+
 async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
     """Make sure that a pipeline's topics fit together before it starts; creates those that are missing.
 

@@ -17,7 +17,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("streams", "models", "connectors")
 FAUST_MAY = {"streams/app.py", "streams/transport.py", "streams/recovery.py"}
-TORCH_MAY = {f"models/fraud/{name}.py" for name in ("ensemble", "fitting", "export")} | {
+TORCH_MAY = {f"models/fraud/{name}.py" for name in ("ensemble", "fitting", "export")}
+TORCH_MAY |= {
+    f"models/vision/{name}.py" for name in ("network", "boxes", "assigner", "loss", "fitting", "export", "train")
+}
+TORCH_MAY |= {
     f"models/engines/{name}.py" for name in ("torch", "torch_graph", "torch_operators", "tensorrt", "tensorrt_build")
 }
 CLOCK = "streams/clock.py"

@@ -9,24 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectors.contract import ConnectorError
-from connectors.simulators.scene.actors import CAR, FORKLIFT, LABELS, MACHINE, PERSON, SIGN, Actor
+from connectors.simulators.scene.actors import LABELS, Actor
 from connectors.simulators.scene.glow import Glow
 from connectors.simulators.scene.ground import SITE, STYLES, WAREHOUSE, YARD
 from connectors.simulators.scene.light import Light, daylight, lamplight
 from connectors.simulators.scene.painter import Painter
-from connectors.simulators.scene.scenery import Scenery, shade
+from connectors.simulators.scene.scenery import Scenery, Standing, shade
 from connectors.simulators.scene.sensor import Sensor
 from connectors.simulators.scene.traffic import Ground, Traffic
 from connectors.simulators.scene.viewpoint import Viewpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 HIDDEN = 0.25  # of what is seen less than this share of, nobody can tell what it is
@@ -99,6 +95,8 @@ class Site:
         (480, 640, 3)
     """
 
+    labels: tuple[str, ...] = LABELS
+
     def __init__(
         self,
         seed: int = 0,
@@ -122,7 +120,12 @@ class Site:
         self.seed, self.cameras, self.fps, self.start_ms = seed, cameras, fps, start_ms
         self.size = width, height
         rng = np.random.default_rng([seed, 0])
-        drawn = float(rng.choice([rng.uniform(8, 16.5), rng.uniform(5.5, 7.5), rng.uniform(16.5, 18.5), rng.uniform(19, 29)], p=[0.52, 0.1, 0.13, 0.25]))
+        drawn = float(
+            rng.choice(
+                [rng.uniform(8, 16.5), rng.uniform(5.5, 7.5), rng.uniform(16.5, 18.5), rng.uniform(19, 29)],
+                p=[0.52, 0.1, 0.13, 0.25],
+            )
+        )
         self.hour = drawn % 24 if hour is None else hour
         self.day_s = day_s
         self.clouds = float(rng.beta(0.7, 0.9))
@@ -142,7 +145,7 @@ class Camera:
     homogeneous pixel to the place on the ground in metres.
     """
 
-    labels: Sequence[str] = LABELS
+    labels: tuple[str, ...] = LABELS
 
     def __init__(self, site: Site, number: int, style: str) -> None:
         self.camera_id = f"camera-{number + 1}"
@@ -158,7 +161,9 @@ class Camera:
 
     def __iter__(self) -> Iterator[Frame]:
         site, ground = self._site, self._ground
-        scenery = Scenery(self.view, self.style, ground.near, ground.far, np.random.default_rng([site.seed, self._number, 2]))
+        scenery = Scenery(
+            self.view, self.style, ground.near, ground.far, np.random.default_rng([site.seed, self._number, 2])
+        )
         rng = np.random.default_rng([site.seed, self._number, 3])
         numbers = [int(rng.integers(low, high)) for low, high in _NUMBERS[self.style]]
         obstacles = [(thing.x, thing.y, thing.radius_m) for thing in scenery.standing]
@@ -202,19 +207,30 @@ class _Stage:
         painter = Painter(self._background.copy())
         seen = [actor for actor in self.traffic.actors if self._in_sight(actor)]
         bodies = {actor.track: actor.posed(time_s) for actor in seen}
-        shade(painter.picture, view, [hull for body in bodies.values() for hull in body.shadow(light)], light, self._scenery.far)
-        things = [(math.hypot(actor.x, actor.y), number, actor) for number, actor in enumerate(seen, 1)]
-        standing = [(thing.distance_m, 0, thing) for thing in self._scenery.standing if thing.mask.size]
-        for _, number, thing in sorted([*things, *standing], key=lambda entry: -entry[0]):
-            if isinstance(thing, Actor):
-                painter.paint(bodies[thing.track].polygons(view, light), number)
-            else:
-                painter.hide(thing.mask, self._background, thing.place)
+        shade(
+            painter.picture,
+            view,
+            [hull for body in bodies.values() for hull in body.shadow(light)],
+            light,
+            self._scenery.far,
+        )
+        things = sorted(enumerate(seen, 1), key=lambda pair: -math.hypot(pair[1].x, pair[1].y))
+        waiting = [thing for thing in self._scenery.standing if thing.mask.size]
+        for number, actor in things:
+            distance = math.hypot(actor.x, actor.y)
+            while waiting and waiting[0].distance_m > distance:
+                self._hide(painter, waiting.pop(0))
+            painter.paint(bodies[actor.track].polygons(view, light), number)
+        for thing in waiting:
+            self._hide(painter, thing)
         picture = cv2.multiply(painter.picture, self._illumination, scale=1 / 128).astype(np.uint8)
         self._glow.add(picture, seen, light, time_s)
         shake = abs(float(rng.normal(0, 1.6))) if rng.random() < 0.08 else 0.0
-        truth = [found for _, number, actor in sorted(things, key=lambda entry: -entry[0]) if (found := _truth(actor, painter, number))]
+        truth = [found for number, actor in things if (found := _truth(actor, painter, number))]
         return self._sensor.exposed(picture, light.rain, shake, rng), truth
+
+    def _hide(self, painter: Painter, thing: Standing) -> None:
+        painter.hide(thing.mask, self._background, thing.place)
 
     def _in_sight(self, actor: Actor) -> bool:
         """Whether it is before the camera, and not far beside what it sees."""

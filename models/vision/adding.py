@@ -18,12 +18,12 @@ from models.inspection import NOTHING_ADDED, Network
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import defaults, specs
 from models.vision.detector import IOU, SCORE, Detector
+from models.vision.foreign import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
 from models.vision.heads.families import FAMILIES
 from models.vision.heads.recognise import Outputs, recognise
-from models.vision.network import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
-from models.vision.testcard import testcard
+from models.vision.testcard import draw
 
 TOLERANCE = Tolerance(RTOL, ATOL)
 
@@ -189,7 +189,7 @@ def _golden(served: Served, name: str, picture: Picture, given: tuple[Arrays, Ar
         preprocess = Preprocess(_manifest(served, picture, None, "", ()))
         batch = preprocess.batch(rows)
         for row in range(rows):
-            preprocess.one(testcard(picture.width, picture.height, row), batch[row])
+            preprocess.one(draw(picture.width, picture.height, row), batch[row])
         given = ({preprocess.name: batch}, {})
     return adding.golden_batch(served.network, name, given, served.engine(name), TOLERANCE)
 

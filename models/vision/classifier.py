@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.engine import ModelIncompatible
 from models.manifest import Manifest
-from models.vision.heads.candidates import Spec, sigmoid, softmax, take
+from models.vision.heads.candidates import Spec, sigmoid, softmax
 from models.vision.specs import Picture
 
 MAX_TILES = 1024
@@ -59,7 +59,7 @@ class Classifier:
                 raw = softmax(raw)
             elif self._head.activation == "sigmoid":
                 raw = sigmoid(raw)
-        chosen: NDArray[np.float32] = take(raw, self._spec.columns)[:, : len(self.labels)]
+        chosen: NDArray[np.float32] = self._spec.scores(raw)
         return chosen
 
     def combine(self, scores: NDArray[np.float32], starts: Sequence[int]) -> NDArray[np.float32]:

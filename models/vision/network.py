@@ -1,191 +1,182 @@
-"""A network of vision from elsewhere, made to take any number of pictures a call."""
+"""The bundled detector: a small anchor-free network, decoded inside its graph. Needs torch (extra `train`).
+
+References:
+    Z. Ge, S. Liu, F. Wang, Z. Li, J. Sun: YOLOX: Exceeding YOLO Series in 2021. arXiv:2107.08430. (points instead of
+        anchors, decoupled heads)
+    T.-Y. Lin et al.: Feature Pyramid Networks for Object Detection. CVPR 2017; S. Liu et al.: Path Aggregation Network
+        for Instance Segmentation. CVPR 2018. (the neck)
+    C.-Y. Wang et al.: CSPNet. CVPR Workshops 2020. (the blocks)
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from models.engine import Engine, InferenceFailed, ModelError, ModelRefused, TensorSpec
-from models.engines.alone import OneByOne, free
-from models.engines.onnx import OnnxEngine
-from models.inspection import NOTHING_ADDED, Network, inspect
-from models.vision.batching import free_batch
-from models.vision.testcard import testcard
-
-Layout = Literal["nchw", "nhwc"]
-Arrays = dict[str, NDArray[Any]]
-
-RTOL, ATOL = 1e-3, 1e-3
-"""How far a row alone may be from the same row in a batch, or the rewritten network from the one it was made of."""
-
-PICTURES = 2
+STRIDES = (8, 16, 32)
+MAX_LOG_SIZE = 6.0  # of a box's side in strides: e^6 strides are more than any picture
 
 
 @dataclass(frozen=True)
-class PictureInput:
-    """The input that takes pictures; a side is None where the network takes any."""
-
-    spec: TensorSpec
-    layout: Layout
-    width: int | None
-    height: int | None
-    channels: int
-
-
-@dataclass(frozen=True)
-class Served:
-    """A network as it will be served.
+class Shape:
+    """How large the network is.
 
     Args:
-        network: its bytes, and inputs and outputs with a free first axis.
-        batch: 1 where it runs picture by picture, 0 where it takes any number.
-        outputs: what it gives for the testcards.
-        how: how it came to take a batch, for a person; empty where it did already.
+        width, height: of its input in pixels, multiples of 32.
+        classes: how many.
+        channels: of the five stages, at strides 2, 4, 8, 16 and 32.
+        blocks: residual blocks at strides 4, 8, 16 and 32.
+        neck: channels of each level behind the backbone.
     """
 
-    network: Network
-    batch: int
-    outputs: Arrays
-    how: str
-
-    def engine(self, name: str) -> Engine:
-        """An engine with it loaded."""
-        return _load(self.network.onnx, name, self.network.outputs if self.batch else None)
+    width: int = 384
+    height: int = 288
+    classes: int = 5
+    channels: tuple[int, int, int, int, int] = (16, 32, 48, 96, 160)
+    blocks: tuple[int, int, int, int] = (1, 1, 2, 1)
+    neck: int = 64
 
 
-def picture_input(network: Network, name: str) -> PictureInput:
-    """The one input of the network, if it takes pictures of 1 or 3 channels.
+class DetectorNetwork(nn.Module):
+    """Pictures to boxes with a probability for each class.
 
-    Raises: ModelRefused.
+    In training it gives what the loss needs; decoded, as ONNX holds it, float32 [n, 4 + classes, points]: cx, cy, w, h
+    in pixels of the input, then each class's probability.
     """
-    spec = network.inputs[0]
-    if len(network.inputs) == 1 and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
-        _, *axes = spec.shape
-        if axes[0] in (1, 3):
-            return PictureInput(spec, "nchw", axes[2], axes[1], axes[0])
-        if axes[2] in (1, 3):
-            return PictureInput(spec, "nhwc", axes[1], axes[0], axes[2])
-        if axes[0] is None:
-            return PictureInput(spec, "nchw", axes[2], axes[1], 3)
-    raise ModelRefused(
-        f"inspecting {name}: expected one input of pictures, float32, float16 or uint8 [n, 3, height, width] or "
-        f"[n, height, width, 3], got {', '.join(map(str, network.inputs))}; {NOTHING_ADDED}"
-    )
 
-
-def testcards(taken: PictureInput, width: int, height: int) -> NDArray[Any]:
-    """Two pictures as the network's input takes them: bytes as they are, others as shares of 255."""
-    cards = np.stack([testcard(width, height, seed) for seed in range(PICTURES)])
-    if taken.channels == 1:
-        cards = cards[..., :1]
-    if taken.layout == "nchw":
-        cards = cards.transpose(0, 3, 1, 2)
-    values = cards if taken.spec.dtype == "uint8" else cards / 255
-    return np.ascontiguousarray(values, taken.spec.dtype)
-
-
-def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
-    """Find how the network takes a batch: as it is, rewritten, or picture by picture.
-
-    Whichever it is, a picture alone gives what it gives in the batch.
-
-    Raises: ModelRefused where the network runs in none of these ways, or gives no finite numbers.
-    """
-    spec = network.inputs[0]
-    if spec.shape[0] not in (None, 1):
-        raise ModelRefused(
-            f"inspecting {name}: expected an input that takes one picture, or any number, got `{spec}`: export the "
-            f"network with a batch of 1 or a dynamic one; {NOTHING_ADDED}"
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        stem, *stages = shape.channels
+        self.stem = _Convolution(3, stem, 3, 2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_Convolution(before, after, 3, 2), _Split(after, after, blocks, residual=True))
+            for before, after, blocks in zip(shape.channels[:-1], stages, shape.blocks, strict=True)
         )
-    alone, outputs, singles = _alone(network, name, batch)
-    if all(each.shape and each.shape[0] is None for each in (spec, *network.outputs)):
-        if _batches(network.onnx, name, batch, singles):
-            return Served(_all_free(network), 0, _run(network.onnx, name, batch), "")
-    else:
-        rewritten = _rewritten(network, name)
-        if rewritten is not None and _batches(rewritten.onnx, name, batch, singles):
-            how = "it was exported for one picture, and rewritten to take any number"
-            return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
-    return Served(alone, 1, outputs, "it takes one picture a run: a batch of pictures goes through it one by one")
+        self.pool = _Pool(stages[-1])
+        neck = shape.neck
+        self.lateral = nn.ModuleList(_Convolution(channels, neck, 1) for channels in stages[1:])
+        self.up = nn.ModuleList(_Split(2 * neck, neck, 1) for _ in STRIDES[1:])
+        self.shrink = nn.ModuleList(_Convolution(neck, neck, 3, 2) for _ in STRIDES[1:])
+        self.down = nn.ModuleList(_Split(2 * neck, neck, 1) for _ in STRIDES[1:])
+        self.heads = nn.ModuleList(_Head(neck, shape.classes) for _ in STRIDES)
+        points, strides = grid(shape.width, shape.height)
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("strides", strides, persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """float32 [n, 3, h, w], red, green, blue from 0 to 255, to float32 [n, 4 + classes, points]."""
+        boxes, logits = self.raw(pictures)
+        return torch.cat([boxes, logits.sigmoid()], dim=1)
+
+    def raw(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes float32 [n, 4, points] as cx, cy, w, h in pixels, and logits float32 [n, classes, points]."""
+        levels = self._levels(pictures / 255 - 0.5)
+        found = [head(level).flatten(2) for head, level in zip(self.heads, levels, strict=True)]
+        every = torch.cat(found, dim=2).float()
+        centre = self.points + every[:, :2] * self.strides
+        size = every[:, 2:4].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp() * self.strides
+        return torch.cat([centre, size], dim=1), every[:, 4:]
+
+    def _levels(self, pictures: Tensor) -> list[Tensor]:
+        features, kept = self.stem(pictures), []
+        for stage in self.stages:
+            features = stage(features)
+            kept.append(features)
+        kept[-1] = self.pool(kept[-1])
+        fine, middle, coarse = (lateral(level) for lateral, level in zip(self.lateral, kept[1:], strict=True))
+        middle = self.up[0](torch.cat([middle, _doubled(coarse)], dim=1))
+        fine = self.up[1](torch.cat([fine, _doubled(middle)], dim=1))
+        middle = self.down[0](torch.cat([self.shrink[0](fine), middle], dim=1))
+        coarse = self.down[1](torch.cat([self.shrink[1](middle), coarse], dim=1))
+        return [fine, middle, coarse]
 
 
-def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, Arrays, list[Arrays]]:
-    """The network picture by picture: as it is served then, its outputs, and each picture's own."""
-    spec = network.inputs[0]
-    engine = _load(network.onnx, name)
-    try:
-        singles = [engine.infer({spec.name: batch[row : row + 1]}) for row in range(len(batch))]
-    except InferenceFailed as error:
-        raise ModelRefused(f"running a picture through {name}: {error}; {NOTHING_ADDED}") from error
-    finally:
-        engine.close()
-    for output, array in ((key, each) for single in singles for key, each in single.items()):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelRefused(
-                f"running a picture through {name}: expected finite numbers in `{output}`, got NaN or infinity; "
-                f"{NOTHING_ADDED}"
-            )
-    first = singles[0]
-    batched = any(array.ndim >= 3 and len(array) == 1 for array in first.values())
-    specs = []
-    for each in network.outputs:
-        leading = each.shape[0] if each.shape else None
-        has_batch = leading == 1 or (leading is None and batched and first[each.name].shape[:1] == (1,))
-        specs.append(free(each) if has_batch else TensorSpec(each.name, each.dtype, (None, *each.shape)))
-    served = dataclasses.replace(network, inputs=(free(spec),), outputs=tuple(specs))
-    engine = _load(network.onnx, name, served.outputs)
-    try:
-        return served, engine.infer({spec.name: batch}), singles
-    finally:
-        engine.close()
+def grid(width: int, height: int) -> tuple[Tensor, Tensor]:
+    """The points that predict: their places float32 [2, p] in pixels and strides float32 [1, p]."""
+    points, strides = [], []
+    for stride in STRIDES:
+        y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        points.append((torch.stack([x.flatten(), y.flatten()]) + 0.5) * stride)
+        strides.append(torch.full((1, x.numel()), float(stride)))
+    return torch.cat(points, dim=1).float(), torch.cat(strides, dim=1)
 
 
-def _rewritten(network: Network, name: str) -> Network | None:
-    freed = free_batch(network.onnx)
-    if freed is None:
-        return None
-    try:
-        return inspect(freed, name)
-    except ModelError:  # the rewriting broke it: the original serves picture by picture
-        return None
+class _Convolution(nn.Sequential):
+    """Convolution, batch normalisation, ReLU: ONNX Runtime fuses the three into one operator."""
+
+    def __init__(self, before: int, after: int, kernel: int = 1, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(after, momentum=0.03, eps=1e-3),
+            nn.ReLU(inplace=True),
+        )
 
 
-def _batches(onnx: bytes, name: str, batch: NDArray[Any], singles: list[Arrays]) -> bool:
-    """Whether the network gives for each picture in a batch what the original gives for it alone."""
-    try:
-        outputs = _run(onnx, name, batch)
-        lone = _run(onnx, name, batch[:1])
-    except InferenceFailed:
-        return False
-    rows = [{key: each[row : row + 1] for key, each in outputs.items()} for row in range(len(batch))]
-    return all(map(_same, singles, rows)) and _same(singles[0], lone)
+class _Block(nn.Module):
+    def __init__(self, channels: int, *, residual: bool) -> None:
+        super().__init__()
+        self.first, self.second = _Convolution(channels, channels, 3), _Convolution(channels, channels, 3)
+        self.residual = residual
+
+    def forward(self, features: Tensor) -> Tensor:
+        found: Tensor = self.second(self.first(features))
+        return features + found if self.residual else found
 
 
-def _same(expected: Arrays, got: Arrays) -> bool:
-    return all(
-        got[name].shape == array.shape and np.allclose(got[name], array, rtol=RTOL, atol=ATOL)
-        for name, array in expected.items()
-    )
+class _Split(nn.Module):
+    """Half of the channels pass by the blocks, and what each block finds is kept."""
+
+    def __init__(self, before: int, after: int, blocks: int, *, residual: bool = False) -> None:
+        super().__init__()
+        half = after // 2
+        self.first, self.second = _Convolution(before, half), _Convolution(before, half)
+        self.blocks = nn.ModuleList(_Block(half, residual=residual) for _ in range(blocks))
+        self.join = _Convolution((2 + blocks) * half, after)
+
+    def forward(self, features: Tensor) -> Tensor:
+        kept = [self.first(features), self.second(features)]
+        for block in self.blocks:
+            kept.append(block(kept[-1]))
+        joined: Tensor = self.join(torch.cat(kept, dim=1))
+        return joined
 
 
-def _run(onnx: bytes, name: str, batch: NDArray[Any]) -> Arrays:
-    engine = _load(onnx, name)
-    try:
-        return engine.infer({engine.inputs[0].name: batch})
-    finally:
-        engine.close()
+class _Pool(nn.Module):
+    """What is near, at three scales: a large thing needs to be seen as a whole."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.before, self.after = _Convolution(channels, channels // 2), _Convolution(2 * channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        kept = [self.before(features)]
+        for _ in range(3):
+            kept.append(functional.max_pool2d(kept[-1], 5, 1, 2))
+        pooled: Tensor = self.after(torch.cat(kept, dim=1))
+        return pooled
 
 
-def _load(onnx: bytes, name: str, served: tuple[TensorSpec, ...] | None = None) -> Engine:
-    engine = OnnxEngine()
-    engine.load_bytes(onnx, name)
-    return engine if served is None else OneByOne(engine, served)
+class _Head(nn.Module):
+    """Box and classes of each point: float32 [n, 4 + classes, h, w], as offsets, logarithms of sizes, and logits."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.box = nn.Sequential(_Convolution(channels, channels // 2, 3), nn.Conv2d(channels // 2, 4, 1))
+        self.kind = nn.Sequential(_Convolution(channels, channels, 3), nn.Conv2d(channels, classes, 1))
+        # Few points have an object: at first each says so.
+        nn.init.constant_(self.kind[1].bias, -math.log((1 - 0.01) / 0.01))
+        # Most things are some strides large, and around their points.
+        self.box[1].bias.data.copy_(torch.tensor([0.0, 0.0, 1.0, 1.0]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([self.box(features), self.kind(features)], dim=1)
 
 
-def _all_free(network: Network) -> Network:
-    inputs, outputs = (tuple(map(free, specs)) for specs in (network.inputs, network.outputs))
-    return dataclasses.replace(network, inputs=inputs, outputs=outputs)
+def _doubled(features: Tensor) -> Tensor:
+    doubled: Tensor = functional.interpolate(features, scale_factor=2, mode="nearest")
+    return doubled

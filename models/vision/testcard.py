@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 SHAPES = 12
 
 
-def testcard(width: int, height: int, seed: int) -> NDArray[np.uint8]:
+def draw(width: int, height: int, seed: int) -> NDArray[np.uint8]:
     """A picture, uint8 [height, width, 3]: a shaded ground with rectangles and ellipses on it."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -19,5 +19,5 @@ def testcard(width: int, height: int, seed: int) -> NDArray[np.uint8]:
         across = np.abs(np.stack((x / width, y / height), axis=-1) - centre) / half
         inside = (across**2).sum(axis=-1) < 1 if shape % 2 else across.max(axis=-1) < 1
         picture[inside] = random.uniform(0, 255, 3)
-    card: NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
-    return card
+    drawn: NDArray[np.uint8] = np.clip(picture, 0, 255).astype(np.uint8)
+    return drawn

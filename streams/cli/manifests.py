@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +13,7 @@ from models.manifest import Manifest
 from models.onnx_file import Structure
 from models.repository import Model, is_bundled
 from models.timings import Timing
+from streams.clock import SystemClock
 
 LISTED_OPERATORS = 12
 
@@ -26,6 +29,11 @@ def model_table(model: Model, timings: list[Timing]) -> Table:
     rows |= {timing.engine: _times(timing) for timing in timings}
     bundled = is_bundled(model.path.parent.parent)
     return _table(model.reference, rows | {"folder": f"{model.path}{' (bundled)' if bundled else ''}"})
+
+
+def today() -> date:
+    """When a model was made, as its manifest says."""
+    return datetime.fromtimestamp(SystemClock().time(), UTC).date()
 
 
 def size(model: Model) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streams.cli.console import file_options
+from streams.cli.produce_video import video
 from streams.cli.pushing import SIMULATOR, Source, push
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ def _options(default_topic: str) -> Callable[[Callable[..., Any]], Callable[...,
 
 @click.group()
 def produce() -> None:
-    """Push events into a topic, from a simulator or from your own files."""
+    """Push events into a topic, from a simulator, from your own files or from cameras."""
+
+
+produce.add_command(video)
 
 
 @produce.command()

@@ -74,8 +74,9 @@ class _Job:
     async def run(self) -> None:
         """Everything from the look at the topic to the summary, which is printed after a failure, too."""
         from streams.producing import EventProducer
+        from streams.topics import Topic, find
 
-        await self._find_topic()
+        await find(self.settings.kafka, Topic(self.topic), DEFAULT_PARTITIONS if self.create else None)
         started = time.perf_counter()
         async with EventProducer(self.settings.kafka, self.topic) as producer:
             try:
@@ -83,20 +84,6 @@ class _Job:
                 await producer.flush()
             finally:
                 self._summarise(producer, time.perf_counter() - started)
-
-    async def _find_topic(self) -> None:
-        from streams.errors import TopicError
-        from streams.topics import Admin, Topic
-
-        async with Admin(self.settings.kafka) as admin:
-            if self.topic in await admin.partitions():
-                return
-            if not self.create:
-                raise TopicError(
-                    f"topic {self.topic!r} does not exist at {self.settings.kafka.bootstrap_servers}; create it with "
-                    f"`headrace topics create {self.topic}`, or give --create"
-                )
-            await admin.create(Topic(self.topic), DEFAULT_PARTITIONS)
 
     async def _pump(self, producer: EventProducer) -> None:
         from streams.producing import pump

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 import click
@@ -17,9 +17,9 @@ from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import Repository
 from streams.cli.console import counting
 from streams.cli.labelled import Asked, source_options
-from streams.cli.manifests import manifest_table
+from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
-from streams.clock import SystemClock
+from streams.cli.train_vision import vision
 
 if TYPE_CHECKING:
     from models.fraud.known import Known
@@ -38,6 +38,9 @@ DESCRIPTION = (
 @click.group(help="Train a model anew, and save it as the next version.")
 def train() -> None:
     pass
+
+
+train.add_command(vision)
 
 
 @train.command()
@@ -68,7 +71,7 @@ def fraud(asked: Asked, epochs: int, models: Repository) -> None:
     on = f"{source.what} {_span(known, trained)}"
     quality = trained.quality | _recall_by_scenario(source.scenario[: len(known.transactions)], trained)
     version = models.next_version("fraud")
-    manifest = _manifest(version, Trained(how, on, asked.seed, _today()), trained, quality)
+    manifest = _manifest(version, Trained(how, on, asked.seed, today()), trained, quality)
     model = models.save(trained.onnx, manifest, trained.golden, sample)
     repository.open_engine(model).close()
     Console().print(manifest_table(model))
@@ -149,7 +152,3 @@ def _import_training() -> None:
         raise TrainingFailed(
             f"training fraud: importing {error.name} failed; install what training needs: pip install 'headrace[train]'"
         ) from error
-
-
-def _today() -> date:
-    return datetime.fromtimestamp(SystemClock().time(), UTC).date()

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.simulators.scene import vehicles
+from connectors.simulators.scene import machines, vehicles
 from connectors.simulators.scene.fittings import sign
 from connectors.simulators.scene.light import Light
 from connectors.simulators.scene.people import Person, figure
@@ -120,28 +120,28 @@ def _machine(track: int, rng: np.random.Generator) -> Actor:
         return _excavator(track, rng)
     if kind < 4:
         return _loader(track, rng)
-    return Actor(MACHINE, track, _rigid(vehicles.roller(rng)), 2.2, float(rng.uniform(0.6, 1.2)), 0.5)
+    return Actor(MACHINE, track, _rigid(machines.roller(rng)), 2.2, float(rng.uniform(0.6, 1.2)), 0.5)
 
 
 def _excavator(track: int, rng: np.random.Generator) -> Actor:
-    solid = vehicles.excavator(rng)
+    solid = machines.excavator(rng)
     reach = float(rng.uniform(0.2, 1.2))
 
     def body(actor: Actor, time_s: float) -> Body:
         swing = time_s * 0.35 + actor.phase
         boom, stick = 0.35 + 0.25 * math.sin(2 * swing), -1.1 + 0.45 * math.sin(2 * swing + 1)
         joints = (reach * math.sin(swing), boom, stick, -0.6 + 0.6 * math.sin(2 * swing + 2))
-        return solid.posed(vehicles.excavator_pose(pose(actor.x, actor.y, actor.heading), *joints))
+        return solid.posed(machines.excavator_pose(pose(actor.x, actor.y, actor.heading), *joints))
 
     return Actor(MACHINE, track, body, 3.0, float(rng.uniform(0.3, 0.8)), 0.35)
 
 
 def _loader(track: int, rng: np.random.Generator) -> Actor:
-    solid = vehicles.loader(rng)
+    solid = machines.loader(rng)
 
     def body(actor: Actor, time_s: float) -> Body:
         lift = 0.15 + 0.45 * max(0.0, math.sin(time_s * 0.3 + actor.phase))
-        return solid.posed(vehicles.loader_pose(pose(actor.x, actor.y, actor.heading), lift))
+        return solid.posed(machines.loader_pose(pose(actor.x, actor.y, actor.heading), lift))
 
     return Actor(MACHINE, track, body, 3.0, float(rng.uniform(0.8, 2.0)), 0.6)
 
@@ -162,7 +162,9 @@ class _Pair:
         self._bodies = (one.posed(one_pose), other.posed(other_pose))
 
     def polygons(self, view: Viewpoint, light: Light) -> list[Polygon]:
-        by_distance = sorted(self._bodies, key=lambda body: -float(np.linalg.norm(body.vertices.mean(axis=0) - view.place)))
+        by_distance = sorted(
+            self._bodies, key=lambda body: -float(np.linalg.norm(body.vertices.mean(axis=0) - view.place))
+        )
         return [polygon for body in by_distance for polygon in body.polygons(view, light)]
 
     def shadow(self, light: Light) -> list[NDArray[np.float64]]:

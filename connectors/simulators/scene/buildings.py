@@ -10,7 +10,14 @@ from connectors.simulators.scene.ground import SITE, WAREHOUSE, clouded
 from connectors.simulators.scene.solids import GLASS, Builder, Colour, Posed, pose
 from connectors.simulators.scene.vehicles import DARK, STEEL, darker, pick
 
-WALLS: tuple[Colour, ...] = ((170, 175, 178), (150, 140, 125), (120, 130, 150), (185, 190, 180), (105, 110, 112), (130, 150, 165))
+WALLS: tuple[Colour, ...] = (
+    (170, 175, 178),
+    (150, 140, 125),
+    (120, 130, 150),
+    (185, 190, 180),
+    (105, 110, 112),
+    (130, 150, 165),
+)
 CONCRETE: Colour = (150, 154, 156)
 UPRIGHT: tuple[Colour, ...] = ((170, 90, 30), (40, 110, 230), (60, 140, 60))
 
@@ -38,13 +45,20 @@ def rack(rng: np.random.Generator, long: float) -> Posed:
                 colour = pick(rng, CRATES)
                 build.part(0.01 * level).box((x, x + wide), (-0.45, 0.45), (low + 0.2, low + 0.2 + tall), colour)
                 for y, turn in ((-0.46, 1), (0.46, -1)):
-                    label = [(x + 0.3, y, low + 0.4), (x + 0.5, y, low + 0.4), (x + 0.5, y, low + 0.55), (x + 0.3, y, low + 0.55)]
+                    label = [
+                        (x + 0.3, y, low + 0.4),
+                        (x + 0.5, y, low + 0.4),
+                        (x + 0.5, y, low + 0.55),
+                        (x + 0.3, y, low + 0.55),
+                    ]
                     build.face(label[::turn], WHITE)
             x += wide + 0.12
     at = -long / 2
     while at <= long / 2 + 0.01:
         for y in (-0.5, 0.44):
-            build.part(0.3 if y < 0 else 0.0).box((at - 0.04, at + 0.04), (y, y + 0.06), (0.0, 1.5 * levels + 0.3), upright)
+            build.part(0.3 if y < 0 else 0.0).box(
+                (at - 0.04, at + 0.04), (y, y + 0.06), (0.0, 1.5 * levels + 0.3), upright
+            )
         at += bay
     return build.build().posed(pose(0.0, 0.0, 0.0))
 
@@ -91,7 +105,9 @@ def _street(far: float, rng: np.random.Generator) -> list[Posed]:
             if rng.random() < 0.8:
                 _building(build, (x, x + wide), distance, high, rng)
             x += wide + float(rng.uniform(0, 8))
-        rows.append(build.part().box((-0.1, 0.1), (distance, distance + 0.1), (0, 0.1), DARK).build().posed(pose(0, 0, 0)))
+        rows.append(
+            build.part().box((-0.1, 0.1), (distance, distance + 0.1), (0, 0.1), DARK).build().posed(pose(0, 0, 0))
+        )
     return [*rows, *([_fence(far, rng)] if rng.random() < 0.6 else [])]
 
 
@@ -124,7 +140,10 @@ def _shutter(build: Builder, x: float, y: float, rng: np.random.Generator) -> No
 def _poster(build: Builder, x: float, y: float, rng: np.random.Generator) -> None:
     """A notice on a wall: coloured as a sign is, yet none."""
     wide, tall = float(rng.uniform(0.6, 1.6)), float(rng.uniform(0.5, 1.4))
-    back, mark = pick(rng, (WHITE, YELLOW, (180, 90, 30), (60, 60, 190))), pick(rng, (DARK, (50, 50, 200), (150, 80, 30)))
+    back, mark = (
+        pick(rng, (WHITE, YELLOW, (180, 90, 30), (60, 60, 190))),
+        pick(rng, (DARK, (50, 50, 200), (150, 80, 30))),
+    )
     _panel(build, (x, x + wide), (1.5, 1.5 + tall), y - 0.01, back)
     _panel(build, (x + 0.12 * wide, x + 0.7 * wide), (1.5 + 0.6 * tall, 1.5 + 0.85 * tall), y - 0.02, mark)
     _panel(build, (x + 0.12 * wide, x + 0.88 * wide), (1.5 + 0.2 * tall, 1.5 + 0.32 * tall), y - 0.02, mark)
@@ -139,10 +158,17 @@ def _shell(far: float, rng: np.random.Generator) -> Posed:
     for floor in range(floors):
         low = 3.2 * floor
         for bay in range(bays + 1):
-            build.part(0.5).box((start + 4 * bay - 0.2, start + 4 * bay + 0.2), (y + 0.2, y + 0.6), (low, low + 3.0), CONCRETE)
+            build.part(0.5).box(
+                (start + 4 * bay - 0.2, start + 4 * bay + 0.2), (y + 0.2, y + 0.6), (low, low + 3.0), CONCRETE
+            )
             if bay < bays and rng.random() < 0.3:
                 wall = (start + 4 * bay + 0.2, start + 4 * bay + 3.8)
-                build.part(0.6).box(wall, (y + 0.3, y + 0.5), (low, low + float(rng.uniform(0.8, 3.0))), pick(rng, ((90, 110, 165), CONCRETE), 6))
+                build.part(0.6).box(
+                    wall,
+                    (y + 0.3, y + 0.5),
+                    (low, low + float(rng.uniform(0.8, 3.0))),
+                    pick(rng, ((90, 110, 165), CONCRETE), 6),
+                )
         build.part(1.0).box((start - 0.5, end + 0.5), (y, y + 6), (low + 2.95, low + 3.2), darker(CONCRETE, 0.9))
     for x in np.arange(start, end, 2.0).tolist():
         build.part(2.0).box((x, x + 0.07), (y - 1.2, y - 1.13), (0, 3.2 * floors + 1), STEEL)
@@ -169,8 +195,6 @@ def _fence(far: float, rng: np.random.Generator) -> Posed:
     return build.build().posed(pose(0, 0, 0))
 
 
-def _panel(
-    build: Builder, x: tuple[float, float], z: tuple[float, float], y: float, colour: Colour
-) -> None:
+def _panel(build: Builder, x: tuple[float, float], z: tuple[float, float], y: float, colour: Colour) -> None:
     """A rectangle on a wall that looks at the camera."""
     build.face([(x[0], y, z[0]), (x[1], y, z[0]), (x[1], y, z[1]), (x[0], y, z[1])], colour)

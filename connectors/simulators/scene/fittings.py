@@ -45,7 +45,9 @@ def _floor_sign(build: Builder, rng: np.random.Generator) -> Solid:
 
     build.face([front(-0.6, 0.42 * tall), front(0.6, 0.42 * tall), front(0.0, 0.85 * tall)], RED)
     build.face([front(-0.3, 0.5 * tall), front(0.3, 0.5 * tall), front(0.0, 0.74 * tall)], WHITE)
-    build.face([front(-0.7, 0.15 * tall), front(0.7, 0.15 * tall), front(0.7, 0.28 * tall), front(-0.7, 0.28 * tall)], BLACK)
+    build.face(
+        [front(-0.7, 0.15 * tall), front(0.7, 0.15 * tall), front(0.7, 0.28 * tall), front(-0.7, 0.28 * tall)], BLACK
+    )
     return build.build()
 
 
@@ -54,7 +56,10 @@ def _plate(build: Builder, kind: int, middle: float, half: float, rng: np.random
     corners = (3, 20, 8, 20, 4)[kind]
     start = {3: math.pi / 2, 8: math.pi / 8, 4: math.pi / 4}.get(corners, 0.0)
     wide = 1.25 if kind == 4 else 1.0
-    circle = [(wide * math.cos(start + 2 * math.pi * i / corners), math.sin(start + 2 * math.pi * i / corners)) for i in range(corners)]
+    circle = [
+        (wide * math.cos(start + 2 * math.pi * i / corners), math.sin(start + 2 * math.pi * i / corners))
+        for i in range(corners)
+    ]
     notice = (BLUE, YELLOW, (70, 140, 40))[int(rng.integers(3))]
     rim = (RED, RED, RED, BLUE, notice)[kind]
     inner = (WHITE if rng.random() < 0.6 else YELLOW, WHITE, RED, BLUE, notice)[kind]
@@ -69,7 +74,15 @@ def _plate(build: Builder, kind: int, middle: float, half: float, rng: np.random
     glyph = BLACK if kind in (0, 1) else WHITE
     for y, z, w, h in ((0.0, 0.05, 0.1, 0.32), (0.0, -0.42, 0.1, 0.09)) if kind != 2 else ((0.0, 0.0, 0.75, 0.2),):
         low, high = middle + (z - h) * half, middle + (z + h) * half
-        build.face([(0.03, (y - w) * half, low), (0.03, (y + w) * half, low), (0.03, (y + w) * half, high), (0.03, (y - w) * half, high)], glyph)
+        build.face(
+            [
+                (0.03, (y - w) * half, low),
+                (0.03, (y + w) * half, low),
+                (0.03, (y + w) * half, high),
+                (0.03, (y - w) * half, high),
+            ],
+            glyph,
+        )
 
 
 def prop(rng: np.random.Generator) -> tuple[Solid, float]:
@@ -87,8 +100,8 @@ def cone(rng: np.random.Generator) -> tuple[Solid, float]:
         for step in range(8):
             a, b = 2 * math.pi * step / 8, 2 * math.pi * (step + 1) / 8
             wide, thin = 0.16 * (1.05 - low), 0.16 * (1.05 - high)
-            corners = [(wide * math.cos(a), wide * math.sin(a), low * tall), (wide * math.cos(b), wide * math.sin(b), low * tall),
-                       (thin * math.cos(b), thin * math.sin(b), high * tall), (thin * math.cos(a), thin * math.sin(a), high * tall)]  # fmt: skip
+            rings = ((a, wide, low), (b, wide, low), (b, thin, high), (a, thin, high))
+            corners = [(reach * math.cos(turn), reach * math.sin(turn), z * tall) for turn, reach, z in rings]
             build.face(corners, tone)
     return build.build(), 0.3
 
@@ -105,8 +118,12 @@ def pallets(rng: np.random.Generator) -> tuple[Solid, float]:
         colour, low = pick(rng, CRATES), 0.15 * layers
         high = low + float(rng.uniform(0.4, 1.2))
         build.part(0.1).box((-0.56, 0.56), (-0.46, 0.46), (low, high), colour)
-        build.face([(-0.57, 0.1, low), (-0.57, -0.1, low), (-0.57, -0.1, high), (-0.57, 0.1, high)], darker(colour, 0.8))
-        build.face([(-0.1, -0.47, low), (0.1, -0.47, low), (0.1, -0.47, high), (-0.1, -0.47, high)], darker(colour, 0.8))
+        build.face(
+            [(-0.57, 0.1, low), (-0.57, -0.1, low), (-0.57, -0.1, high), (-0.57, 0.1, high)], darker(colour, 0.8)
+        )
+        build.face(
+            [(-0.1, -0.47, low), (0.1, -0.47, low), (0.1, -0.47, high), (-0.1, -0.47, high)], darker(colour, 0.8)
+        )
     return build.build(), 0.9
 
 
@@ -129,7 +146,15 @@ def barrel(rng: np.random.Generator) -> tuple[Solid, float]:
         circle = [(math.cos(2 * math.pi * i / 12), math.sin(2 * math.pi * i / 12)) for i in range(12)]
         for low, high, tone in ((0.0, 0.3, 1.0), (0.3, 0.34, 0.8), (0.34, 0.9, 1.0)):
             for (a, b), (c, d) in zip(circle, circle[1:] + circle[:1], strict=True):
-                build.face([(x + 0.3 * a, 0.3 * b, low), (x + 0.3 * c, 0.3 * d, low), (x + 0.3 * c, 0.3 * d, high), (x + 0.3 * a, 0.3 * b, high)], darker(colour, tone))
+                build.face(
+                    [
+                        (x + 0.3 * a, 0.3 * b, low),
+                        (x + 0.3 * c, 0.3 * d, low),
+                        (x + 0.3 * c, 0.3 * d, high),
+                        (x + 0.3 * a, 0.3 * b, high),
+                    ],
+                    darker(colour, tone),
+                )
         build.face([(x + 0.3 * a, 0.3 * b, 0.9) for a, b in circle], darker(colour, 0.9))
     return build.build(), 0.6
 
@@ -146,7 +171,9 @@ def container(rng: np.random.Generator) -> tuple[Solid, float]:
             for y, corners in ((-1.21, 1), (1.21, -1)):
                 face = [(x, y, 0.25), (x + 0.16, y, 0.25), (x + 0.16, y, 2.45), (x, y, 2.45)]
                 build.face(face[::corners], darker(colour, 0.82))
-    build.face([(half + 0.01, -0.03, 0.2), (half + 0.01, 0.03, 0.2), (half + 0.01, 0.03, 2.5), (half + 0.01, -0.03, 2.5)], DARK)
+    build.face(
+        [(half + 0.01, -0.03, 0.2), (half + 0.01, 0.03, 0.2), (half + 0.01, 0.03, 2.5), (half + 0.01, -0.03, 2.5)], DARK
+    )
     return build.build(), half + 0.4
 
 

@@ -39,7 +39,13 @@ class Glow:
         for actor in actors:
             if actor.label == CAR and light.night > 0.15:
                 ahead = -math.sin(actor.heading) > 0.1  # towards the camera
-                self._shine(picture, _places(actor, 2.2 if ahead else -2.2, 0.65, 0.7), 0.35 if ahead else 0.2, _WHITE if ahead else _RED, light.night)
+                self._shine(
+                    picture,
+                    _places(actor, 2.2 if ahead else -2.2, 0.65, 0.7),
+                    0.35 if ahead else 0.2,
+                    _WHITE if ahead else _RED,
+                    light.night,
+                )
             if actor.label == FORKLIFT and light.night > 0.15 and -math.sin(actor.heading) > 0.1:
                 self._shine(picture, _places(actor, 0.5, 0.45, 1.9), 0.3, _WHITE, light.night)
             beacon = math.sin(2 * math.pi * (_BEACON_HZ * time_s + actor.phase))

@@ -129,7 +129,7 @@ def _dirt(texture: NDArray[np.uint8], rng: np.random.Generator) -> None:
         line = np.stack([along * size, bend * along**2 * size], axis=1)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         for side in (-_px(0.9), _px(0.9)):
-            points = ((line + [0, side]) @ turn.T + middle).astype(np.int32)
+            points = ((line + np.array([0, side])) @ turn.T + middle).astype(np.int32)
             cv2.polylines(shade, [points], False, (62, 82, 100), _px(0.45), cv2.LINE_AA)
     cv2.addWeighted(shade, 0.4, texture, 0.6, 0, dst=texture)
 

@@ -71,7 +71,7 @@ class Painter:
         if thing not in self._whole:
             return None
         whole, (left, top, right, bottom) = self._whole[thing]
-        own = cv2.compare(self._owner[top:bottom, left:right], thing, cv2.CMP_EQ)
+        own = (self._owner[top:bottom, left:right] == thing).view(np.uint8)
         x, y, width, height = cv2.boundingRect(own)
         if not width:
             return None
@@ -84,7 +84,7 @@ class Painter:
 
         every = np.concatenate(corners)
         low, high = every.min(axis=0) // _SCALE - 1, every.max(axis=0) // _SCALE + 2
-        height, width = self._owner.shape
+        height, width = self.picture.shape[:2]
         # What is far beyond the edge is left out of the count: such a thing is hardly seen anyway.
         low, high = np.maximum(low, (-width, -height)), np.minimum(high, (2 * width, 2 * height))
         if (high <= low).any():

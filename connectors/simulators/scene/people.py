@@ -163,7 +163,9 @@ class _Sketch:
         self._stroke(hip, hip + 1, (thick * 1.15, thick * 0.85), person.trousers)
         self._stroke(hip + 1, hip + 2, (thick * 0.85, thick * 0.6), person.trousers)
         radius = 0.075 * self._metre[hip + 2]
-        forward = np.array([math.cos(self._figure.heading) * 0.9, -0.15 * math.sin(self._figure.heading) + 0.1]) * radius
+        forward = (
+            np.array([math.cos(self._figure.heading) * 0.9, -0.15 * math.sin(self._figure.heading) + 0.1]) * radius
+        )
         self._add(self._pixels[hip + 2] + forward + _CIRCLE * [radius, radius * 0.62], BOOT)
 
     def arm(self, shoulder: int) -> None:
@@ -190,7 +192,9 @@ class _Sketch:
             for share in (0.22, 0.52):
                 centre = low + share * (high - low)
                 thick = 0.028 * self._metre[0]
-                self._add(centre + np.array([[-half, -thick], [half, -thick], [half, thick], [-half, thick]]), REFLECTIVE)
+                self._add(
+                    centre + np.array([[-half, -thick], [half, -thick], [half, thick], [-half, thick]]), REFLECTIVE
+                )
 
     def head(self, facing: bool) -> None:
         person, metre, centre = self._person, float(self._metre[2]), self._pixels[2]
@@ -209,7 +213,9 @@ class _Sketch:
         centre = self._pixels[[11, 14]].mean(axis=0)
         half = 0.2 * self._metre[11]
         self._add(centre + np.array([[-1, -0.9], [1, -0.9], [1, 0.6], [-1, 0.6]]) * half, self._toned(CARTON, 0.85))
-        self._add(centre + np.array([[-1, -0.9], [1, -0.9], [0.9, -1.15], [-0.9, -1.15]]) * half, self._toned(CARTON, 1.05))
+        self._add(
+            centre + np.array([[-1, -0.9], [1, -0.9], [0.9, -1.15], [-0.9, -1.15]]) * half, self._toned(CARTON, 1.05)
+        )
 
     def _stroke(self, start: int, end: int, radii: tuple[float, float], colour: Colour) -> None:
         a, b = self._pixels[start], self._pixels[end]
@@ -217,10 +223,22 @@ class _Sketch:
         along = b - a
         across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
         tip = along / max(float(np.hypot(*along)), 1e-6)
-        corners = [a + across * first, a - tip * first * 0.6, a - across * first, b - across * last, b + tip * last * 0.6, b + across * last]
+        corners = [
+            a + across * first,
+            a - tip * first * 0.6,
+            a - across * first,
+            b - across * last,
+            b + tip * last * 0.6,
+            b + across * last,
+        ]
         self._add(np.array(corners), self._toned(colour, self._dim))
         shift = self._sunny_side * (1 if across[0] >= 0 else -1)
-        lit = [a + across * first * shift * 0.9, a - across * first * shift * 0.1, b - across * last * shift * 0.1, b + across * last * shift * 0.9]
+        lit = [
+            a + across * first * shift * 0.9,
+            a - across * first * shift * 0.1,
+            b - across * last * shift * 0.1,
+            b + across * last * shift * 0.9,
+        ]
         self._add(np.array(lit), self._toned(colour, self._lit))
 
     def _add(self, corners: NDArray[np.float64], colour: Colour) -> None:

@@ -63,7 +63,9 @@ class Scenery:
         painter = Painter(picture)
         for body in self._backdrop:
             painter.paint(body.polygons(self.view, light), 1)
-        shade(picture, self.view, [hull for thing in self.standing for hull in thing.body.shadow(light)], light, self.far)
+        shade(
+            picture, self.view, [hull for thing in self.standing for hull in thing.body.shadow(light)], light, self.far
+        )
         for thing in self.standing:
             painter.paint(thing.body.polygons(self.view, light), 1)
         return picture
@@ -72,24 +74,26 @@ class Scenery:
         """uint8[h, w, 3] in 1/128: what each pixel is multiplied with: the tint, lamps at night, darker corners."""
         import cv2
 
-        lit = np.array(light.tint) + np.zeros((*self._reach.shape[:2], 1))
+        lamps = np.zeros(self._reach.shape[:2])
         for x, y, z in self.lamps if light.night > 0.02 else []:
             square = ((self._reach - np.array([x, y, 0.0])) ** 2 * [1, 1, 0.3]).sum(axis=2)
-            lit = lit + light.night * np.exp(-square / (2 * (1.1 * z) ** 2))[:, :, None] * _LAMP_COLOUR
+            lamps += np.exp(-square / (2 * (1.1 * z) ** 2))
+        # Where lamps add up, the camera's exposure holds back.
+        lit = np.array(light.tint) + light.night * (lamps / (1 + 0.45 * lamps))[:, :, None] * _LAMP_COLOUR
         rows, columns = np.mgrid[-1 : 1 : lit.shape[0] * 1j, -1 : 1 : lit.shape[1] * 1j]
         lit = lit * (1.03 - 0.16 * (rows**2 + columns**2))[:, :, None]
         small = (lit * 128).clip(0, 255).astype(np.uint8)
-        return cv2.resize(small, (self.view.width, self.view.height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+        size = (self.view.width, self.view.height)
+        return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _backed(self, floor: NDArray[np.uint8], style: str, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The ground with the sky above the horizon, or in a hall its dark roof."""
         view = self.view
-        over = (
-            np.full_like(floor, 70) if style == WAREHOUSE else sky(view.height, view.width, view.horizon_px, rng)
-        )
+        over = np.full_like(floor, 70) if style == WAREHOUSE else sky(view.height, view.width, view.horizon_px, rng)
         tilt = math.tan(view.roll) * (np.arange(view.width) - view.width / 2)
         above = np.arange(view.height)[:, None] < (view.horizon_px + 1.5 + tilt)[None, :]
-        return np.where(above[:, :, None], over, floor)
+        backed: NDArray[np.uint8] = np.where(above[:, :, None], over, floor)
+        return backed
 
     def _furnish(self, style: str, near: float, rng: np.random.Generator) -> list[Standing]:
         found: list[Standing] = []
@@ -101,7 +105,9 @@ class Scenery:
                     self._stand(found, rack(rng, long).solid.posed(pose(x, y, math.pi / 2)), (x, y, 1.2))
                     # Circles along the rack keep actors out of it.
                     found += [
-                        Standing(x, y + off, 1.0, found[-1].body, found[-1].distance_m, (0, 0, 0, 0), found[-1].mask[:0])
+                        Standing(
+                            x, y + off, 1.0, found[-1].body, found[-1].distance_m, (0, 0, 0, 0), found[-1].mask[:0]
+                        )
                         for off in (-2.5, 2.5)
                     ]
         for _ in range(int(rng.integers(4, 13))):

@@ -32,7 +32,9 @@ class Sensor:
         self._lighter = noise.clip(0, 255).astype(np.uint8)
         self._darker = (-noise).clip(0, 255).astype(np.uint8)
 
-    def exposed(self, picture: NDArray[np.uint8], rain: float, shake_px: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def exposed(
+        self, picture: NDArray[np.uint8], rain: float, shake_px: float, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
         """A frame of what is there, uint8[h, w, 3]."""
         import cv2
 
@@ -59,5 +61,7 @@ def _streaks(width: int, height: int, rng: np.random.Generator) -> NDArray[np.ui
     for _ in range(round(width * height / 700)):
         x, y = rng.integers(width + _SPARE_PX), rng.integers(height + _SPARE_PX)
         long = int(rng.integers(6, 22)) * height // 480
-        cv2.line(sheet, (int(x), int(y)), (int(x) - long // 7, int(y) + long), int(rng.integers(25, 95)), 1, cv2.LINE_AA)
+        cv2.line(
+            sheet, (int(x), int(y)), (int(x) - long // 7, int(y) + long), int(rng.integers(25, 95)), 1, cv2.LINE_AA
+        )
     return sheet

@@ -73,9 +73,7 @@ class Posed:
         facing = np.einsum("fi,fi->f", self.normals, corner - view.place) < 0
         colours = solid.colours * light.shade(self.normals)[:, None]
         order = self._order(view)
-        return [
-            (pixels[solid.faces[face]], tuple(colours[face].tolist())) for face in order[facing[order]].tolist()
-        ]
+        return [(pixels[solid.faces[face]], tuple(colours[face].tolist())) for face in order[facing[order]].tolist()]
 
     def shadow(self, light: Light) -> list[NDArray[np.float64]]:
         """The ground places float64[k, 2] that each part hides from the sun; their hull is its shadow."""
@@ -135,21 +133,32 @@ class Builder:
             self.face([near[follows], near[index], far[index], far[follows]], colour)
         return self
 
-    def box(
-        self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour
-    ) -> Builder:
+    def box(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour) -> Builder:
         """A box from the lower to the higher of each axis."""
         return self.prism([(x[0], z[0]), (x[1], z[0]), (x[1], z[1]), (x[0], z[1])], y[0], y[1], colour)
 
-    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = RIM) -> Builder:
-        """A part of its own: a wheel on the ground, with its hub, whose middle is at x, y."""
+    def wheel(
+        self, x: float, y: float, radius: float, width: float, hub: Colour = RIM, covered_by: float = 0.0
+    ) -> Builder:
+        """A wheel on the ground, with its hub, whose middle is at x, y.
+
+        Args:
+            covered_by: a wheel below a body shows its tread behind what is nearer than the wheel by this much, in
+                metres, and its outer side before it; 0 for a wheel in the open.
+        """
         angles = [2 * math.pi * step / 12 for step in range(12)]
         circle = [(math.cos(angle), math.sin(angle)) for angle in angles]
-        self.part(0.05)
-        self.prism([(x + radius * a, radius + radius * b) for a, b in circle], y - width / 2, y + width / 2, TYRE)
+        tread = [(x + radius * a, radius + radius * b) for a, b in circle]
         rim = [(x + 0.55 * radius * a, radius + 0.55 * radius * b) for a, b in circle]
-        self.face([(a, y - width / 2 - 0.01, b) for a, b in rim], hub)
-        return self.face([(a, y + width / 2 + 0.01, b) for a, b in rim[::-1]], hub)
+        self.part(-covered_by if covered_by else 0.05)
+        self.prism(tread, y - width / 2, y + width / 2, TYRE)
+        if covered_by:
+            self.part(covered_by)
+        side = (1 if y > 0 else -1) * (width / 2 + 0.01)
+        for profile, out, colour in ((tread, side, TYRE), (rim, side * 1.05, hub)):
+            corners = [(a, y + out, b) for a, b in profile]
+            self.face(corners if side < 0 else corners[::-1], colour)
+        return self
 
     def build(self) -> Solid:
         vertices = np.array(self._vertices, dtype=np.float64)
@@ -164,6 +173,12 @@ class Builder:
             np.array(self._colours, dtype=np.float64),
             np.array(self._nearer, dtype=np.float64),
         )
+
+
+def panel(build: Builder, y: float, profile: list[tuple[float, float]], colour: Colour) -> None:
+    """A detail on a side of the part that was begun last: (x, z) anticlockwise seen from the right."""
+    corners = [(x, y, z) for x, z in profile]
+    build.face(corners if y < 0 else corners[::-1], colour)
 
 
 def pose(x: float, y: float, heading: float, z: float = 0.0) -> NDArray[np.float64]:

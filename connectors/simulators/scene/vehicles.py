@@ -1,19 +1,15 @@
-"""Cars, forklifts and machines: solids of many builds and colours."""
+"""Cars and forklifts: solids of many builds and colours."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numpy.typing import NDArray
 
-from connectors.simulators.scene.solids import GLASS, TYRE, Builder, Colour, Solid, pose, tilt
+from connectors.simulators.scene.solids import GLASS, Builder, Colour, Solid, panel
 
 CAR_COLOURS: tuple[Colour, ...] = (
     (235, 235, 235), (40, 40, 42), (150, 150, 152), (40, 40, 170), (150, 80, 35), (95, 60, 40), (70, 110, 60),
     (190, 200, 210), (60, 130, 190), (110, 30, 90), (205, 170, 120), (30, 150, 215),
 )  # fmt: skip
-MACHINE_COLOURS: tuple[Colour, ...] = ((35, 170, 235), (30, 120, 225), (40, 200, 225), (200, 205, 205), (60, 140, 70))
 FORKLIFT_COLOURS: tuple[Colour, ...] = (
     (40, 190, 240), (30, 100, 230), (40, 40, 190), (70, 140, 40), (170, 100, 40), (190, 190, 190), (150, 150, 40),
 )  # fmt: skip
@@ -49,7 +45,7 @@ def car(rng: np.random.Generator) -> Solid:
     radius = 0.33 if kind < 2 else 0.38
     for x in (axle, -axle):
         for side in (1, -1):
-            build.wheel(x, side * (width - 0.1), radius, 0.24)
+            build.wheel(x, side * (width - 0.1), radius, 0.24, covered_by=5.0)
     return build.build()
 
 
@@ -60,10 +56,16 @@ def _car_body(build: Builder, half: float, width: float, belt: float, colour: Co
     front, back = half + 0.06, -half - 0.02
     for side in (1, -1):
         inner, outer = sorted((side * (width - 0.45), side * (width - 0.08)))
-        build.face([(front, inner, 0.6), (front, outer, 0.6), (front - 0.05, outer, 0.78), (front - 0.05, inner, 0.78)], LAMP)
+        build.face(
+            [(front, inner, 0.6), (front, outer, 0.6), (front - 0.05, outer, 0.78), (front - 0.05, inner, 0.78)], LAMP
+        )
         build.face([(back, outer, 0.62), (back, inner, 0.62), (back, inner, 0.82), (back, outer, 0.82)], RED_LAMP)
-        _side(build, side * (width + 0.005), [(-half, 0.3), (half, 0.3), (half, 0.4), (-half, 0.4)], darker(colour, 0.5))
-        _side(build, side * (width + 0.008), [(0.02, 0.45), (0.05, 0.45), (0.05, belt), (0.02, belt)], darker(colour, 0.7))
+        panel(
+            build, side * (width + 0.005), [(-half, 0.3), (half, 0.3), (half, 0.4), (-half, 0.4)], darker(colour, 0.5)
+        )
+        panel(
+            build, side * (width + 0.008), [(0.02, 0.45), (0.05, 0.45), (0.05, belt), (0.02, belt)], darker(colour, 0.7)
+        )
     build.face([(front, -0.5, 0.4), (front, 0.5, 0.4), (front, 0.5, 0.55), (front, -0.5, 0.55)], DARK)
 
 
@@ -72,7 +74,12 @@ def _car_cabin(
 ) -> None:
     belt, roof = heights
     foot, brow = half * 0.42, half * 0.12
-    back_foot, back_brow = ((-half * 0.86, -half * 0.5), (-half * 0.98, -half * 0.85), (-half, -half), (-half * 0.2, -half * 0.15))[kind]
+    back_foot, back_brow = (
+        (-half * 0.86, -half * 0.5),
+        (-half * 0.98, -half * 0.85),
+        (-half, -half),
+        (-half * 0.2, -half * 0.15),
+    )[kind]
     if kind == 2:
         foot, brow = half * 0.72, half * 0.5
     profile = [(back_foot, belt), (foot, belt), (brow, roof), (back_brow, roof)]
@@ -92,16 +99,12 @@ def _car_cabin(
         corners = [(x, side * (width - 0.03 - 0.14 * (z - belt) / tall), z) for x, z in glass]
         build.face(corners if side < 0 else corners[::-1], GLASS)
     wide = width - 0.2
-    _across(build, along(foot, brow, low) + 0.02, along(foot, brow, high) + 0.02, (low, high), wide, GLASS, forward=True)
+    _across(
+        build, along(foot, brow, low) + 0.02, along(foot, brow, high) + 0.02, (low, high), wide, GLASS, forward=True
+    )
     if kind != 2:
         back = (along(back_foot, back_brow, low) - 0.02, along(back_foot, back_brow, high) - 0.02)
         _across(build, back[0], back[1], (low, high), wide, GLASS, forward=False)
-
-
-def _side(build: Builder, y: float, profile: list[tuple[float, float]], colour: Colour) -> None:
-    """A detail on a side: (x, z) anticlockwise seen from the right."""
-    corners = [(x, y, z) for x, z in profile]
-    build.face(corners if y < 0 else corners[::-1], colour)
 
 
 def _across(
@@ -118,13 +121,24 @@ def forklift(rng: np.random.Generator) -> Solid:
     size = float(rng.uniform(0.92, 1.15))
     s = size
     build = Builder()
-    hull = [(-1.3 * s, 0.3), (0.75 * s, 0.3), (0.75 * s, 0.75 * s), (0.1 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s), (-1.4 * s, 0.7 * s)]
-    lower, upper = [hull[0], hull[1], hull[2], (-1.38 * s, 0.75 * s)], [(-1.38 * s, 0.75 * s), (-0.3 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s)]
+    hull = [
+        (-1.3 * s, 0.3),
+        (0.75 * s, 0.3),
+        (0.75 * s, 0.75 * s),
+        (0.1 * s, 0.75 * s),
+        (-0.3 * s, 1.05 * s),
+        (-1.25 * s, 1.1 * s),
+        (-1.4 * s, 0.7 * s),
+    ]
+    lower, upper = (
+        [hull[0], hull[1], hull[2], (-1.38 * s, 0.75 * s)],
+        [(-1.38 * s, 0.75 * s), (-0.3 * s, 0.75 * s), (-0.3 * s, 1.05 * s), (-1.25 * s, 1.1 * s)],
+    )
     build.part().prism(lower, -0.55 * s, 0.55 * s, colour)
     build.part(0.1).prism(upper, -0.53 * s, 0.53 * s, darker(colour, 0.85) if rng.random() < 0.5 else DARK)
     for side in (1, -1):
-        build.wheel(0.5 * s, side * 0.5 * s, 0.34 * s, 0.24, colour)
-        build.wheel(-0.95 * s, side * 0.48 * s, 0.28 * s, 0.2, colour)
+        build.wheel(0.5 * s, side * 0.5 * s, 0.34 * s, 0.24, colour, covered_by=1.0)
+        build.wheel(-0.95 * s, side * 0.48 * s, 0.28 * s, 0.2, colour, covered_by=1.0)
     _driver(build, rng, s)
     _guard(build, s)
     _mast(build, s)
@@ -142,12 +156,27 @@ def _guard(build: Builder, s: float) -> None:
     """The overhead guard: four posts and a roof of bars."""
     for side in (1, -1):
         y = sorted((side * 0.46 * s, side * 0.52 * s))
-        build.part().prism([(-0.75 * s, 1.05 * s), (-0.67 * s, 1.05 * s), (-0.42 * s, 2.08 * s), (-0.5 * s, 2.08 * s)], y[0], y[1], DARK)
-        build.part().prism([(0.62 * s, 0.75 * s), (0.7 * s, 0.75 * s), (0.42 * s, 2.08 * s), (0.34 * s, 2.08 * s)], y[0], y[1], DARK)
+        build.part().prism(
+            [(-0.75 * s, 1.05 * s), (-0.67 * s, 1.05 * s), (-0.42 * s, 2.08 * s), (-0.5 * s, 2.08 * s)],
+            y[0],
+            y[1],
+            DARK,
+        )
+        build.part().prism(
+            [(0.62 * s, 0.75 * s), (0.7 * s, 0.75 * s), (0.42 * s, 2.08 * s), (0.34 * s, 2.08 * s)], y[0], y[1], DARK
+        )
     build.part(0.4).box((-0.55 * s, 0.45 * s), (-0.52 * s, 0.52 * s), (2.08 * s, 2.15 * s), STEEL)
     for step in range(4):
         x = (-0.42 + 0.22 * step) * s
-        build.face([(x, -0.42 * s, 2.16 * s), (x + 0.12, -0.42 * s, 2.16 * s), (x + 0.12, 0.42 * s, 2.16 * s), (x, 0.42 * s, 2.16 * s)], (105, 105, 108))
+        build.face(
+            [
+                (x, -0.42 * s, 2.16 * s),
+                (x + 0.12, -0.42 * s, 2.16 * s),
+                (x + 0.12, 0.42 * s, 2.16 * s),
+                (x, 0.42 * s, 2.16 * s),
+            ],
+            (105, 105, 108),
+        )
 
 
 def _mast(build: Builder, s: float) -> None:
@@ -169,88 +198,9 @@ def forks(rng: np.random.Generator) -> Solid:
         build.part().box((1.1, 2.2), (-0.55, 0.55), (0.11, 0.24), (95, 140, 175))
         colour = pick(rng, ((110, 150, 185), (180, 180, 180), (150, 120, 80), (210, 215, 215), (80, 120, 80)))
         build.part(0.02).box((1.12, 2.18), (-0.52, 0.52), (0.24, 0.24 + tall), colour)
-        build.face([(1.11, 0.52, 0.6), (1.11, -0.52, 0.6), (1.11, -0.52, 0.66), (1.11, 0.52, 0.66)], darker(colour, 0.7))
-        _side(build, -0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
-        _side(build, 0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
-    return build.build()
-
-
-def excavator(rng: np.random.Generator) -> Solid:
-    """Parts 0 to 1 are its tracks, 2 to 4 turn with its house, 5 is the boom, 6 the stick, 7 the bucket."""
-    colour = pick(rng, MACHINE_COLOURS)
-    build = Builder()
-    track = [(-1.7, 0.25), (-1.4, 0.0), (1.4, 0.0), (1.7, 0.25), (1.7, 0.55), (1.4, 0.75), (-1.4, 0.75), (-1.7, 0.55)]
-    inner = [(-1.4, 0.2), (1.4, 0.2), (1.4, 0.5), (-1.4, 0.5)]
-    for side in (1, -1):
-        y = sorted((side * 0.75, side * 1.25))
-        build.part().prism(track, y[0], y[1], TYRE)
-        _side(build, side * 1.26, inner, STEEL)
-    house = [(-1.7, 0.9), (1.0, 0.9), (1.0, 1.35), (0.2, 1.75), (-1.5, 1.75), (-1.7, 1.5)]
-    build.part(0.3).prism(house, -1.2, 1.2, colour)
-    for side in (1, -1):
-        _side(build, side * 1.21, [(-1.4, 1.1), (-0.3, 1.1), (-0.3, 1.5), (-1.4, 1.5)], darker(colour, 0.55))
-    build.part(0.4).prism([(-0.2, 1.3), (1.1, 1.3), (1.15, 1.9), (0.85, 2.75), (-0.2, 2.75)], 0.25, 1.15, darker(colour, 0.95))
-    _side(build, 1.16, [(0.0, 1.75), (1.0, 1.75), (0.8, 2.6), (0.0, 2.6)], GLASS)
-    build.face([(0.0, 0.24, 1.75), (1.0, 0.24, 1.75), (0.8, 0.24, 2.6), (0.0, 0.24, 2.6)], GLASS)
-    build.face([(1.16, 0.35, 1.6), (1.16, 1.05, 1.6), (0.9, 1.05, 2.6), (0.9, 0.35, 2.6)], GLASS)
-    build.part(0.1).box((-2.0, -1.6), (-1.15, 1.15), (1.0, 1.6), darker(colour, 0.45))
-    build.part(0.2).prism([(0.8, 1.3), (1.1, 1.2), (2.9, 1.65), (4.2, 1.3), (4.2, 1.55), (2.8, 2.1)], -0.45, -0.15, colour)
-    build.part(0.2).prism([(3.9, 1.3), (4.3, 1.25), (6.6, 1.35), (6.6, 1.5), (4.2, 1.75)], -0.42, -0.18, darker(colour, 0.92))
-    build.part(0.2).prism([(6.4, 1.6), (6.3, 1.1), (6.7, 0.7), (7.1, 0.8), (6.9, 1.2), (6.75, 1.6)], -0.75, 0.15, STEEL)
-    return build.build()
-
-
-def excavator_pose(at: NDArray[np.float64], slew: float, boom: float, stick: float, bucket: float) -> NDArray[np.float64]:
-    """float64[8, 4, 4], the parts of an excavator at `at` with these joints, in radians."""
-    house = at @ pose(0.0, 0.0, slew)
-    arm = house @ tilt(0.95, 1.3, boom)
-    fore = arm @ tilt(4.15, 1.45, stick)
-    return np.stack([at, at, house, house, house, arm, fore, fore @ tilt(6.5, 1.4, bucket)])
-
-
-def loader(rng: np.random.Generator) -> Solid:
-    """A wheel loader: the last two parts are its arms and its bucket."""
-    colour = pick(rng, MACHINE_COLOURS)
-    build = Builder()
-    build.part().prism([(-2.4, 0.7), (-0.2, 0.7), (-0.2, 1.75), (-2.2, 1.65), (-2.4, 1.3)], -0.75, 0.75, colour)
-    for side in (1, -1):
-        _side(build, side * 0.76, [(-2.1, 1.0), (-1.0, 1.0), (-1.0, 1.4), (-2.1, 1.4)], darker(colour, 0.55))
-    build.part().prism([(-0.2, 0.7), (1.3, 0.7), (1.3, 1.2), (-0.2, 1.4)], -0.6, 0.6, darker(colour, 0.85))
-    build.part(0.3).prism([(-0.6, 1.5), (0.75, 1.5), (0.6, 2.85), (-0.5, 2.85)], -0.65, 0.65, DARK)
-    for side in (1, -1):
-        _side(build, side * 0.66, [(-0.45, 1.7), (0.6, 1.7), (0.48, 2.6), (-0.4, 2.6)], GLASS)
-    build.face([(0.76, -0.55, 1.65), (0.76, 0.55, 1.65), (0.63, 0.55, 2.65), (0.63, -0.55, 2.65)], GLASS)
-    build.part(0.5).box((-0.62, 0.72), (-0.72, 0.72), (2.85, 2.98), colour)
-    for x in (1.05, -1.4):
-        for side in (1, -1):
-            build.wheel(x, side * 0.95, 0.7, 0.5, colour)
-    build.part(0.2).prism([(0.9, 1.1), (1.3, 0.95), (2.4, 0.45), (2.4, 0.65), (1.2, 1.35)], -0.45, 0.45, colour)
-    build.part(0.3).prism([(2.2, 0.15), (3.2, 0.1), (3.1, 0.3), (2.6, 0.95), (2.2, 0.85)], -1.25, 1.25, STEEL)
-    return build.build()
-
-
-def loader_pose(at: NDArray[np.float64], lift: float) -> NDArray[np.float64]:
-    """float64[11, 4, 4]: the parts of a wheel loader whose bucket is lifted by an angle in radians."""
-    arms = at @ tilt(1.0, 1.2, lift)
-    return np.stack([*[at] * 8, arms, arms @ tilt(2.3, 0.5, -0.5 * lift)])
-
-
-def roller(rng: np.random.Generator) -> Solid:
-    """A road roller: a drum in front, an open seat."""
-    colour = pick(rng, MACHINE_COLOURS)
-    circle = [(1.35 + 0.62 * math.cos(a), 0.62 + 0.62 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 15)[:-1].tolist()]
-    build = Builder()
-    build.part().prism(circle, -0.85, 0.85, STEEL)
-    build.part(0.1).prism([(0.4, 0.6), (2.1, 0.6), (2.1, 0.85), (0.4, 0.95)], -1.0, 1.0, colour)
-    build.part().prism([(-2.0, 0.6), (0.5, 0.6), (0.5, 1.2), (-0.4, 1.2), (-2.0, 1.45)], -0.7, 0.7, colour)
-    for side in (1, -1):
-        _side(build, side * 0.71, [(-1.8, 0.8), (-0.8, 0.8), (-0.8, 1.1), (-1.8, 1.1)], DARK)
-        build.wheel(-1.2, side * 0.72, 0.6, 0.4, colour)
-    build.part(0.2).box((-0.5, -0.2), (-0.23, 0.23), (1.3, 1.85), (40, 200, 210))
-    build.part(0.2).box((-0.45, -0.22), (-0.11, 0.11), (1.88, 2.12), pick(rng, SKINS))
-    for x in (-0.9, 0.4):
-        for side in (1, -1):
-            y = sorted((side * 0.6, side * 0.66))
-            build.part().box((x, x + 0.07), (y[0], y[1]), (1.2, 2.5), DARK)
-    build.part(0.5).box((-1.1, 0.6), (-0.75, 0.75), (2.5, 2.6), colour)
+        build.face(
+            [(1.11, 0.52, 0.6), (1.11, -0.52, 0.6), (1.11, -0.52, 0.66), (1.11, 0.52, 0.66)], darker(colour, 0.7)
+        )
+        panel(build, -0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
+        panel(build, 0.53, [(1.12, 0.5), (2.18, 0.5), (2.18, 0.56), (1.12, 0.56)], darker(colour, 0.7))
     return build.build()

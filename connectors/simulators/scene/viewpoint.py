@@ -51,13 +51,15 @@ class Viewpoint:
         intrinsic = np.array(
             [[self.focal_px, 0.0, self.width / 2], [0.0, self.focal_px, self.height / 2], [0.0, 0.0, 1.0]]
         )
-        return intrinsic @ np.column_stack([self.rotation, -self.rotation @ self.place])
+        matrix: NDArray[np.float64] = intrinsic @ np.column_stack([self.rotation, -self.rotation @ self.place])
+        return matrix
 
     @cached_property
     def ground_homography(self) -> NDArray[np.float64]:
         """float64[3, 3], homogeneous pixel to homogeneous ground place (x, y) in metres."""
         inverse = np.linalg.inv(self.matrix[:, [0, 1, 3]])
-        return inverse / inverse[2, 2]
+        homography: NDArray[np.float64] = inverse / inverse[2, 2]
+        return homography
 
     def project(self, points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Pixels float64[n, 2] and depths float64[n] in metres of world points float64[n, 3].

@@ -18,7 +18,6 @@ from models.vision.heads.candidates import (
     grid,
     joined,
     sigmoid,
-    take,
 )
 
 ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
@@ -47,7 +46,7 @@ class Objectness:
         expect(spec.head.family, f"[n, {cells or 'boxes'}, {5 + spec.fewest_columns}]", fits, outputs)
         picture, box = np.nonzero(output[:, :, 4] >= floor)  # no class makes the score higher than this
         rows = output[picture, box]
-        classes = take(rows[:, 5:], spec.columns)
+        classes = spec.scores(rows[:, 5:])
         label = classes.argmax(axis=1)
         score = (rows[:, 4] * classes[np.arange(len(rows)), label]).astype(np.float32)
         passing = np.flatnonzero(score >= floor)
@@ -103,7 +102,7 @@ class FastestDet:
         height, width = output.shape[2:]
         picture, y, x = np.nonzero(output[:, 0] >= (floor * ROUNDING) ** (1 / 0.6))  # as if of the surest class
         cells = output[picture, :, y, x].astype(np.float32)
-        classes = take(cells[:, 5:], spec.columns)
+        classes = spec.scores(cells[:, 5:])
         label = classes.argmax(axis=1)
         score = np.maximum(cells[:, 0], 0) ** 0.6 * np.maximum(classes[np.arange(len(cells)), label], 0) ** 0.4
         passing = np.flatnonzero(score >= floor)

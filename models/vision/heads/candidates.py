@@ -58,21 +58,17 @@ class Spec:
     head: Head
     labels: int
 
-    @property
-    def columns(self) -> Ints | None:
-        """Which columns of the class scores are labels; None where all are, in order."""
+    def scores(self, columns: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+        """The labels' columns of a network's class scores, in the labels' order."""
         ids = self.head.ids
-        return None if ids in ((), tuple(range(self.labels))) else np.array(ids, np.int64)
+        if ids in ((), tuple(range(self.labels))):
+            return columns[(slice(None),) * (axis % columns.ndim) + (slice(self.labels),)]
+        return np.take(columns, ids, axis=axis)
 
     @property
     def fewest_columns(self) -> int:
         """How many columns of class scores there must be."""
         return max(self.head.ids, default=self.labels - 1) + 1
-
-
-def take(scores: NDArray[Any], columns: Ints | None, axis: int = -1) -> NDArray[Any]:
-    """The labels' columns of class scores."""
-    return scores if columns is None else np.take(scores, columns, axis=axis)
 
 
 def logit(probability: float) -> float:
@@ -111,7 +107,7 @@ def best(scores: NDArray[Any], spec: Spec, floor: float, axis: int = 2) -> tuple
     if activation == "softmax":
         scores = softmax(scores if axis == 2 else scores.swapaxes(1, 2))
         axis = 2
-    scores = take(scores, spec.columns, axis)
+    scores = spec.scores(scores, axis)
     picture, box = np.nonzero(scores.max(axis=axis) >= floor_of(activation, floor))
     found = scores[picture, box] if axis == 2 else scores[picture, :, box]
     label = found.argmax(axis=1)

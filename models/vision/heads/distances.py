@@ -34,6 +34,7 @@ class Distances:
         levels = [self._all] if len(outputs) == 1 else self._levels
         each = len(outputs) // len(levels)
         fits = each in (1, 2) and len(outputs) == each * len(levels)
+        fits = fits and all(output.ndim in (3, 4) for output in outputs)
         expect(spec.head.family, f"1 or 2 tensors for each of {len(levels)} strides", fits, outputs)
         parts = [
             self._level(outputs[place * each : (place + 1) * each], points, strides, floor)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import Candidates, Spec, best, corners, expect, floor_of, sigmoid, take
+from models.vision.heads.candidates import Candidates, Spec, best, corners, expect, floor_of, sigmoid
 
 
 class Detr:
@@ -46,7 +46,7 @@ class RtDetr:
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec = self._spec
         scores, boxes = scores_and_boxes(spec, outputs)
-        scores = take(scores, spec.columns)[:, :, : spec.labels]
+        scores = spec.scores(scores)
         picture, query, label = np.nonzero(scores >= floor_of(spec.head.activation, floor))
         score = scores[picture, query, label].astype(np.float32)
         score = sigmoid(score) if spec.head.activation == "sigmoid" else score

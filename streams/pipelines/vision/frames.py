@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from streams.clock import Clock
 from streams.decoding import EARLIEST_MS
 from streams.errors import PoisonEvent
 from streams.pipeline import Decoded, Rows
+from streams.pipelines.vision.camera import Frame, Seen
 from streams.records import Headers, RecordBatch
 from streams.settings import Vision
 
@@ -25,6 +26,13 @@ _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 MAX_KEY_BYTES = 256
 LARGEST_FRAME = 2**53  # what a reader of JSON in any language takes for the number that it is
+
+
+class Sighting(NamedTuple):
+    """What there is in one frame, and what became of it."""
+
+    frame: Frame
+    seen: Seen
 
 
 @dataclass(slots=True)
@@ -40,7 +48,7 @@ class Frames:
         placements: float32 [n, 4], where the picture lies in the network's input (`models.vision.preprocess`).
         tensor: [n, ...], that input.
         pictures: the pictures themselves, where snapshots are wanted, else None.
-        scenes: what has become of each, once it is known.
+        seen: what there is in each, once it is known.
     """
 
     cameras: list[str]
@@ -51,7 +59,7 @@ class Frames:
     placements: NDArray[np.float32]
     tensor: NDArray[Any]
     pictures: list[Picture | None]
-    scenes: list[Any]
+    seen: list[Sighting | None]
 
     def __len__(self) -> int:
         return len(self.cameras)

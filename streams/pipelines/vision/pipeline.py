@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,9 @@ from models.vision.placement import in_source
 from streams.clock import Clock, SystemClock
 from streams.freshness import LatestPerKey
 from streams.pipeline import Beside, Decoded, Rows
-from streams.pipelines.vision.frames import FrameDecoder, Frames
+from streams.pipelines.vision.camera import Frame
+from streams.pipelines.vision.cameras import Cameras, Sites, warm_up
+from streams.pipelines.vision.frames import FrameDecoder, Frames, Sighting
 from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, threads
 from streams.records import RecordBatch
 from streams.settings import Models, Vision
@@ -43,7 +46,10 @@ class VisionPipeline:
         latest = settings.freshness == "latest-per-key"
         self.freshness = LatestPerKey(settings.staleness_bound_s) if latest else None
         self._threads = ThreadPoolExecutor(threads(settings), "vision-decode")
-        self._decoder = FrameDecoder(settings, lambda: self.served.preprocess, self._threads, clock or SystemClock())
+        self._sites = Sites(settings)
+        self._clock = clock or SystemClock()
+        self._encode = msgspec.json.Encoder().encode
+        self._decoder = FrameDecoder(settings, lambda: self.served.preprocess, self._threads, self._clock)
 
     def open(self, version: int, sha256: str) -> VisionModel:
         """Make another version ready, as `streams.serving` asks for it; from any thread.
@@ -57,26 +63,50 @@ class VisionPipeline:
         return VisionModel(loaded, self._settings)
 
     def warm_up(self) -> None:
-        """Nothing: opening the model has run it."""
+        warm_up()
 
-    def new_store(self) -> None:
-        return None
+    def new_store(self) -> Cameras:
+        return Cameras(self._sites)
 
     def decode(self, batch: RecordBatch) -> Decoded[Frames]:
         return self._decoder(batch)
 
-    def features(self, columns: Frames, store: Any) -> NDArray[Any]:
+    def features(self, columns: Frames, store: Cameras) -> NDArray[Any]:
         return columns.tensor
 
-    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
+    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Cameras) -> None:
         found = in_source(predictions[rows], columns.placements[rows], columns.sizes[rows])
-        for row, objects in zip(rows.tolist(), found, strict=True):
-            columns.scenes[row] = objects
+        picked = rows.tolist()
+        frames = [_frame(columns, row, objects) for row, objects in zip(picked, found, strict=True)]
+        seen = store.apply(frames, self.served.labels, int(self._clock.time() * 1000))
+        for row, sighting in zip(picked, map(Sighting, frames, seen), strict=True):
+            columns.seen[row] = sighting
 
     def beside(self, columns: Frames) -> Sequence[Beside]:
-        return []
+        return [
+            Beside(self._settings.events, place, self._encode(event))
+            for place, sighting in enumerate(columns.seen)
+            if sighting is not None
+            for event in sighting.seen.events
+        ]
 
     def close(self) -> None:
         """Release the model and the threads."""
         self.served.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _frame(columns: Frames, row: int, objects: NDArray[np.float32]) -> Frame:
+    """One frame's detections: float32 [k, 6] of box in pixels, score and class."""
+    width, height = columns.sizes[row].tolist()
+    return Frame(
+        columns.cameras[row],
+        int(columns.offset[row]),
+        int(columns.frame[row]),
+        int(columns.event_time_ms[row]),
+        width,
+        height,
+        objects[:, :4],
+        objects[:, 4],
+        objects[:, 5].astype(np.int64),
+    )

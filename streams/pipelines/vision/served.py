@@ -17,6 +17,7 @@ from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from streams.engine_reason import EngineReason
 from streams.pipelines.vision.frames import Frames
+from streams.pipelines.vision.messages import detections
 from streams.settings import Vision
 
 MAX_OBJECTS = 300  # of one frame, the surest ones
@@ -45,7 +46,10 @@ class VisionModel:
         self.model = loaded.reference
         self.labels = loaded.manifest.labels
         self.preprocess = Preprocess(loaded.manifest)
-        self._detector = Detector(loaded.manifest, settings.score_threshold, settings.iou_threshold, MAX_OBJECTS)
+        self._least_score = Detector(loaded.manifest, settings.score_threshold).score
+        # Boxes that are too weak to be published still carry on with a track.
+        low = min(self._least_score, settings.low_score)
+        self._detector = Detector(loaded.manifest, low, settings.iou_threshold, MAX_OBJECTS)
         options = EngineOptions(threads=threads(settings), max_batch_size=settings.max_batch_size)
         self._engine, self.passed = open_falling(loaded, settings.engine, options)
         self._reason = EngineReason(self.passed)
@@ -73,7 +77,11 @@ class VisionModel:
         return self._detector.decode(outputs, as_it_is, whole)
 
     def encode(self, columns: Frames, features: NDArray[Any], predictions: NDArray[np.float32]) -> list[bytes]:
-        return [self._encode(scene.detections(self.labels, self.model)) for scene in columns.scenes]
+        return [
+            self._encode(detections(*sighting, self.labels, self.model, self._least_score))
+            for sighting in columns.seen
+            if sighting is not None
+        ]
 
     def check_model(self) -> None:
         self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)

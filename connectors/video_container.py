@@ -1,0 +1,197 @@
+"""Video files, streams and cameras, read by FFmpeg (PyAV): shots of them as JPEG.
+
+FFmpeg's calls release the GIL. What already is JPEG goes through byte for byte, undecoded.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import simplejpeg
+from av.error import FFmpegError
+
+from connectors.video_frames import JPEG, Shot, VideoError, Wanted, masked
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame as DecodedFrame
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+MAX_PIXELS = 40_000_000  # a frame that promises more is not decoded
+ASSUMED_FPS = 25.0  # where a file says nothing
+
+# What will be the same the next time.
+_FINAL = (
+    av.error.HTTPClientError, av.error.InvalidDataError, av.error.ProtocolNotFoundError, av.error.DecoderNotFoundError,
+    av.error.DemuxerNotFoundError, av.error.PatchWelcomeError, av.error.PermissionError, av.error.FileNotFoundError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How FFmpeg opens a source.
+
+    Args:
+        address: what it takes.
+        name: for people.
+        live: it has no end, and what counts is now.
+        format: the container, where FFmpeg is not to guess.
+        options: its own.
+        timeout_s: without a byte for so long, the source has failed; 0: no limit.
+    """
+
+    address: str = field(repr=False)  # it may hold a password
+    name: str
+    live: bool = False
+    format: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float = 0.0
+
+
+class ContainerFootage:
+    """An open container's first video stream; iterate over its shots once.
+
+    Raises:
+        VideoError: it cannot be opened, has no video, or none that can be decoded here. While iterating: it is
+            damaged further on, or a connection is lost.
+    """
+
+    def __init__(self, opening: Opening, wanted: Wanted) -> None:
+        self._opening, self._wanted = opening, wanted
+        try:
+            self._container = _open(opening)
+        except FFmpegError as error:
+            raise self._failure("opening", error) from None
+        try:
+            self._stream = self._prepared()
+        except BaseException:
+            self._container.close()
+            raise
+
+    @property
+    def total_s(self) -> float | None:
+        """How long it lasts, where the container says so."""
+        if self._container.duration is None or self._container.duration <= 0:
+            return None
+        return self._container.duration / av.time_base
+
+    def close(self) -> None:
+        """Close it."""
+        self._container.close()
+
+    def shots(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
+        """Those whose time `choose` accepts, JPEGs all."""
+        try:
+            yield from self._copied(choose) if self._copies() else self._encoded(choose)
+        except FFmpegError as error:
+            raise self._failure("reading", error) from None
+
+    def _prepared(self) -> VideoStream:
+        name = self._opening.name
+        streams = self._container.streams.video
+        if not streams:
+            kinds = sorted({str(stream.type) for stream in self._container.streams})
+            raise VideoError(f"opening {name}: expected a video, got {' and '.join(kinds) or 'nothing'} alone")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise VideoError(f"opening {name}: its codec is not one that FFmpeg decodes here")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise VideoError(
+                f"opening {name}: expected frames of at most {MAX_PIXELS:,} pixels, got {width} x {height}"
+            )
+        # Decoding frames side by side is faster and holds a frame a thread back, which a live view cannot have.
+        stream.thread_type = "SLICE" if self._opening.live else "AUTO"
+        return stream
+
+    def _copies(self) -> bool:
+        """Whether the pictures are JPEGs of the wanted size already."""
+        context = self._stream.codec_context
+        width, height = context.width, context.height
+        return context.name == "mjpeg" and width > 0 and self._wanted.size(width, height) == (width, height)
+
+    def _copied(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
+        clock = _Clock(self._stream)
+        for frame, packet in enumerate(each for each in self._container.demux(self._stream) if each.size):
+            time_s = clock.time(packet.pts, frame)
+            if choose(time_s):
+                yield Shot(bytes(packet), JPEG, frame, time_s)
+
+    def _encoded(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
+        clock = _Clock(self._stream)
+        for frame, picture in enumerate(self._decoded()):
+            time_s = clock.time(picture.pts, frame)
+            if choose(time_s):
+                yield Shot(self._jpeg(picture), JPEG, frame, time_s)
+
+    def _decoded(self) -> Iterator[DecodedFrame]:
+        """All frames that can be decoded; a damaged one within a stream costs itself alone."""
+        damaged: FFmpegError | None = None
+        any_decoded = False
+        for packet in self._container.demux(self._stream):
+            try:
+                pictures = self._stream.decode(packet)
+            except av.error.InvalidDataError as error:
+                damaged = error
+                continue
+            any_decoded = any_decoded or bool(pictures)
+            yield from (picture for picture in pictures if not picture.is_corrupt)
+        if damaged is not None and not any_decoded:
+            raise damaged
+
+    def _jpeg(self, picture: DecodedFrame) -> bytes:
+        width, height = self._wanted.size(picture.width, picture.height)
+        small = (width, height) != (picture.width, picture.height)
+        scaling: dict[str, Any] = {"width": width, "height": height, "interpolation": "AREA"} if small else {}
+        pixels = np.asarray(picture.to_ndarray(format="bgr24", **scaling), np.uint8)
+        turns = round(picture.rotation / 90) % 4
+        if turns:  # a telephone's film: how it was held is in the container
+            pixels = np.rot90(pixels, turns)
+        return encode_jpeg(pixels, self._wanted.quality)
+
+    def _failure(self, doing: str, error: FFmpegError) -> VideoError:
+        reason, final = error.strerror or str(error), isinstance(error, _FINAL)
+        if isinstance(error, av.error.ExitError):
+            reason = "no answer in time"
+        elif error.errno == errno.EIO and self._opening.live:
+            final = doing == "opening"
+            reason = "there is no such host, or what it sends is no video" if final else "the connection was lost"
+        return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=final)
+
+
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode uint8 [h, w, 3] BGR, with half the colour resolution, as cameras do."""
+    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "BGR", "420")
+    return encoded
+
+
+class _Clock:
+    """Times of a stream from its first picture on; of one without time stamps by its frame rate."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._tick_s = float(stream.time_base or 0)
+        self._fps = float(stream.average_rate or stream.guessed_rate or ASSUMED_FPS)
+        self._first: int | None = None
+
+    def time(self, pts: int | None, frame: int) -> float:
+        if pts is None or not self._tick_s:
+            return frame / self._fps
+        if self._first is None:
+            self._first = pts
+        return (pts - self._first) * self._tick_s
+
+
+def _open(opening: Opening) -> InputContainer:
+    timeout = opening.timeout_s or None
+    return av.open(
+        opening.address,
+        format=opening.format,
+        options={"max_pixels": str(MAX_PIXELS), **opening.options},
+        timeout=(timeout, timeout),
+    )
