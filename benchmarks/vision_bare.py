@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.contenders.contract import Measurement, Meter
+from benchmarks.contenders.contract import Meter
 from benchmarks.frames import Frames
+from benchmarks.speeds import Run
 from models.repository import ZOO, Model, Repository
 from models.vision.detector import Detector
 from models.vision.pictures import decode
 from models.vision.preprocess import Preprocess
 
 WARM_UP = 3  # batches
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: frames a second, CPU microseconds a frame, milliseconds a batch."""
-
-    fps: float
-    cpu_us: float
-    p50_ms: float
-    p95_ms: float
-
-    @classmethod
-    def of(cls, measured: Measurement, taken_s: list[float]) -> Run:
-        """From the whole and from its batches."""
-        p50_ms, p95_ms = np.percentile(np.array(taken_s) * 1000, [50, 95])
-        return cls(measured.events_per_s, measured.cpu_us, float(p50_ms), float(p95_ms))
 
 
 class BareLoop:
