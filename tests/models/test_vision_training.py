@@ -85,6 +85,10 @@ def test_the_file_says_what_the_network_says(tmp_path: Path) -> None:
     network = fit(squares(16, 1), FitSettings(shape=TINY, epochs=2, batch=8, threads=1))
     engine = OnnxEngine()
     engine.load_bytes(to_onnx(network), "the detector")
+    assert [str(spec) for spec in (*engine.inputs, *engine.outputs)] == [
+        "images: float32 [n, 3, 64, 64]",
+        "output: float32 [n, 6, 84]",
+    ]
     for rows in (1, 5):
         pictures = tensor(squares(rows, 3).pictures)
         with torch.no_grad():
