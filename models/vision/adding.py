@@ -98,12 +98,13 @@ def prepare(
         raise ModelRefused(f"inspecting {name}: expected the names of its classes, got none; {NOTHING_ADDED}")
     taken = picture_input(network, name)
     width, height = _size(taken, wishes, name)
+    room = Picture(width, height)
+    _check(room, None, 0, name)  # before a picture of that size is made
     sizes = sizes_input(network)
     if sizes is not None:
         network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
     cards = testcards(taken, width, height)
     served = serve(network, name, cards)
-    room = Picture(width, height)
     if task == "detect":
         labels, head = _named(served.outputs, room, labels, name, wishes, choose, sizes is not None)
     else:
@@ -111,8 +112,7 @@ def prepare(
     head = msgspec.structs.replace(head, **wishes.head)
     chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
-    for complaint in specs.complaints(picture, head, len(labels)):
-        raise ModelRefused(f"inspecting {name}: {complaint}; {NOTHING_ADDED}")
+    _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
     if task == "detect":
         score = defaults.SCORES.get(head.family, SCORE)
@@ -122,6 +122,11 @@ def prepare(
     if task == "detect":
         _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
     return Prepared(served, tuple(labels), picture, head, thresholds, golden)
+
+
+def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
+    for complaint in specs.complaints(picture, head, labels):
+        raise ModelRefused(f"inspecting {name}: {complaint}; {NOTHING_ADDED}")
 
 
 def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:

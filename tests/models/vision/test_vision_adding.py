@@ -156,6 +156,8 @@ def test_a_network_of_any_size_needs_one() -> None:
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "side"
     with pytest.raises(ModelRefused, match="say which with --size WxH"):
         prepared(model.SerializeToString(), "classify")
+    with pytest.raises(ModelRefused, match="expected `picture` of 1 to 8192 pixels a side, got 99999x99999"):
+        prepared(model.SerializeToString(), "classify", wishes=Wishes(size=(99_999, 99_999)))
     found = prepared(model.SerializeToString(), "classify", wishes=Wishes(size=(48, 32)))
     assert (found.picture.width, found.picture.height) == (48, 32)
 

@@ -59,8 +59,8 @@ def test_a_detector_is_added_under_its_files_name() -> None:
 def test_every_part_of_the_preparation_can_be_said() -> None:
     add(
         "Yard Camera.v2.onnx", "yard", "--task", "detect", "--labels", "four.names", "--family", "yolov8",
-        "--size", "64", "--resize", "letterbox", "--align", "top-left", "--fill", "0", "--colour", "bgr", "--scale", "1/128", "--mean",
-        "0.5,0.25, 1", "--std", "1 1/2 2", "--boxes", "xyxy", "--ids", "0",
+        "--size", "64", "--resize", "letterbox", "--align", "top-left", "--fill", "0", "--colour", "bgr",
+        "--scale", "1/128", "--mean", "0.5,0.25, 1", "--std", "1 1/2 2", "--boxes", "xyxy", "--ids", "0",
     )  # fmt: skip
     manifest = own().load("yard").manifest
     assert manifest.picture is not None
