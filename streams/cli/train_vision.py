@@ -78,10 +78,9 @@ def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDe
     shape = settings.shape
 
     def scenes(count: int, first_site: int, what: str) -> SceneSet:
-        pictures = progress.track(
-            simulated_scenes(count, first_site), count, description=f"drawing {what} pictures", task_id=None
-        )
-        return collect(pictures, count, shape.width, shape.height)
+        drawing = progress.add_task(f"drawing {what} pictures", total=count, note="")
+        pictures = simulated_scenes(count, first_site)
+        return collect(progress.track(pictures, task_id=drawing), count, shape.width, shape.height)
 
     unseen = scenes(judged, FIRST_UNSEEN, "unseen")
     learned = scenes(frames, SITES_PER_SEED * (seed + 1), "training")

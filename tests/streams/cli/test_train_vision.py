@@ -34,7 +34,7 @@ def test_training_saves_a_detector_that_serves(tmp_path: Path) -> None:
     manifest = model.manifest
     assert manifest.trained is not None
     assert manifest.trained.how == "headrace models train vision --frames 16 --epochs 1 --seed 3"
-    assert "16 pictures of the simulated site camera (sites 4000000 and on)" in manifest.trained.on
+    assert "16 pictures of the simulated site camera, sites 4000000 and on;" in manifest.trained.on
     assert manifest.labels == Site.labels
     assert {"ap", "ap50", "ap50_person"} <= set(manifest.quality)
     assert set(manifest.thresholds) == {"score", "iou"}
