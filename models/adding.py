@@ -27,6 +27,7 @@ from models.golden import INPUT, MAX_GOLDEN_BYTES, OUTPUT, GoldenBatch
 from models.inspection import NOTHING_ADDED, Network
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.repository import Model, Repository
+from models.vision.specs import Head, Picture, Task
 
 SEED = 0
 MOST_ROWS, FEWEST_ROWS = 8, 2  # one row alone could not show that rows do not depend on each other
@@ -47,6 +48,10 @@ class About:
     labels: tuple[str, ...] = ()
     thresholds: dict[str, float] = field(default_factory=dict)
     baseline: dict[str, float] = field(default_factory=dict)
+    golden: Tolerance = field(default_factory=Tolerance)
+    task: Task = ""
+    picture: Picture | None = None
+    head: Head | None = None
 
 
 def read_network(path: Path, sha256: str | None = None) -> bytes:
@@ -109,23 +114,33 @@ def seeded_batch(specs: Sequence[TensorSpec]) -> Arrays:
     return {spec.name: _random(random, spec.dtype, (rows, *shapes[spec.name])) for spec in specs}
 
 
-def golden_batch(network: Network, name: str, given: tuple[Arrays, Arrays] | None = None) -> GoldenBatch:
+def golden_batch(
+    network: Network,
+    name: str,
+    given: tuple[Arrays, Arrays] | None = None,
+    engine: Engine | None = None,
+    tolerance: Tolerance | None = None,
+) -> GoldenBatch:
     """The inputs given, or seeded ones, and the outputs that belong to them.
 
     Outputs that are given must come out within the tolerance, and are kept; the rest is what the network computes on
     ONNX Runtime. The first row alone must give what it gives in the batch, and all numbers must be finite.
 
+    Args:
+        engine: what runs the network, loaded, and is closed; default: ONNX Runtime on the CPU.
+
     Raises: ModelRefused.
     """
     inputs, expected = given or (seeded_batch(network.inputs), {})
     hint = "" if given else "; give a batch that it can take with --golden FILE.npz"
-    engine = OnnxEngine()
-    engine.load_bytes(network.onnx, name)
+    if engine is None:
+        engine = onnx = OnnxEngine()
+        onnx.load_bytes(network.onnx, name)
     try:
         outputs = _run(engine, inputs, name, hint)
         golden = GoldenBatch(inputs, outputs | dict(expected))
         try:
-            golden.replay(engine, Tolerance(), name)
+            golden.replay(engine, tolerance or Tolerance(), name)
         except ModelIncompatible as error:
             why = "the network gives something else than the batch says, or its rows depend on each other"
             raise ModelRefused(f"{error}: {why}, or it is not the same twice; {NOTHING_ADDED}") from error
@@ -158,6 +173,10 @@ def add(models: Repository, name: str, network: Network, golden: GoldenBatch, ab
         labels=about.labels,
         thresholds=about.thresholds,
         baseline=about.baseline,
+        golden=about.golden,
+        task=about.task,
+        picture=about.picture,
+        head=about.head,
     )
     model = models.save(network.onnx, manifest, golden)
     try:

@@ -28,7 +28,7 @@ class Network:
     structure: Structure
 
 
-def inspect(onnx: bytes, name: str) -> Network:
+def inspect(onnx: bytes, name: str, *, any_batch: bool = False) -> Network:
     """Check a network without running it.
 
     It must be one file that ONNX Runtime loads, with operators that ONNX Runtime brings, of plain tensors with a free
@@ -37,6 +37,7 @@ def inspect(onnx: bytes, name: str) -> Network:
 
     Args:
         name: what to call it in errors.
+        any_batch: whether tensors may have a fixed first axis, or none: what serves them must know how.
 
     Raises: ModelCorrupt (no ONNX file, or not loadable), ModelRefused (all else).
     """
@@ -58,8 +59,8 @@ def inspect(onnx: bytes, name: str) -> Network:
         network = Network(onnx, engine.inputs, engine.outputs, structure)
     finally:
         engine.close()
-    _check_tensors(name, "input", network.inputs)
-    _check_tensors(name, "output", network.outputs)
+    _check_tensors(name, "input", network.inputs, any_batch)
+    _check_tensors(name, "output", network.outputs, any_batch)
     return network
 
 
@@ -95,7 +96,7 @@ def _check_domains(name: str, structure: Structure) -> None:
         )
 
 
-def _check_tensors(name: str, role: str, specs: Sequence[TensorSpec]) -> None:
+def _check_tensors(name: str, role: str, specs: Sequence[TensorSpec], any_batch: bool) -> None:
     if not specs:
         raise ModelRefused(f"inspecting {name}: expected at least one {role}, got none; {NOTHING_ADDED}")
     for spec in specs:
@@ -105,7 +106,7 @@ def _check_tensors(name: str, role: str, specs: Sequence[TensorSpec]) -> None:
                 f"inspecting {name}: expected {role}s of {', '.join(DTYPES.values())}, got `{spec.name}` of "
                 f"{spec.dtype}{hint}; {NOTHING_ADDED}"
             )
-        if not spec.shape or spec.shape[0] is not None:
+        if not any_batch and (not spec.shape or spec.shape[0] is not None):
             raise ModelRefused(
                 f"inspecting {name}: expected a free first axis, the batch, of every {role}, got `{spec}`: export the "
                 f"network with a dynamic batch axis; {NOTHING_ADDED}"

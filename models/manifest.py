@@ -12,6 +12,8 @@ import msgspec
 from numpy.typing import NDArray
 
 from models.engine import ModelCorrupt, TensorSpec
+from models.vision import specs
+from models.vision.specs import Head, Picture, Task
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -78,7 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     `sha256` is that of model.onnx, in lower-case hexadecimal. `state` names what the model expects of its pipeline's
     state, e.g. `terminal-history/1`: a model with another name does not replace it while a worker runs. `source` says
     where a network that was not trained here comes from. `sample` is the sha256 of sample.npz, empty where there is
-    none.
+    none. `task` is what a network of vision does; `picture` and `head` say how it is fed and read.
     """
 
     name: str
@@ -98,6 +100,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     baseline: dict[str, float] = {}
     quality: dict[str, float] = {}
     golden: Tolerance = Tolerance()
+    task: Task = ""
+    picture: Picture | None = None
+    head: Head | None = None
 
 
 def decode(text: bytes, source: object) -> Manifest:
@@ -147,7 +152,9 @@ def _complaints(manifest: Manifest) -> list[str]:
             for key, value in values.items()
             if not math.isfinite(value)
         ]
-    return found
+    if manifest.task and (manifest.picture is None or manifest.head is None):
+        found.append(f"expected the tables `picture` and `head` with the task {manifest.task!r}")
+    return [*found, *specs.complaints(manifest.picture, manifest.head, len(manifest.labels))]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from models.engine import Engine, EngineUnavailable, ModelError, ModelIncompatible
+from models.engines.alone import OneByOne
 from models.engines.onnx import OnnxCudaEngine, OnnxEngine, why_no_cuda
 from models.engines.tensorrt import TensorRtEngine, why_no_tensorrt
 from models.engines.tensorrt_build import DEFAULT_MAX_BATCH_SIZE
@@ -126,6 +127,8 @@ def open_by_name(model: Model, engine: str, options: EngineOptions) -> Engine:
     if reason:
         raise EngineUnavailable(f"opening {model.reference} on {engine}: {reason}; it is not served by this engine")
     opened = kind.make(options)
+    if model.manifest.picture is not None and model.manifest.picture.batch == 1:
+        opened = OneByOne(opened, [entry.spec() for entry in model.manifest.outputs])
     try:
         opened.load(model)
         check_specs(model, opened)

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from models.manifest import SHA256
 from streams.cli.console import pairs, summary
 from streams.cli.manifests import manifest_table
-from streams.cli.roots import name_argument, parse_reference, root_option
+from streams.cli.roots import parse_reference, root_option
+from streams.cli.vision_options import Vision, name_of, vision_options
 
 if TYPE_CHECKING:
     from models.adding import About
@@ -46,7 +47,7 @@ def _sha256(context: click.Context, parameter: click.Parameter, text: str | None
 
 @click.command()
 @click.argument("source", metavar="FILE|URL")
-@click.argument("name", callback=name_argument)
+@click.argument("name", required=False)
 @click.option("--sha256", callback=_sha256, help="What the file must have; required for a URL.")
 @click.option("--description", help="What the model does, in a sentence.")
 @click.option("--licence", help="Under which licence it may be used, e.g. Apache-2.0.")
@@ -57,11 +58,12 @@ def _sha256(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--like", metavar="NAME/VERSION",
               help="Take labels, thresholds, baseline and state, if not given, from this version.")  # fmt: skip
 @click.option("--golden", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.npz",
-              help="A batch of inputs, and the outputs that must come of it.  [default: random numbers]")  # fmt: skip
+              help="A batch of inputs, and the outputs that must come of it.  [default: made up]")  # fmt: skip
+@vision_options
 @root_option()
 def add(
     source: str,
-    name: str,
+    name: str | None,
     sha256: str | None,
     description: str | None,
     licence: str | None,
@@ -70,6 +72,7 @@ def add(
     state: str | None,
     like: str | None,
     golden: Path | None,
+    vision: Vision | None,
     models: Repository,
 ) -> None:
     """Add an ONNX network as the next version of the model NAME, or as the first of a new one.
@@ -81,8 +84,15 @@ def add(
     On a terminal you are asked for a description and a licence that you did not give. Arrays in the .npz are named
     as the network's tensors are.
 
+    With --task, the network looks at pictures: a detector's objects or a classifier's classes. How a picture becomes
+    its input and which family its outputs are of is found out from their shapes, or asked, and NAME may be left out.
+    A batch axis that the export froze is freed where its graph allows it.
+
     \b
     Examples:
+      headrace models add yolox_nano.onnx --task detect --labels coco.names
+      headrace models add yolov8n.onnx yard --task detect --labels yard.txt --score 0.4
+      headrace models add cells.onnx --task classify --labels cells.txt --activation sigmoid --tile
       headrace models add churn.onnx churn --licence Apache-2.0 --description "Will a customer leave?"
       headrace models add mine.onnx fraud --like fraud/2 --licence Proprietary --description "Ours, of May"
       headrace models add https://models.example.com/churn.onnx churn --sha256 9f86d0...
@@ -95,16 +105,21 @@ def add(
     missing = [f"--{key}" for key, value in (("description", description), ("licence", licence)) if not value]
     if missing and not sys.stdin.isatty():
         raise click.UsageError(f"there is no terminal to ask on: give {' and '.join(missing)}")
+    name = name_of(name, source, vision)
     example = _example(models, like)
+    labels = labels or (vision.labels if vision else ()) or example.labels
     with _local(models, source, sha256) as (path, origin):
         onnx = adding.read_network(path, sha256)
-    network = inspection.inspect(onnx, origin)
-    same = models.find(name, hashlib.sha256(onnx).hexdigest())
-    if same is not None:
+    network = inspection.inspect(onnx, origin, any_batch=vision is not None)
+    given = None if golden is None else adding.read_golden(golden, network)
+    prepared = None if vision is None else vision.prepare(network, origin, labels, thresholds, given)
+    if prepared is not None:
+        network = prepared.served.network
+    same = models.find(name, hashlib.sha256(network.onnx).hexdigest())
+    if same is not None and (prepared is None or models.manifest(name, same).head == prepared.head):
         summary(f"{name}/{same} is this network already; nothing was changed")
         return
-    given = None if golden is None else adding.read_golden(golden, network)
-    batch = adding.golden_batch(network, origin, given)
+    batch = adding.golden_batch(network, origin, given) if prepared is None else prepared.golden
     if missing:
         _describe(origin, network)
     about = adding.About(
@@ -112,12 +127,14 @@ def add(
         licence=licence or click.prompt("licence", err=True),
         source=origin,
         state=example.state if state is None else state,
-        labels=labels or example.labels,
+        labels=labels,
         thresholds=thresholds or example.thresholds,
         baseline=example.baseline,
     )
-    model = adding.add(models, name, network, batch, about)
+    model = adding.add(models, name, network, batch, about if vision is None else vision.about(about, prepared))
     Console().print(manifest_table(model))
+    if prepared is not None and prepared.served.how:
+        summary(f"{origin}: {prepared.served.how}")
     serving = models.default(name)
     if serving != model.version:
         summary(f"{name}/{serving} serves as before; {model.reference} does when it is asked for by its number")

@@ -1,4 +1,4 @@
-"""headrace models evaluate: a fraud model beside what one would use instead, by the public protocol."""
+"""headrace models evaluate: models beside what one would use instead, or beside what is true."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from models.engine import TrainingFailed
 from streams.cli.console import counting, recorded_option
+from streams.cli.evaluate_vision import vision
 
 FIGURES = {"auc": "AUC ROC", "ap": "average precision", "cp100": "card precision@100"}
 
@@ -20,6 +21,9 @@ FIGURES = {"auc": "AUC ROC", "ap": "average precision", "cp100": "card precision
 @click.group(help="Judge a model by the protocol of its field, beside the models that others would use.")
 def evaluate() -> None:
     pass
+
+
+evaluate.add_command(vision)
 
 
 @evaluate.command()

@@ -47,6 +47,7 @@ def _manifest_rows(model: Model) -> dict[str, Columns | str]:
         "description": manifest.description,
         "inputs": ", ".join(str(entry.spec()) for entry in manifest.inputs),
         "outputs": ", ".join(str(entry.spec()) for entry in manifest.outputs),
+        "task": _task(manifest),
         "labels": ", ".join(manifest.labels),
         "thresholds": _figures(manifest.thresholds),
         "baseline": _figures(manifest.baseline),
@@ -85,6 +86,15 @@ def _origin(manifest: Manifest) -> dict[str, str]:
     if trained is not None:
         rows |= {"trained with": trained.how, "trained on": trained.on, "trained at": str(trained.date or "")}
     return rows
+
+
+def _task(manifest: Manifest) -> str:
+    """What a network of vision sees, and how it is fed and read."""
+    picture, head = manifest.picture, manifest.head
+    if picture is None or head is None:
+        return manifest.task
+    one = ", one picture a run" if picture.batch else ""
+    return f"{manifest.task}: {picture.resize} to {picture.width}x{picture.height} {picture.colour}, {head.family}{one}"
 
 
 def _figures(figures: dict[str, float]) -> Columns | str:

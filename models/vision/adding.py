@@ -1,0 +1,211 @@
+"""A detector or classifier from elsewhere: how it takes pictures, what its outputs are, and a golden batch of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from models import adding
+from models.adding import Arrays
+from models.engine import ModelRefused
+from models.golden import GoldenBatch
+from models.inspection import NOTHING_ADDED, Network
+from models.manifest import Manifest, TensorEntry, Tolerance
+from models.vision import defaults, specs
+from models.vision.detector import IOU, SCORE, Detector
+from models.vision.heads.families import FAMILIES
+from models.vision.heads.recognise import Outputs, recognise
+from models.vision.network import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
+from models.vision.preprocess import Preprocess
+from models.vision.specs import Activation, Head, Picture
+from models.vision.testcard import draw
+
+TOLERANCE = Tolerance(RTOL, ATOL)
+
+Choose = Callable[[Sequence[Head]], Head]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user says of the network.
+
+    Args:
+        family: of the outputs; None: it is found out.
+        size: width and height of the input; None: the network says.
+        picture: fields of `Picture` that are not the family's defaults.
+        head: likewise of `Head`.
+        thresholds: likewise.
+    """
+
+    family: str | None = None
+    size: tuple[int, int] | None = None
+    picture: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that becomes a version of a model."""
+
+    served: Served
+    picture: Picture
+    head: Head
+    thresholds: dict[str, float]
+    golden: GoldenBatch
+
+
+def prepare(
+    network: Network,
+    name: str,
+    task: Literal["detect", "classify"],
+    labels: Sequence[str],
+    wishes: Wishes,
+    choose: Choose | None = None,
+    given: tuple[Arrays, Arrays] | None = None,
+) -> Prepared:
+    """Find out what a network needs, and try it on pictures.
+
+    Args:
+        network: inspected with `any_batch`.
+        name: what to call it in errors.
+        labels: the network's classes, in its order.
+        choose: decides where outputs fit several families; without it that is an error.
+        given: a golden batch of the user's.
+
+    Raises: ModelRefused.
+    """
+    if not labels:
+        raise ModelRefused(f"inspecting {name}: expected the names of its classes, got none; {NOTHING_ADDED}")
+    taken = picture_input(network, name)
+    width, height = _size(taken, wishes, name)
+    cards = testcards(taken, width, height)
+    served = serve(network, name, cards)
+    room = Picture(width, height)
+    if task == "detect":
+        head = _family(Outputs.of(served.outputs, room, labels), name, wishes, choose)
+    else:
+        head = _classes(served.outputs, name, len(labels))
+    head = msgspec.structs.replace(head, **wishes.head)
+    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels) | dict(wishes.picture)
+    picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
+    for complaint in specs.complaints(picture, head, len(labels)):
+        raise ModelRefused(f"inspecting {name}: {complaint}; {NOTHING_ADDED}")
+    thresholds = dict(wishes.thresholds)
+    if task == "detect":
+        score = defaults.SCORES.get(head.family, SCORE)
+        thresholds = {"score": score, "iou": IOU} | thresholds
+    golden = _golden(served, name, picture, given)
+    manifest = _manifest(served, picture, head, task, labels)
+    if task == "detect":
+        _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
+    return Prepared(served, picture, head, thresholds, golden)
+
+
+def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
+    said = wishes.size
+    if said is None:
+        if taken.width is None or taken.height is None:
+            raise ModelRefused(
+                f"inspecting {name}: `{taken.spec}` takes pictures of any size: say which with --size WxH, e.g. "
+                f"--size 640x640; {NOTHING_ADDED}"
+            )
+        return taken.width, taken.height
+    if any(own not in (None, want) for own, want in zip((taken.width, taken.height), said, strict=True)):
+        raise ModelRefused(
+            f"inspecting {name}: expected a size of {taken.width}x{taken.height}, that of `{taken.spec}`, got "
+            f"{said[0]}x{said[1]}; {NOTHING_ADDED}"
+        )
+    return said
+
+
+def _family(outputs: Outputs, name: str, wishes: Wishes, choose: Choose | None) -> Head:
+    """The one family that the outputs fit, or the one that was asked for."""
+    found = recognise(outputs)
+    shapes = ", ".join(f"{list(each.array.shape)}" for each in outputs.tensors)
+    if wishes.family is not None:
+        for head in found:
+            if head.family == wishes.family:
+                return head
+        others = f"; they look like {' or '.join(each.family for each in found)}" if found else ""
+        raise ModelRefused(
+            f"reading the outputs of {name}: expected those of {wishes.family}, {FAMILIES[wishes.family].outputs}, "
+            f"with {outputs.labels} labels, got {shapes} for {PICTURES} pictures{others}; {NOTHING_ADDED}"
+        )
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ModelRefused(
+            f"reading the outputs of {name}: expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got "
+            f"{shapes} for {PICTURES} pictures: is the number of labels right?{_hint(outputs)}; {NOTHING_ADDED}"
+        )
+    if choose is not None:
+        return choose(found)
+    fitting = "; ".join(f"--family {head.family} ({FAMILIES[head.family].outputs})" for head in found)
+    raise ModelRefused(
+        f"reading the outputs of {name}: {shapes} for {PICTURES} pictures fit several families: say which: {fitting}; "
+        f"{NOTHING_ADDED}"
+    )
+
+
+def _hint(outputs: Outputs) -> str:
+    """Numbers of labels that the shapes would fit, of families whose outputs have a column for each."""
+    columns = sorted({axis for each in outputs.rank(2) for axis in each.shape if 5 < axis <= 4096})
+    possible = sorted({axis - more for axis in columns for more in (4, 5)})
+    return f" (it may be {' or '.join(map(str, possible))})" if 0 < len(possible) <= 4 else ""
+
+
+def _classes(outputs: Arrays, name: str, labels: int) -> Head:
+    """The output with a column for each label, or one more, the first, for none of them.
+
+    Numbers from 0 to 1 are probabilities already; of others, one alone is taken for a sigmoid's, several for a
+    softmax's.
+    """
+    flat = {key: each.reshape(len(each), -1) for key, each in outputs.items() if each.dtype.kind == "f" and each.size}
+    for more in (0, 1):
+        for key, scores in flat.items():
+            if scores.shape[1] == labels + more and math.prod(outputs[key].shape[2:]) == 1:
+                ids = tuple(range(1, labels + 1)) if more else ()
+                shares = bool(scores.min() >= 0 and scores.max() <= 1)
+                logits: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
+                return Head("classify", (key,), ids, "none" if shares else logits)
+    shapes = ", ".join(str(list(each.shape)) for each in outputs.values())
+    raise ModelRefused(
+        f"reading the outputs of {name}: expected [n, {labels}], a score for each label, got {shapes} for {PICTURES} "
+        f"pictures; {NOTHING_ADDED}"
+    )
+
+
+def _golden(served: Served, name: str, picture: Picture, given: tuple[Arrays, Arrays] | None) -> GoldenBatch:
+    """The batch that engines must reproduce: one picture where the number of rows depends on what is in it."""
+    ragged = any(None in spec.shape[1:] for spec in served.network.outputs) and served.batch == 1
+    if given is None:
+        rows = 1 if ragged else PICTURES
+        preprocess = Preprocess(_manifest(served, picture, None, "", ()))
+        batch = preprocess.batch(rows)
+        for row in range(rows):
+            preprocess.one(draw(picture.width, picture.height, row), batch[row])
+        given = ({preprocess.name: batch}, {})
+    return adding.golden_batch(served.network, name, given, served.engine(name), TOLERANCE)
+
+
+def _manifest(
+    served: Served, picture: Picture, head: Head | None, task: Literal["", "detect", "classify"], labels: Sequence[str]
+) -> Manifest:
+    network = served.network
+    return Manifest(
+        "unnamed", 1, "", "", "0" * 64, tuple(map(TensorEntry.of, network.inputs)),
+        tuple(map(TensorEntry.of, network.outputs)), labels=tuple(labels), task=task, picture=picture, head=head,
+    )  # fmt: skip
+
+
+def _try(detector: Detector, golden: GoldenBatch, picture: Picture) -> None:
+    """Read the golden outputs once: what cannot be read is refused now."""
+    rows = len(next(iter(golden.outputs.values())))
+    placements = np.tile(np.array([1, 1, 0, 0], np.float32), (rows, 1))
+    detector.decode(golden.outputs, placements, np.tile([picture.width, picture.height], (rows, 1)))

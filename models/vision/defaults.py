@@ -1,0 +1,45 @@
+"""How the authors of each family prepare pictures, where a user does not say otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.vision.specs import Head
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CENTRED: dict[str, Any] = {"resize": "letterbox", "align": "centre", "fill": 114, "colour": "rgb", "scale": 1 / 255}
+STRETCHED: dict[str, Any] = {"resize": "stretch", "colour": "rgb", "scale": 1 / 255}
+NANODET: dict[str, Any] = {
+    "resize": "stretch",
+    "colour": "bgr",
+    "scale": 1.0,
+    "mean": (103.53, 116.28, 123.675),
+    "std": (57.375, 57.12, 58.395),
+}
+PICTURES: dict[str, dict[str, Any]] = {
+    "yolox": {"resize": "letterbox", "align": "top-left", "fill": 114, "colour": "bgr", "scale": 1.0},
+    "yolov6": CENTRED,
+    "yolov5": CENTRED,
+    "yolov8": CENTRED,
+    "end2end": CENTRED,
+    "nms": CENTRED,
+    "detr": STRETCHED | IMAGENET,
+    "rtdetr": STRETCHED,
+    "ssd": STRETCHED,
+    "dense": {"resize": "stretch", "colour": "rgb", "scale": 1.0, "mean": (127.0,) * 3, "std": (128.0,) * 3},
+    "fastestdet": {"resize": "stretch", "colour": "bgr", "scale": 1 / 255},
+    "gfl": NANODET,
+    "classify": {"resize": "crop", "colour": "rgb", "scale": 1 / 255} | IMAGENET,
+}
+SCORES = {"fastestdet": 0.5, "gfl": 0.35, "dense": 0.5, "detr": 0.5, "rtdetr": 0.5, "ssd": 0.5}
+"""The least score of an object where 0.25 lets too much pass."""
+
+
+def of_picture(head: Head, dtype: str, channels: int) -> dict[str, Any]:
+    """The defaults of a family for `Picture`; a network that takes bytes scales them itself."""
+    found = dict(PICTURES[head.family])
+    if channels == 1:
+        found |= {"colour": "grey", "mean": (), "std": ()}
+    if dtype == "uint8":
+        found |= {"scale": 1.0, "mean": (), "std": ()}
+    return found

@@ -1,0 +1,112 @@
+"""A detector's outputs become objects in the source picture's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engine import ModelIncompatible
+from models.manifest import Manifest
+from models.vision.heads.candidates import Spec
+from models.vision.heads.families import decoder
+from models.vision.nms import ranked, suppress
+
+SCORE, IOU = 0.25, 0.45
+"""Where neither the manifest nor the caller says: the least score, and the most that two boxes of a class overlap."""
+
+
+class Detector:
+    """Reads a detector's outputs for a whole batch: family's decoding, suppression, back into source pixels.
+
+    Thread rule: any number of threads; nothing is kept between calls.
+
+    Args:
+        manifest: that of a model with the task `detect`.
+        score: the least score of an object; default: the manifest's threshold `score`.
+        iou: how much two objects of one class may overlap; default: the manifest's threshold `iou`.
+        max_objects: of one picture, those with the highest scores.
+
+    Raises: ModelIncompatible where the manifest is none of a detector's.
+    """
+
+    def __init__(
+        self, manifest: Manifest, score: float | None = None, iou: float | None = None, max_objects: int = 300
+    ) -> None:
+        self._reference = f"{manifest.name}/{manifest.version}"
+        if manifest.task != "detect" or manifest.picture is None or manifest.head is None:
+            raise ModelIncompatible(
+                f"reading detections of {self._reference}: expected the task 'detect' in its manifest, "
+                f"got {manifest.task!r}; add it with --task detect"
+            )
+        self.labels = manifest.labels
+        self.score = manifest.thresholds.get("score", SCORE) if score is None else score
+        self.iou = manifest.thresholds.get("iou", IOU) if iou is None else iou
+        self.max_objects = max_objects
+        self._tensors = manifest.head.tensors or tuple(entry.name for entry in manifest.outputs)
+        self._decoder = decoder(Spec(manifest.picture, manifest.head, len(manifest.labels)))
+
+    def decode(
+        self, outputs: Mapping[str, NDArray[Any]], placements: NDArray[np.float32], sizes: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """The objects of each picture, best first.
+
+        Args:
+            outputs: what the engine returned.
+            placements: float32 [n, 4], as `Preprocess.one` returns them.
+            sizes: int [n, 2], width and height of each source picture.
+
+        Returns: float32 [n, max_objects, 6] of x1, y1, x2, y2 (pixels of the source, inside it), score and label.
+            Rows beyond a picture's objects are 0 with label -1. A picture for which the network gave NaN is NaN.
+
+        Raises: ModelIncompatible where an output is not there, or not of the family's shape.
+        """
+        arrays = [self._tensor(outputs, name) for name in self._tensors]
+        pictures = len(placements)
+        result = np.zeros((pictures, self.max_objects, 6), np.float32)
+        result[:, :, 5] = -1
+        if not pictures:
+            return result
+        with np.errstate(all="ignore"):  # NaN and infinity are looked for below, not warned of
+            found = self._decoder.decode(arrays, self.score)
+            order, starts = ranked(found.picture, found.scores, pictures)
+            boxes = _in_source(found.boxes[order], placements, sizes, found.picture[order])
+        iou = self.iou if self._decoder.suppresses else 1.0
+        suppress(boxes, found.scores[order], found.labels[order], starts, iou, result)
+        corners = result[:, :, :4].reshape(pictures, -1, 2)
+        np.clip(corners, 0, sizes.astype(np.float32)[:, None], out=corners)
+        result[:, :, :4] = corners.reshape(pictures, -1, 4)
+        for array in arrays:
+            result[_has_nan(array)] = np.nan
+        return result
+
+    def _tensor(self, outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+        if name not in outputs:
+            raise ModelIncompatible(
+                f"reading detections of {self._reference}: expected an output `{name}`, got {sorted(outputs)}"
+            )
+        return outputs[name]
+
+
+def _in_source(
+    boxes: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[Any], picture: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Boxes from pixels of the input to pixels of the source; those that show nothing of it lose their area.
+
+    Others keep what lies outside: suppression compares boxes as the network meant them.
+    """
+    scale, offset = placements[:, :2], placements[:, 2:]
+    moved = (boxes.reshape(-1, 2, 2) - offset[picture, None]) / scale[picture, None]
+    inside = np.clip(moved, 0, sizes.astype(np.float32)[picture, None])
+    moved[(inside[:, 1] <= inside[:, 0]).any(axis=1)] = 0
+    return np.ascontiguousarray(moved.reshape(-1, 4), np.float32)
+
+
+def _has_nan(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows have NaN: bool [n]. A maximum takes NaN along and reads each number once."""
+    if array.dtype.kind != "f" or not array.size:
+        return np.zeros(len(array), bool)
+    missing: NDArray[np.bool_] = np.isnan(array.reshape(len(array), -1).max(axis=1))
+    return missing

@@ -1,0 +1,112 @@
+"""Families whose output is one tensor with a row or a column for each place where a box may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vision.heads.candidates import (
+    MAX_EXPONENT,
+    Candidates,
+    Spec,
+    best,
+    corners,
+    expect,
+    grid,
+    joined,
+    sigmoid,
+)
+
+ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
+
+
+class Objectness:
+    """YOLOX, YOLOv6 and YOLOv5, YOLOv7: float [n, boxes, 5 + classes] of cx, cy, w, h, objectness, class scores.
+
+    The score is objectness times that of the best class. Where the network leaves the grid to its reader, as YOLOX's
+    own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides. The grids may then
+    come apart too, [n, 5 + classes, rows, columns] for each stride.
+
+    References: Ge et al., YOLOX: Exceeding YOLO Series in 2021, section 2.1; Jocher, YOLOv5.
+    """
+
+    suppresses = True
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._grid = None if spec.head.decoded else grid(spec.picture, spec.head.strides, 0)
+
+    def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
+        spec, output = self._spec, outputs[0] if len(outputs) == 1 else joined(outputs)
+        cells = None if self._grid is None else len(self._grid[0])
+        fits = output.ndim == 3 and output.shape[2] >= 5 + spec.fewest_columns and cells in (None, output.shape[1])
+        expect(spec.head.family, f"[n, {cells or 'boxes'}, {5 + spec.fewest_columns}]", fits, outputs)
+        picture, box = np.nonzero(output[:, :, 4] >= floor)  # no class makes the score higher than this
+        rows = output[picture, box]
+        classes = spec.scores(rows[:, 5:])
+        label = classes.argmax(axis=1)
+        score = (rows[:, 4] * classes[np.arange(len(rows)), label]).astype(np.float32)
+        passing = np.flatnonzero(score >= floor)
+        boxes = rows[passing, :4].astype(np.float32)
+        if self._grid is not None:
+            points, strides = (each[box[passing]] for each in self._grid)
+            boxes[:, :2] = boxes[:, :2] * strides + points
+            boxes[:, 2:] = np.exp(np.minimum(boxes[:, 2:], MAX_EXPONENT)) * strides
+        return Candidates(picture[passing], corners(boxes, spec), score[passing], label[passing])
+
+
+class Anchorless:
+    """YOLOv8, YOLOv9, YOLO11: float [n, 4 + classes, boxes] of cx, cy, w, h and class probabilities, or transposed.
+
+    References: Jocher et al., Ultralytics YOLO, 2023.
+    """
+
+    suppresses = True
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+
+    def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
+        spec, output = self._spec, outputs[0]
+        axis = 2 if spec.head.transposed else 1
+        fits = output.ndim == 3 and output.shape[axis] >= 4 + spec.fewest_columns
+        shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
+        expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
+        classes = output[:, :, 4:] if spec.head.transposed else output[:, 4:]
+        picture, box, score, label = best(classes, spec, floor, axis)
+        boxes = output[picture, box, :4] if spec.head.transposed else output[picture, :4, box]
+        return Candidates(picture, corners(boxes, spec), score, label)
+
+
+class FastestDet:
+    """FastestDet: float [n, 5 + classes, rows, columns] of objectness, box and class probabilities in each cell.
+
+    The score is objectness^0.6 times the best class^0.4; tanh of the first two numbers moves the centre from the
+    cell's corner, sigmoid of the others is the box's share of the picture.
+
+    References: Ma, FastestDet: ultra lightweight anchor-free real-time object detection algorithm, 2022.
+    """
+
+    suppresses = True
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+
+    def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
+        spec, output = self._spec, outputs[0]
+        fits = output.ndim == 4 and output.shape[1] >= 5 + spec.fewest_columns
+        expect(spec.head.family, f"[n, {5 + spec.fewest_columns}, rows, columns]", fits, outputs)
+        height, width = output.shape[2:]
+        picture, y, x = np.nonzero(output[:, 0] >= (floor * ROUNDING) ** (1 / 0.6))  # as if of the surest class
+        cells = output[picture, :, y, x].astype(np.float32)
+        classes = spec.scores(cells[:, 5:])
+        label = classes.argmax(axis=1)
+        score = np.maximum(cells[:, 0], 0) ** 0.6 * np.maximum(classes[np.arange(len(cells)), label], 0) ** 0.4
+        passing = np.flatnonzero(score >= floor)
+        cells, place = cells[passing], np.stack((x, y), axis=1)[passing]
+        centre = (place + np.tanh(cells[:, 1:3])) / np.array([width, height], np.float32)
+        boxes = np.concatenate((centre, sigmoid(cells[:, 3:5])), axis=1)
+        return Candidates(picture[passing], corners(boxes, spec), score[passing], label[passing])

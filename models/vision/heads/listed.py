@@ -1,0 +1,92 @@
+"""Families that end with suppression of their own: each row of their outputs is an object, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vision.heads.candidates import Candidates, Floats, Ints, Spec, corners, expect
+
+NOTHING = -1
+
+
+class EndToEnd:
+    """YOLOv10, YOLO26 and exports with suppression inside: float [n, objects, 6], or [n, objects, 7] as YOLOv7's.
+
+    Six columns are x1, y1, x2, y2, score, class; seven are the picture, x1, y1, x2, y2, class, score.
+
+    References: Wang et al., YOLOv10: Real-Time End-to-End Object Detection, 2024.
+    """
+
+    suppresses = False
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec, self._numbers = spec, _Numbers(spec)
+
+    def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
+        output = outputs[0]
+        fits = output.ndim == 3 and output.shape[2] in (6, 7)
+        expect(self._spec.head.family, "[n, objects, 6] or [n, objects, 7]", fits, outputs)
+        if output.shape[2] == 7:
+            boxes, classes, scores = output[:, :, 1:5], output[:, :, 5], output[:, :, 6]
+        else:
+            boxes, scores, classes = output[:, :, :4], output[:, :, 4], output[:, :, 5]
+        return listed(self._spec, self._numbers, (boxes, classes, scores), floor)
+
+
+class Lists:
+    """SSD, Faster R-CNN and others of torchvision and TensorFlow: boxes [n, k, 4], classes [n, k], scores [n, k].
+
+    A fourth tensor [n] or [n, 1] says how many rows count. Boxes [n, k, 5] hold their score, and there are two tensors.
+
+    References: Liu et al., SSD: Single Shot MultiBox Detector, 2016.
+    """
+
+    suppresses = False
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec, self._numbers = spec, _Numbers(spec)
+
+    def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
+        boxes, classes = outputs[0], outputs[1]
+        scores = outputs[2] if len(outputs) > 2 else boxes[..., 4]
+        fits = boxes.ndim == 3 and boxes.shape[2] == (4 if len(outputs) > 2 else 5)
+        fits = fits and classes.shape == scores.shape == boxes.shape[:2]
+        expect(self._spec.head.family, "boxes [n, k, 4], classes [n, k] and scores [n, k]", fits, outputs)
+        if len(outputs) > 3:
+            counted = np.arange(scores.shape[1]) < outputs[3].reshape(len(scores), -1)[:, :1]
+            scores = np.where(counted, scores, -1)
+        return listed(self._spec, self._numbers, (boxes[:, :, :4], classes, scores), floor)
+
+
+class _Numbers:
+    """Which label a network's class number is."""
+
+    def __init__(self, spec: Spec) -> None:
+        ids = np.array(spec.head.ids or range(spec.labels), np.int64)
+        self._labels = np.full(max(ids, default=0) + 1, NOTHING)
+        self._labels[ids] = np.arange(len(ids))
+
+    def labels(self, numbers: NDArray[Any]) -> Ints:
+        """The labels' indices, -1 where a number is none's."""
+        finite = np.where(np.isfinite(numbers), numbers, NOTHING)
+        whole = np.clip(finite, NOTHING, len(self._labels)).astype(np.int64)
+        known = (whole >= 0) & (whole < len(self._labels))
+        found: Ints = np.where(known, self._labels[np.where(known, whole, 0)], NOTHING)
+        return found
+
+
+def listed(
+    spec: Spec, numbers: _Numbers, rows: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], floor: float
+) -> Candidates:
+    """Boxes [n, k, 4], class numbers [n, k] and scores [n, k] whose class has a label and whose score passes."""
+    boxes, classes, scores = rows
+    picture, row = np.nonzero((scores >= floor) & (scores > 0))
+    labels = numbers.labels(classes[picture, row])
+    known = labels >= 0
+    picture, row = picture[known], row[known]
+    score: Floats = scores[picture, row].astype(np.float32)
+    return Candidates(picture, corners(boxes[picture, row], spec), score, labels[known])

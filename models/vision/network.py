@@ -1,0 +1,191 @@
+"""A network of vision from elsewhere, made to take any number of pictures a call."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.engine import Engine, InferenceFailed, ModelError, ModelRefused, TensorSpec
+from models.engines.alone import OneByOne, free
+from models.engines.onnx import OnnxEngine
+from models.inspection import NOTHING_ADDED, Network, inspect
+from models.vision.batching import free_batch
+from models.vision.testcard import draw
+
+Layout = Literal["nchw", "nhwc"]
+Arrays = dict[str, NDArray[Any]]
+
+RTOL, ATOL = 1e-3, 1e-3
+"""How far a row alone may be from the same row in a batch, or the rewritten network from the one it was made of."""
+
+PICTURES = 2
+
+
+@dataclass(frozen=True)
+class PictureInput:
+    """The input that takes pictures; a side is None where the network takes any."""
+
+    spec: TensorSpec
+    layout: Layout
+    width: int | None
+    height: int | None
+    channels: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """A network as it will be served.
+
+    Args:
+        network: its bytes, and inputs and outputs with a free first axis.
+        batch: 1 where it runs picture by picture, 0 where it takes any number.
+        outputs: what it gives for the testcards.
+        how: how it came to take a batch, for a person; empty where it did already.
+    """
+
+    network: Network
+    batch: int
+    outputs: Arrays
+    how: str
+
+    def engine(self, name: str) -> Engine:
+        """An engine with it loaded."""
+        return _load(self.network.onnx, name, self.network.outputs if self.batch else None)
+
+
+def picture_input(network: Network, name: str) -> PictureInput:
+    """The one input of the network, if it takes pictures of 1 or 3 channels.
+
+    Raises: ModelRefused.
+    """
+    spec = network.inputs[0]
+    if len(network.inputs) == 1 and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
+        _, *axes = spec.shape
+        if axes[0] in (1, 3):
+            return PictureInput(spec, "nchw", axes[2], axes[1], axes[0])
+        if axes[2] in (1, 3):
+            return PictureInput(spec, "nhwc", axes[1], axes[0], axes[2])
+        if axes[0] is None:
+            return PictureInput(spec, "nchw", axes[2], axes[1], 3)
+    raise ModelRefused(
+        f"inspecting {name}: expected one input of pictures, float32, float16 or uint8 [n, 3, height, width] or "
+        f"[n, height, width, 3], got {', '.join(map(str, network.inputs))}; {NOTHING_ADDED}"
+    )
+
+
+def testcards(taken: PictureInput, width: int, height: int) -> NDArray[Any]:
+    """Two pictures as the network's input takes them: bytes as they are, others as shares of 255."""
+    cards = np.stack([draw(width, height, seed) for seed in range(PICTURES)])
+    if taken.channels == 1:
+        cards = cards[..., :1]
+    if taken.layout == "nchw":
+        cards = cards.transpose(0, 3, 1, 2)
+    values = cards if taken.spec.dtype == "uint8" else cards / 255
+    return np.ascontiguousarray(values, taken.spec.dtype)
+
+
+def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
+    """Find how the network takes a batch: as it is, rewritten, or picture by picture.
+
+    Whichever it is, a picture alone gives what it gives in the batch.
+
+    Raises: ModelRefused where the network runs in none of these ways, or gives no finite numbers.
+    """
+    spec = network.inputs[0]
+    if spec.shape[0] not in (None, 1):
+        raise ModelRefused(
+            f"inspecting {name}: expected an input that takes one picture, or any number, got `{spec}`: export the "
+            f"network with a batch of 1 or a dynamic one; {NOTHING_ADDED}"
+        )
+    alone, outputs, singles = _alone(network, name, batch)
+    if all(each.shape and each.shape[0] is None for each in (spec, *network.outputs)):
+        if _batches(network.onnx, name, batch, singles):
+            return Served(_all_free(network), 0, _run(network.onnx, name, batch), "")
+    else:
+        rewritten = _rewritten(network, name)
+        if rewritten is not None and _batches(rewritten.onnx, name, batch, singles):
+            how = "it was exported for one picture, and rewritten to take any number"
+            return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
+    return Served(alone, 1, outputs, "it takes one picture a run: a batch of pictures goes through it one by one")
+
+
+def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, Arrays, list[Arrays]]:
+    """The network picture by picture: as it is served then, its outputs, and each picture's own."""
+    spec = network.inputs[0]
+    engine = _load(network.onnx, name)
+    try:
+        singles = [engine.infer({spec.name: batch[row : row + 1]}) for row in range(len(batch))]
+    except InferenceFailed as error:
+        raise ModelRefused(f"running a picture through {name}: {error}; {NOTHING_ADDED}") from error
+    finally:
+        engine.close()
+    for output, array in ((key, each) for single in singles for key, each in single.items()):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ModelRefused(
+                f"running a picture through {name}: expected finite numbers in `{output}`, got NaN or infinity; "
+                f"{NOTHING_ADDED}"
+            )
+    first = singles[0]
+    batched = any(array.ndim >= 3 and len(array) == 1 for array in first.values())
+    specs = []
+    for each in network.outputs:
+        leading = each.shape[0] if each.shape else None
+        has_batch = leading == 1 or (leading is None and batched and first[each.name].shape[:1] == (1,))
+        specs.append(free(each) if has_batch else TensorSpec(each.name, each.dtype, (None, *each.shape)))
+    served = dataclasses.replace(network, inputs=(free(spec),), outputs=tuple(specs))
+    engine = _load(network.onnx, name, served.outputs)
+    try:
+        return served, engine.infer({spec.name: batch}), singles
+    finally:
+        engine.close()
+
+
+def _rewritten(network: Network, name: str) -> Network | None:
+    freed = free_batch(network.onnx)
+    if freed is None:
+        return None
+    try:
+        return inspect(freed, name)
+    except ModelError:  # the rewriting broke it: the original serves picture by picture
+        return None
+
+
+def _batches(onnx: bytes, name: str, batch: NDArray[Any], singles: list[Arrays]) -> bool:
+    """Whether the network gives for each picture in a batch what the original gives for it alone."""
+    try:
+        outputs = _run(onnx, name, batch)
+        lone = _run(onnx, name, batch[:1])
+    except InferenceFailed:
+        return False
+    rows = [{key: each[row : row + 1] for key, each in outputs.items()} for row in range(len(batch))]
+    return all(map(_same, singles, rows)) and _same(singles[0], lone)
+
+
+def _same(expected: Arrays, got: Arrays) -> bool:
+    return all(
+        got[name].shape == array.shape and np.allclose(got[name], array, rtol=RTOL, atol=ATOL)
+        for name, array in expected.items()
+    )
+
+
+def _run(onnx: bytes, name: str, batch: NDArray[Any]) -> Arrays:
+    engine = _load(onnx, name)
+    try:
+        return engine.infer({engine.inputs[0].name: batch})
+    finally:
+        engine.close()
+
+
+def _load(onnx: bytes, name: str, served: tuple[TensorSpec, ...] | None = None) -> Engine:
+    engine = OnnxEngine()
+    engine.load_bytes(onnx, name)
+    return engine if served is None else OneByOne(engine, served)
+
+
+def _all_free(network: Network) -> Network:
+    inputs, outputs = (tuple(map(free, specs)) for specs in (network.inputs, network.outputs))
+    return dataclasses.replace(network, inputs=inputs, outputs=outputs)

@@ -1,0 +1,104 @@
+"""Small networks that look at pictures, as exports leave them: frozen to one picture, or with lists for outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+Axes = Sequence[int | str]
+SIDE = 64
+
+
+def frozen_detector(batch: int | str = 1, labels: int = 3) -> bytes:
+    """images [1, 3, 64, 64] -> rows [1, 4 + labels, 64]: YOLOv8's output, its Reshape frozen to one picture.
+
+    A cell's box is its own eight pixels and some more; its scores are how much red, green and blue it has.
+    """
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Conv", ["cells", "w"], ["scores"]),
+        helper.make_node("Reshape", ["scores", "shape"], ["flat"]),
+        helper.make_node("Mul", ["flat", "zero"], ["none"]),
+        helper.make_node("Slice", ["none", "start", "stop", "axis"], ["four"]),
+        helper.make_node("Add", ["four", "grid"], ["boxes"]),
+        helper.make_node("Concat", ["boxes", "flat"], ["rows"], axis=1),
+    ]
+    weights = np.zeros((max(labels, 4), 3, 1, 1), np.float32)
+    weights[:3, :3, 0, 0] = np.eye(3)
+    grid = np.array([[(x + 0.5) * 8, (y + 0.5) * 8, 12, 10] for y in range(8) for x in range(8)], np.float32).T[None]
+    tensors = {
+        "w": weights,
+        "shape": np.array([1, max(labels, 4), -1]),
+        "zero": np.zeros(1, np.float32),
+        "start": np.array([0]),
+        "stop": np.array([4]),
+        "axis": np.array([1]),
+        "grid": grid,
+    }
+    return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"rows": (FLOAT, [batch, 4 + max(labels, 4), 64])})
+
+
+def stubborn_detector() -> bytes:
+    """The same, with the axis of the batch taken away and put back at the end: it works for one picture alone."""
+    model = onnx.load_from_string(frozen_detector())
+    model.graph.node[-1].output[0] = "joined"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
+    model.graph.node.append(helper.make_node("Squeeze", ["joined", "first"], ["lone"]))
+    model.graph.node.append(helper.make_node("Unsqueeze", ["lone", "first"], ["rows"]))
+    return bytes(model.SerializeToString())
+
+
+def lists_detector(first: int = 1) -> bytes:
+    """images [1, 3, 64, 64] -> boxes [k, 4], labels [k], scores [k]: an object at each of the brightest pixels."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[0, 1], keepdims=0),
+        helper.make_node("Reshape", ["mean", "all"], ["pixels"]),
+        helper.make_node("ReduceMax", ["pixels"], ["top"], keepdims=1),
+        helper.make_node("Mul", ["top", "share"], ["limit"]),
+        helper.make_node("Greater", ["pixels", "limit"], ["bright"]),
+        helper.make_node("NonZero", ["bright"], ["places"]),
+        helper.make_node("Reshape", ["places", "all"], ["index"]),
+        helper.make_node("Gather", ["pixels", "index"], ["scores"]),
+        helper.make_node("Gather", ["grid", "index"], ["boxes"]),
+        helper.make_node("Gather", ["kinds", "index"], ["labels"]),
+    ]
+    grid = np.array([[x, y, x + 6, y + 4] for y in range(SIDE) for x in range(SIDE)], np.float32)
+    tensors = {
+        "all": np.array([-1]),
+        "share": np.array([0.95], np.float32),
+        "grid": grid,
+        "kinds": np.arange(SIDE * SIDE) % 3 + first,
+    }
+    outputs = {"boxes": (FLOAT, ["k", 4]), "labels": (INT64, ["k"]), "scores": (FLOAT, ["k"])}
+    return _model(nodes, tensors, [1, 3, SIDE, SIDE], outputs)
+
+
+def classifier(columns: int = 4, batch: int | str = "n", end: str = "") -> bytes:
+    """images [n, 3, 64, 64] -> scores [n, columns]: the mean of each channel, weighed; `end` is the last operator."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        helper.make_node(end or "Identity", ["logits"], ["scores"]),
+    ]
+    weights = np.random.default_rng(0).normal(0, 6, (3, columns)).astype(np.float32)
+    return _model(nodes, {"w": weights}, [batch, 3, SIDE, SIDE], {"scores": (FLOAT, [batch, columns])})
+
+
+def _model(
+    nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], images: Axes, outputs: dict[str, tuple[int, Axes]]
+) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "vision",
+        [helper.make_tensor_value_info("images", FLOAT, list(images))],
+        [helper.make_tensor_value_info(name, kind, list(axes)) for name, (kind, axes) in outputs.items()],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())

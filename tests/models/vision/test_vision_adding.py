@@ -1,0 +1,169 @@
+"""Networks as exports leave them become detectors and classifiers that take any number of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import pytest
+
+from models import adding, repository
+from models.engine import ModelRefused
+from models.inspection import inspect
+from models.repository import Model, Repository
+from models.vision.adding import TOLERANCE, Prepared, Wishes, prepare
+from models.vision.detector import Detector
+from models.vision.preprocess import Preprocess
+from models.vision.testcard import draw
+from tests.models.vision import networks
+
+LABELS = ("red", "green", "blue", "none")
+
+
+def prepared(
+    onnx: bytes,
+    task: Literal["detect", "classify"] = "detect",
+    labels: tuple[str, ...] = LABELS,
+    wishes: Wishes | None = None,
+) -> Prepared:
+    return prepare(inspect(onnx, "mine.onnx", any_batch=True), "mine.onnx", task, labels, wishes or Wishes())
+
+
+def added(
+    folder: Path,
+    onnx: bytes,
+    labels: tuple[str, ...] = LABELS,
+    wishes: Wishes | None = None,
+    task: Literal["detect", "classify"] = "detect",
+) -> Model:
+    found = prepared(onnx, task, labels, wishes)
+    about = adding.About(
+        "", "MIT", labels=labels, thresholds=found.thresholds, golden=TOLERANCE, task=task, picture=found.picture,
+        head=found.head,
+    )  # fmt: skip
+    return adding.add(Repository([folder]), "mine", found.served.network, found.golden, about)
+
+
+def detect(model: Model, pictures: list[np.ndarray]) -> np.ndarray:
+    preprocess = Preprocess(model.manifest)
+    batch = preprocess.batch(len(pictures))
+    placements = np.stack([preprocess.one(picture, row) for picture, row in zip(pictures, batch, strict=True)])
+    engine = repository.open_engine(model, "onnx-cpu")
+    try:
+        outputs = engine.infer({preprocess.name: batch})
+    finally:
+        engine.close()
+    sizes = np.array([(picture.shape[1], picture.shape[0]) for picture in pictures])
+    return Detector(model.manifest, score=0.6).decode(outputs, placements, sizes)
+
+
+CARDS = [draw(100 + 40 * seed, 90, seed) for seed in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("network", "family", "batch", "how"),
+    [
+        (networks.frozen_detector, "yolov8", 0, "rewritten to take any number"),
+        (networks.stubborn_detector, "yolov8", 1, "one by one"),
+        (networks.lists_detector, "ssd", 1, "one by one"),
+    ],
+)
+def test_a_network_frozen_to_one_picture_takes_a_batch(
+    tmp_path: Path, network: Callable[[], bytes], family: str, batch: int, how: str
+) -> None:
+    model = added(tmp_path, network(), wishes=(wishes := Wishes(family, picture={"resize": "stretch"})))
+    picture = model.manifest.picture
+    assert picture is not None
+    assert picture.batch == batch
+    assert how in prepared(network(), wishes=wishes).served.how
+    assert all(entry.shape[0] == -1 for entry in (*model.manifest.inputs, *model.manifest.outputs))
+    together = detect(model, CARDS)
+    alone = np.concatenate([detect(model, [card]) for card in CARDS])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+    assert len({int((rows[:, 5] >= 0).sum()) for rows in together}) > 1
+
+
+def test_lists_of_no_object_and_an_empty_batch_pass(tmp_path: Path) -> None:
+    model = added(tmp_path, networks.lists_detector(), wishes=Wishes("ssd"))
+    engine = repository.open_engine(model, "onnx-cpu")
+    empty = engine.infer({"images": np.zeros((0, 3, 64, 64), np.float32)})
+    assert {name: array.shape for name, array in empty.items()} == {
+        "boxes": (0, 0, 4),
+        "labels": (0, 0),
+        "scores": (0, 0),
+    }
+    black = engine.infer({"images": np.zeros((2, 3, 64, 64), np.float32)})
+    assert black["boxes"].shape == (2, 0, 4)
+    mixed = np.stack((np.zeros((3, 64, 64)), np.ones((3, 64, 64)))).astype(np.float32)
+    found = engine.infer({"images": mixed})
+    engine.close()
+    assert found["boxes"].shape == (2, 4096, 4)
+    assert not found["scores"][0].any()
+
+
+def test_classes_of_lists_begin_at_nought_or_one_as_seen(tmp_path: Path) -> None:
+    assert prepared(networks.lists_detector(0), labels=LABELS[:3]).head.family == "nms"
+    ambiguous = "fit several families: say which: --family ssd .*; --family nms"
+    with pytest.raises(ModelRefused, match=ambiguous):
+        prepared(networks.lists_detector(1))
+    head = prepared(networks.lists_detector(1), wishes=Wishes(family="ssd")).head
+    assert (head.family, head.ids, head.tensors) == ("ssd", (1, 2, 3, 4), ("boxes", "labels", "scores"))
+
+
+def test_several_families_are_a_question() -> None:
+    asked: list[list[str]] = []
+
+    def choose(heads: object) -> object:
+        asked.append([head.family for head in heads])  # type: ignore[attr-defined]
+        return heads[1]  # type: ignore[index]
+
+    network = inspect(networks.lists_detector(1), "mine.onnx", any_batch=True)
+    found = prepare(network, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
+    assert (asked, found.head.family) == ([["ssd", "nms"]], "nms")
+
+
+@pytest.mark.parametrize(
+    ("labels", "wishes", "sentence"),
+    [
+        (("a",) * 7, Wishes(), r"with 7 labels, got \[2, 8, 64\] for 2 pictures: is the number of labels right\?"),
+        (LABELS, Wishes(family="yolox"), r"expected those of yolox, .* they look like yolov8"),
+        (LABELS, Wishes(size=(96, 64)), "expected a size of 64x64, that of `images: float32.*, got 96x64"),
+        (LABELS, Wishes(picture={"mean": (1.0, 2.0)}), "expected `picture.mean` of 3 finite numbers"),
+        ((), Wishes(), "expected the names of its classes, got none"),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence(labels: tuple[str, ...], wishes: Wishes, sentence: str) -> None:
+    with pytest.raises(ModelRefused, match=sentence):
+        prepared(networks.frozen_detector(), labels=labels, wishes=wishes)
+
+
+def test_an_input_that_takes_no_pictures_is_a_sentence() -> None:
+    from tests.models.networks import mixing
+
+    with pytest.raises(ModelRefused, match=r"expected one input of pictures, .*, got x: float32"):
+        prepared(mixing().SerializeToString())
+
+
+def test_a_network_of_any_size_needs_one() -> None:
+    model = onnx.load_from_string(networks.classifier())
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "side"
+    with pytest.raises(ModelRefused, match="say which with --size WxH"):
+        prepared(model.SerializeToString(), "classify")
+    found = prepared(model.SerializeToString(), "classify", wishes=Wishes(size=(48, 32)))
+    assert (found.picture.width, found.picture.height) == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("end", "columns", "activation", "ids"),
+    [("", 4, "softmax", ()), ("Softmax", 4, "none", ()), ("Sigmoid", 4, "none", ()), ("", 5, "softmax", (1, 2, 3, 4))],
+)
+def test_a_classifier_is_read_as_it_ends(end: str, columns: int, activation: str, ids: tuple[int, ...]) -> None:
+    found = prepared(networks.classifier(columns, "n", end), "classify")
+    assert (found.head.activation, found.head.ids) == (activation, ids)
+    assert (found.picture.resize, found.picture.mean) == ("crop", (0.485, 0.456, 0.406))
+    with pytest.raises(ModelRefused, match=r"expected \[n, 2\], a score for each label, got \[2, "):
+        prepared(networks.classifier(columns, "n", end), "classify", LABELS[:2])
