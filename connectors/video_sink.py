@@ -32,6 +32,8 @@ class FilmWriter:
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.parent.is_dir():
+            raise VideoError(f"writing {path}: there is no folder {path.parent}")
         self.path = path
         self.frames = 0
         self._codec = next((name for name in CODECS if name in av.codecs_available), CODECS[-1])
