@@ -107,6 +107,97 @@ class Comparison(Struct, gc=False):
     answered: Annotated[bool, Meta(description="whether the challenger's answer was published: it is a canary")]
 
 
+Pixels = Annotated[
+    tuple[float, float, float, float], Meta(description="x1, y1, x2, y2 in px of the frame, from its upper left corner")
+]
+Score = Annotated[float, Meta(ge=0, le=1, description="of the detector")]
+TrackId = Annotated[int, Meta(ge=1, description="the object's; from 1 for each camera, never used again")]
+
+
+class DetectedObject(Struct, gc=False):
+    """One object in one frame."""
+
+    label: str
+    score: Score
+    box: Pixels
+    track_id: Annotated[TrackId | None, Meta(description="null while it is not followed")]
+    zones: Annotated[list[str], Meta(description="that the middle of the box's lower edge is in")]
+
+
+class VideoDetections(Struct, gc=False):
+    """What there is in a frame; key: `camera_id`. One for every frame that was looked at, best scores first."""
+
+    camera_id: str
+    frame: Annotated[int | None, Meta(description="the number that came with it")]
+    event_time: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
+    width: Annotated[int, Meta(description="of the frame in px, as `height`")]
+    height: int
+    objects: list[DetectedObject]
+    model: str
+
+
+class OtherObject(Struct, gc=False):
+    """The second of two objects."""
+
+    track_id: TrackId
+    label: str
+    box: Annotated[Pixels, Meta(description="in the last frame that showed it")]
+
+
+class VideoEvent(Struct, gc=False):
+    """Something that an operator wants to know; key: `camera_id`.
+
+    An object's life is one `new`, some `update`, one `end`. `zone` and `unsafe_distance` are alerts about objects that
+    live. All events carry the object as it was in its last frame.
+    """
+
+    kind: Annotated[Literal["new", "update", "end", "zone", "unsafe_distance"], Meta(description="what happened")]
+    camera_id: str
+    frame: Annotated[int | None, Meta(description="the one in which it was noticed")]
+    event_time: Annotated[str, Meta(description="of that frame: RFC 3339, UTC, milliseconds")]
+    track_id: TrackId
+    label: str
+    score: Score
+    box: Pixels
+    zones: Annotated[list[str], Meta(description="that the object is in from now on")]
+    first_seen: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
+    stationary: bool = False
+    causes: (
+        Annotated[
+            list[Literal["moved", "entered", "left", "stationary", "moving"]],
+            Meta(description="of an update: since the one before it"),
+        ]
+        | UnsetType
+    ) = UNSET
+    zone: Annotated[str, Meta(description="of a zone alert")] | UnsetType = UNSET
+    action: Literal["enter", "leave", "loiter"] | UnsetType = UNSET
+    state: (
+        Annotated[
+            Literal["raised", "escalated", "cleared"],
+            Meta(description="of an unsafe distance; escalated: now critical"),
+        ]
+        | UnsetType
+    ) = UNSET
+    severity: Literal["warning", "critical"] | UnsetType = UNSET
+    other: OtherObject | UnsetType = UNSET
+    distance_m: Annotated[float, Meta(ge=0, description="between the two, where they stand")] | UnsetType = UNSET
+    closest_m: Annotated[float, Meta(ge=0, description="the least distance so far")] | UnsetType = UNSET
+    limit_m: float | UnsetType = UNSET
+    duration_s: (
+        Annotated[float, Meta(ge=0, description="of the life that ends, the stay in the zone, the unsafe distance")]
+        | UnsetType
+    ) = UNSET
+    last_seen: Annotated[str, Meta(description="of the life that ends: RFC 3339")] | UnsetType = UNSET
+    reason: (
+        Annotated[Literal["gone", "restarted"], Meta(description="why it ends; restarted: the camera began again")]
+        | UnsetType
+    ) = UNSET
+    best_score: Score | UnsetType = UNSET
+    best_box: Pixels | UnsetType = UNSET
+    best_frame: int | UnsetType | None = UNSET
+    zones_visited: list[str] | UnsetType = UNSET
+
+
 def milliseconds(times: Sequence[datetime | int]) -> NDArray[np.int64]:
     """int64 [n]: event times in ms since the epoch; what int64 cannot hold becomes its bounds, absurd anyway."""
     try:

@@ -1,0 +1,1 @@
+"""Video frames in; objects, tracks and alerts out."""
