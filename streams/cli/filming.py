@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from connectors.video_sink import FilmWriter
     from models.vision.drawing import Outline, Shown
+    from streams.sites import Vision
 
     Zones = Callable[[str, int, int], Sequence[Outline]]
 
@@ -114,14 +115,17 @@ class Filming:
         except PictureError:
             self.left_out += 1
             return
-        shown = detections.shown()
+        self.add_pixels(camera, pixels, detections.shown(), detections.time_ms(received_ms))
+
+    def add_pixels(self, camera: str, pixels: NDArray[np.uint8], shown: Sequence[Shown], time_ms: int) -> None:
+        """Add a frame, uint8 [h, w, 3] BGR, which is drawn on."""
         if self._snapshots is not None:
             for each in shown:
                 self._snapshot(self._snapshots, camera, pixels, each)
         if self._film is not None and (film := self._film_of(camera)) is not None:
             height, width = pixels.shape[:2]
             self._drawing.draw(pixels, shown, self._zones(camera, width, height))
-            film.write(pixels, detections.time_ms(received_ms))
+            film.write(pixels, time_ms)
         self.frames += 1
 
     def close(self) -> None:
@@ -168,6 +172,23 @@ class Filming:
         self._best.move_to_end(key)
         if len(self._best) > MOST_TRACKS:
             self._best.popitem(last=False)
+
+
+def outlines(vision: Vision) -> Zones:
+    """The zones that settings give a camera, as they lie in a picture."""
+    from models.vision.drawing import Outline
+
+    cameras = {camera.id: camera for camera in vision.cameras}
+
+    def of(camera: str, width: int, height: int) -> list[Outline]:
+        known = cameras.get(camera)
+        found = []
+        for zone in known.zones if known else ():
+            across, down = (width, height) if zone.normalised else (1, 1)
+            found.append(Outline(zone.name, [(x * across, y * down) for x, y in zone.polygon]))
+        return found
+
+    return of
 
 
 def _name(text: str) -> str:
