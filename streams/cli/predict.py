@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from streams.replay import DeadLetter, Replay
 
 
-@click.group()
+class _Pipelines(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            ctx.fail(f"expected one of {', '.join(map(repr, self.commands))}, got {args[0]!r}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Pipelines)
 def predict() -> None:
     """Run a pipeline over a file: the code that serves the topics, without a broker.
 
