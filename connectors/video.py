@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-from connectors.video_container import ContainerFootage, Opening
 from connectors.video_folder import FolderFootage, is_picture
 from connectors.video_frames import Counters, Footage, Thinning, VideoError, VideoFrame, Wanted, masked
 from connectors.video_live import Backoff, LiveFrames
+
+if TYPE_CHECKING:
+    from connectors.video_container import Opening
 
 __all__ = ["Backoff", "Counters", "VideoError", "VideoFrame", "VideoSource", "Wanted", "masked", "open_video"]
 
@@ -103,7 +105,7 @@ def open_video(
     if _ADDRESS.match(source):
         if not source.lower().startswith(SCHEMES):
             raise VideoError(f"opening {masked(source)}: expected one of {', '.join(SCHEMES)}")
-        opening = Opening(source, masked(source), True, options=_NETWORK, timeout_s=TIMEOUT_S)
+        opening = _opening(source, masked(source), True, options=_NETWORK, timeout_s=TIMEOUT_S)
         connect = _Connect(opening, wanted)
         if connect.first is None or connect.first.total_s is None:
             return live(opening.name, connect)
@@ -112,6 +114,23 @@ def open_video(
     # Pictures of a folder are as far apart as `fps` says: there is nothing to thin out.
     fps = 0.0 if isinstance(footage, FolderFootage) else wanted.fps
     return _recorded(footage, source, fps, now_ms, counters, speed, start_ms)
+
+
+def _opening(address: str, name: str, live: bool = False, **how: Any) -> Opening:
+    try:
+        from connectors.video_container import Opening
+    except ImportError as error:
+        raise VideoError(
+            f"opening {name}: importing {error.name} failed; films, streams and cameras need PyAV: pip install "
+            "'headrace[video]' (pictures do not)"
+        ) from error
+    return Opening(address, name, live, **how)
+
+
+def _footage(opening: Opening, wanted: Wanted) -> Footage:
+    from connectors.video_container import ContainerFootage
+
+    return ContainerFootage(opening, wanted)
 
 
 def _file(path: Path, wanted: Wanted) -> Footage:
@@ -123,7 +142,7 @@ def _file(path: Path, wanted: Wanted) -> Footage:
         raise VideoError(f"opening {path}: expected a file or a folder, got a device or pipe")
     if path.stat().st_size == 0:
         raise VideoError(f"opening {path}: expected a video, got an empty file")
-    return ContainerFootage(Opening(f"file:{path}", str(path), options=_FILES), wanted)
+    return _footage(_opening(f"file:{path}", str(path), options=_FILES), wanted)
 
 
 def _device(number: int) -> Path:
@@ -137,11 +156,11 @@ def _device(number: int) -> Path:
 
 def _camera(device: Path, name: str, wanted: Wanted) -> Footage:
     """A webcam: most send Motion JPEG at their full rate, and raw pixels at a fraction of it."""
-    raw = Opening(str(device), name, True, format="v4l2", timeout_s=TIMEOUT_S)
+    raw = _opening(str(device), name, True, format="v4l2", timeout_s=TIMEOUT_S)
     try:
-        return ContainerFootage(replace(raw, options={"input_format": "mjpeg"}), wanted)
+        return _footage(replace(raw, options={"input_format": "mjpeg"}), wanted)
     except VideoError:
-        return ContainerFootage(raw, wanted)
+        return _footage(raw, wanted)
 
 
 class _Connect:
@@ -162,7 +181,7 @@ class _Connect:
         if self.first is not None:
             footage, self.first = self.first, None
             return footage
-        return ContainerFootage(self._opening, self._wanted)
+        return _footage(self._opening, self._wanted)
 
 
 def _recorded(

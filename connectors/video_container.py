@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import simplejpeg
 from av.error import FFmpegError
 
+from connectors.jpeg import encode_jpeg
 from connectors.video_frames import JPEG, Shot, VideoError, Wanted, masked
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame as DecodedFrame
     from av.video.stream import VideoStream
-    from numpy.typing import NDArray
 
 MAX_PIXELS = 40_000_000  # a frame that promises more is not decoded
 ASSUMED_FPS = 25.0  # where a file says nothing
@@ -163,12 +162,6 @@ class ContainerFootage:
             final = doing == "opening"
             reason = "there is no such host, or what it sends is no video" if final else "the connection was lost"
         return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=final)
-
-
-def encode_jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
-    """Encode uint8 [h, w, 3] BGR, with half the colour resolution, as cameras do."""
-    encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "BGR", "420")
-    return encoded
 
 
 class _Clock:

@@ -65,7 +65,7 @@ class FolderFootage:
     def _smaller(self, path: Path, value: bytes) -> tuple[bytes, str]:
         import cv2
 
-        from connectors.video_container import encode_jpeg
+        from connectors.jpeg import encode_jpeg
 
         pixels = cv2.imdecode(np.frombuffer(value, np.uint8), cv2.IMREAD_COLOR) if value else None
         if pixels is None:

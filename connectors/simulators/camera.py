@@ -238,17 +238,6 @@ class _Stage:
         return actor.y > 1.5 and abs(actor.x) < view.half_width_m(actor.y) + 5
 
 
-def encode_jpeg(picture: NDArray[np.uint8], quality: int = 85) -> bytes:
-    """A picture, uint8[h, w, 3] blue, green, red, as JPEG of a quality from 1 to 100. Raises: CameraError."""
-    import cv2
-
-    _check("quality", quality, 1, 100)
-    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise CameraError(f"encoding a picture {list(picture.shape)}: OpenCV could not write it as JPEG")
-    return data.tobytes()
-
-
 def _truth(actor: Actor, painter: Painter, number: int) -> Truth | None:
     extent = painter.extent(number)
     if extent is None or extent.visibility < HIDDEN:

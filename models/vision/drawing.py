@@ -17,8 +17,8 @@ Rect = tuple[int, int, int, int]  # x1, y1, x2, y2
 
 # Of one lightness, far apart in hue, and apart from asphalt, grass and sky; BGR.
 PALETTE: tuple[Colour, ...] = (
-    (255, 178, 56), (80, 175, 255), (120, 214, 76), (203, 130, 255), (72, 214, 255), (214, 206, 64),
-    (134, 134, 255), (255, 140, 158), (66, 232, 190), (176, 196, 255), (255, 214, 150), (150, 232, 150),
+    (255, 178, 56), (60, 160, 255), (120, 214, 76), (203, 130, 255), (72, 224, 255), (214, 206, 64),
+    (128, 120, 255), (255, 140, 158), (66, 232, 190), (222, 222, 222),
 )  # fmt: skip
 ZONE: Colour = (255, 255, 255)
 DARK: Colour = (32, 26, 22)
@@ -90,8 +90,8 @@ class Drawing:
 
     def _box(self, pixels: Pixels, shown: Shown, line: int) -> None:
         x1, y1, x2, y2 = _inside(shown.box, pixels)
-        cv2.rectangle(pixels, (x1, y1), (x2, y2), DARK, line + 2, cv2.LINE_AA)
-        cv2.rectangle(pixels, (x1, y1), (x2, y2), self.colour(shown.label), line, cv2.LINE_AA)
+        cv2.rectangle(pixels, (x1, y1), (x2, y2), DARK, line + 2)
+        cv2.rectangle(pixels, (x1, y1), (x2, y2), self.colour(shown.label), line)
 
     def _plate(self, pixels: Pixels, shown: Shown, line: int, taken: Sequence[Rect]) -> Rect:
         """A small plate with the words: above the box, or where else there is room."""
@@ -132,8 +132,12 @@ def crop(pixels: Pixels, box: Sequence[float], margin: float = 0.1) -> Pixels:
     """What a box shows, with a margin as a share of its size: a view of uint8 [h, w, 3], not of no pixels."""
     x1, y1, x2, y2 = box
     wider, taller = (x2 - x1) * margin, (y2 - y1) * margin
-    left, top, right, bottom = _inside((x1 - wider, y1 - taller, x2 + wider, y2 + taller), pixels)
-    return pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
+    height, width = pixels.shape[:2]
+    left, top = (
+        min(max(math.floor(each), 0), limit - 1) for each, limit in ((x1 - wider, width), (y1 - taller, height))
+    )
+    right, bottom = min(max(math.ceil(x2 + wider), left + 1), width), min(max(math.ceil(y2 + taller), top + 1), height)
+    return pixels[top:bottom, left:right]
 
 
 def _font_px(pixels: Pixels) -> int:

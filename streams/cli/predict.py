@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from streams.cli.console import Meter, existing_file, file_options, pipe_safe, summary
+from streams.cli.predict_vision import vision
 from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
@@ -19,24 +20,50 @@ if TYPE_CHECKING:
     from streams.replay import DeadLetter, Replay
 
 
-@click.command()
-@click.argument("pipeline", type=click.Choice(list(PIPELINES)))
-@click.option("--from", "source", required=True, metavar="FILE",
-              help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.")  # fmt: skip
-@file_options
-@click.option("--labels", metavar="FILE", help="fraud: what the transactions turned out to be, and since when.")
-@click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
-@click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
-def predict(
-    pipeline: str,
-    source: str,
-    columns: dict[str, str],
-    bad_rows: str,
-    labels: str | None,
-    output: str | None,
-    strict: bool,
-) -> None:
-    """Run PIPELINE over a file: the code that serves the topics, without a broker.
+class _Pipelines(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            ctx.fail(f"expected one of {', '.join(map(repr, self.commands))}, got {args[0]!r}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Pipelines)
+def predict() -> None:
+    """Run a pipeline over a file: the code that serves the topics, without a broker.
+
+    \b
+    Examples:
+      headrace predict fraud --from payments.jsonl > flags.jsonl
+      headrace predict vision --model yolox-nano --from gate.mp4 --draw seen.mp4
+    """
+
+
+def _command(pipeline: str) -> click.Command:
+    """The command of a pipeline whose events are rows of a file."""
+
+    @click.command(
+        pipeline, help=_HELP.format(pipeline=pipeline), short_help=f"Run the pipeline {pipeline} over a file."
+    )
+    @click.option(
+        "--from",
+        "source",
+        required=True,
+        metavar="FILE",
+        help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.",
+    )
+    @file_options
+    @click.option("--labels", metavar="FILE", help="fraud: what the transactions turned out to be, and since when.")
+    @click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
+    @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
+    def command(**options: Any) -> None:
+        _run(pipeline, **options)  # fmt: skip
+
+    return command
+
+
+_HELP = """Run the pipeline over a file: the code that serves its topic, without a broker.
 
     Predictions come as JSON lines on standard output, in the file's order. An event that can never succeed comes as a
     JSON line on standard error, with its row (the line of a text file) and the reason. State, such as a card's history,
@@ -45,11 +72,22 @@ def predict(
 
     \b
     Examples:
-      headrace predict fraud --from payments.jsonl > flags.jsonl
-      headrace predict fraud --from payments.csv.gz --map card_id=PAN --output flags.jsonl
+      headrace predict {pipeline} --from events.jsonl > predictions.jsonl
+      headrace predict {pipeline} --from events.csv.gz --map card_id=PAN --output predictions.jsonl
+      headrace predict {pipeline} --from events.parquet --strict | jq 'select(.flagged)'
       headrace predict fraud --from payments.parquet --labels chargebacks.csv --output flags.jsonl
-      headrace predict fraud --from payments.parquet --strict | jq 'select(.flagged)'
     """
+
+
+def _run(
+    pipeline: str,
+    source: str,
+    columns: dict[str, str],
+    bad_rows: str,
+    labels: str | None,
+    output: str | None,
+    strict: bool,
+) -> None:
     from streams import settings
     from streams.replay import Replay
 
@@ -147,3 +185,8 @@ def _target(output: str) -> BinaryIO:
         return path.open("wb")
     except OSError as error:
         raise HeadraceError(f"writing predictions to {path}: {error.strerror or error}") from None
+
+
+for _name in PIPELINES:
+    predict.add_command(_command(_name))
+predict.add_command(vision)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from connectors.simulators.camera import Frame, Site, encode_jpeg
+from connectors.jpeg import encode_jpeg
+from connectors.simulators.camera import Frame, Site
 from models.vision.scenes import Scene
 
 CAMERAS, FRAMES_PER_CAMERA = 3, 4

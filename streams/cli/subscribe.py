@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +13,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from streams.cli.console import pairs, pipe_safe, run, stop_on_signal
+from streams.cli.console import existing_file, pairs, pipe_safe, run, stop_on_signal, summary
 
 if TYPE_CHECKING:
+    from streams.cli.filming import Filming
     from streams.cli.records import Filter
+    from streams.cli.watching import Watching
     from streams.records import RecordBatch
     from streams.settings import Kafka
     from streams.subscribing import Start
@@ -48,6 +51,8 @@ _COLUMNS = f"{'part':>4}  {'offset':>10}  {'time':<24}  {'key':<{KEY_WIDTH}}  va
 @click.option("--headers", is_flag=True, help="Show all headers; error.* of dead letters are always shown.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="End after so many records.  [no limit]")
 @click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
+@click.option("--draw", metavar="OUT.mp4", help="Detections: write the frames as a film, with boxes, labels and zones.")
+@click.option("--snapshots", metavar="DIR", help="Detections: write the best picture of each track.")
 def subscribe(
     topic: str,
     start: str,
@@ -57,6 +62,8 @@ def subscribe(
     headers: bool,
     limit: int,
     seconds: float,
+    draw: str | None,
+    snapshots: str | None,
 ) -> None:
     """Follow TOPIC until Ctrl-C, or until --limit or --seconds.
 
@@ -64,12 +71,16 @@ def subscribe(
     out. Order holds within a partition. JSON lines hold topic, partition, offset, timestamp, key, value and headers; a
     value that is not JSON comes as value_base64.
 
+    --draw and --snapshots fetch the frame of each detection from the topic that its `id` header names. Records are
+    printed beside them only with --format. Of several cameras each has a film of its own, OUT.<camera>.mp4.
+
     \b
     Examples:
       headrace subscribe fraud.flags --where flagged=true
       headrace subscribe transactions --from -5m --key c0000042
       headrace subscribe transactions.dead-letter --from earliest --limit 10
       headrace subscribe fraud.flags --from earliest --format json --seconds 5 | jq .value.score
+      headrace subscribe video.detections --from -1m --seconds 60 --draw gate.mp4 --key gate
     """
     from streams import settings
     from streams.cli.records import Filter
@@ -85,38 +96,83 @@ def subscribe(
         ) from None
     wanted = Filter(None if key is None else key.encode(), fields)
     as_json = (form or ("table" if sys.stdout.isatty() else "json")) == "json"
-    printer = _Printer(wanted, as_json, headers, limit or sys.maxsize)
-    with pipe_safe():
-        run(_follow(settings.load().kafka, topic, first, printer, seconds))
+    drawn = draw is not None or snapshots is not None
+    printer = _Printer(as_json, headers) if form is not None or not drawn else None
+    loaded = settings.load()
+    with pipe_safe(), ExitStack() as stack:
+        filming = stack.enter_context(_filming(draw, snapshots)) if drawn else None
+        follower = _Follower(loaded.kafka, wanted, limit or sys.maxsize, printer, filming)
+        run(follower.follow(topic, first, seconds))
+    follower.summarise()
 
 
-async def _follow(kafka: Kafka, topic: str, start: Start, printer: _Printer, seconds: float) -> None:
-    from streams.subscribing import Subscription
+def _filming(draw: str | None, snapshots: str | None) -> Filming:
+    from streams.cli.filming import Filming
 
-    with stop_on_signal() as stop:
-        async with Subscription(kafka, topic, start) as subscription:
-            ends = time.monotonic() + seconds if seconds else float("inf")
-            while printer.left and not stop.is_set() and (left := ends - time.monotonic()) > 0:
-                for batch in await subscription.read(min(LOOK_S, left)):
-                    printer.show(batch)
-                await asyncio.sleep(0)  # a topic that is never empty must not starve the signals
+    return Filming(existing_file(draw) if draw else None, existing_file(snapshots) if snapshots else None)
+
+
+@dataclass
+class _Follower:
+    """Passes what the filter lets through on to its readers, at most `left` records more."""
+
+    kafka: Kafka
+    wanted: Filter
+    left: int
+    printer: _Printer | None
+    filming: Filming | None
+
+    async def follow(self, topic: str, start: Start, seconds: float) -> None:
+        from streams.subscribing import Subscription
+
+        with stop_on_signal() as stop:
+            async with AsyncExitStack() as stack:
+                subscription = await stack.enter_async_context(Subscription(self.kafka, topic, start))
+                watching = await self._watch(stack)
+                ends = time.monotonic() + seconds if seconds else float("inf")
+                while self.left and not stop.is_set() and (left := ends - time.monotonic()) > 0:
+                    for batch in await subscription.read(min(LOOK_S, left)):
+                        rows = self._choose(batch)
+                        if rows and self.printer is not None:
+                            self.printer.show(batch, rows)
+                        if rows and watching is not None:
+                            await watching.show(batch, rows, stop)
+                    await asyncio.sleep(0)  # a topic that is never empty must not starve the signals
+
+    def summarise(self) -> None:
+        """What was drawn."""
+        if self.filming is None:
+            return
+        films = ", ".join(str(path) for path in self.filming.written)
+        text = f"{self.filming.frames:,} frames" + (f" to {films}" if films else "")
+        if self.filming.snapshots:
+            text += f"; snapshots of {self.filming.snapshots:,} tracks"
+        if self.filming.left_out:
+            text += f"; {self.filming.left_out:,} left out: no detection, or its frame is gone or damaged"
+        summary(text)
+
+    async def _watch(self, stack: AsyncExitStack) -> Watching | None:
+        if self.filming is None:
+            return None
+        from streams.cli.watching import Watching
+
+        return await stack.enter_async_context(Watching(self.kafka, self.filming))
+
+    def _choose(self, batch: RecordBatch) -> list[int]:
+        rows = [row for row, _ in zip(self.wanted.rows(batch), range(self.left), strict=False)]
+        self.left -= len(rows)
+        return rows
 
 
 @dataclass
 class _Printer:
-    """Writes what passes the filter to standard output, at most `left` records more."""
+    """Writes records to standard output."""
 
-    wanted: Filter
     as_json: bool
     headers: bool
-    left: int
     _console: Console | None = None
 
-    def show(self, batch: RecordBatch) -> None:
-        rows = [row for row, _ in zip(self.wanted.rows(batch), range(self.left), strict=False)]
-        self.left -= len(rows)
-        if not rows:
-            return
+    def show(self, batch: RecordBatch, rows: list[int]) -> None:
         if self.as_json:
             self._json(batch, rows)
         else:

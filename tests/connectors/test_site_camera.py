@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from connectors.simulators.camera import HIDDEN, SMALLEST_PX, Camera, CameraError, Frame, Site, encode_jpeg
+from connectors.jpeg import encode_jpeg
+from connectors.simulators.camera import HIDDEN, SMALLEST_PX, Camera, CameraError, Frame, Site
 from connectors.simulators.scene.light import daylight
 from connectors.simulators.scene.painter import Painter
 from connectors.simulators.scene.solids import Builder, Polygon, pose, tilt

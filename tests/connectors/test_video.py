@@ -15,6 +15,7 @@ import pytest
 from connectors.video import Backoff, Counters, VideoError, VideoFrame, VideoSource, Wanted, masked, open_video
 from connectors.video_frames import Thinning
 from tests.connectors.cameras import film, http_camera, jpeg, number_of, picture
+from tests.connectors.rtsp import rtsp_camera
 
 NOON_MS = 1_700_000_000_000
 FILM = Path(__file__).parents[2].parent / "shared/data/detection/video/bottle-detection.mp4"
@@ -217,6 +218,16 @@ def test_a_stream_is_connected_again_and_its_frames_go_on(caplog: pytest.LogCapt
     assert {frame.event_time_ms for frame in frames} == {NOON_MS}
     assert "trying again in" in caplog.text
     assert source.counters.failures >= 1
+
+
+def test_an_rtsp_camera_is_decoded_and_connected_again(caplog: pytest.LogCaptureFixture) -> None:
+    with rtsp_camera(30) as address, open_video(address, noon, backoff=SOON) as source:
+        frames = list(itertools.islice(source, 40))
+        assert source.counters.connects >= 2
+    numbers = [frame.frame for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert all(number_of(frame.value) == frame.frame % 30 % 16 for frame in frames)
+    assert "secret" not in caplog.text
 
 
 def test_credentials_are_never_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from connectors.simulators.camera import Frame, Site, encode_jpeg
+from connectors.jpeg import encode_jpeg
+from connectors.simulators.camera import Frame, Site
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 from tests.processes import WorkerProcess, Workers

@@ -11,10 +11,11 @@ from tests.streams.cli.conftest import run
 
 COMMANDS = (
     "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
-    "subscribe", "predict", "schemas", "bench", "worker", "models list", "models show", "models add", "models verify",
-    "models remove", "models optimise", "models promote", "models rollback", "models compare", "models train vision",
+    "produce video", "subscribe", "predict fraud", "predict vision", "schemas", "bench", "worker", "models list",
+    "models show", "models add", "models verify", "models remove", "models optimise", "models promote",
+    "models rollback", "models compare", "models train vision",
 )  # fmt: skip
-HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
+HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch", "cv2", "av", "simplejpeg"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -24,7 +25,7 @@ def test_every_help_text_shows_an_example(command: str) -> None:
     assert f"headrace {command}" in text
 
 
-@pytest.mark.parametrize("group", ["topics", "produce", "models"])
+@pytest.mark.parametrize("group", ["topics", "produce", "predict", "models"])
 def test_groups_list_their_commands(group: str) -> None:
     text = run(group, "--help").out
     assert all(command.split()[1] in text for command in COMMANDS if command.startswith(group))
@@ -32,7 +33,17 @@ def test_groups_list_their_commands(group: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "topics", "produce transactions", "produce labels", "subscribe", "predict", "schemas", "models optimise"],
+    [
+        "",
+        "topics",
+        "produce transactions",
+        "produce labels",
+        "produce video",
+        "subscribe",
+        "predict",
+        "schemas",
+        "models optimise",
+    ],
 )
 def test_help_loads_nothing_heavy(command: str) -> None:
     show = "import sys; from streams.cli.main import cli; cli(sys.argv[1:], standalone_mode=False); "

@@ -1,0 +1,196 @@
+"""Detections for people to look at: films with boxes in them, and the best picture of each track."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from connectors.video import VideoError
+from streams.errors import HeadraceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from connectors.video_sink import FilmWriter
+    from models.vision.drawing import Outline, Shown
+    from streams.settings import Vision
+
+    Zones = Callable[[str, int, int], Sequence[Outline]]
+
+MOST_FILMS = 32  # an encoder each
+MOST_TRACKS = 100_000
+BETTER = 1.05  # a snapshot is written again for a picture that is so many times as good
+SNAPSHOT_QUALITY = 90
+
+
+class DetectedObject(msgspec.Struct):
+    """Of an object, what can be drawn."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    track_id: int | None = None
+    zones: list[str] = []
+
+
+class Detections(msgspec.Struct):
+    """Of a message on `video.detections`, what can be drawn."""
+
+    objects: list[DetectedObject]
+    event_time: str | int | None = None
+
+    def time_ms(self, otherwise: int) -> int:
+        """When the frame was taken."""
+        if isinstance(self.event_time, int):
+            return self.event_time
+        try:
+            moment = datetime.fromisoformat(self.event_time or "")
+        except ValueError:
+            return otherwise
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+    def shown(self) -> list[Shown]:
+        """The objects that have an area."""
+        from models.vision.drawing import Shown
+
+        found = [Shown(each.label, each.score, each.box, each.track_id, each.zones) for each in self.objects]
+        return [each for each in found if each.drawable]
+
+
+class Filming:
+    """Films and snapshots of detections; close it, or use it in a `with`.
+
+    With one camera the film is OUT.mp4, with several each has its own OUT.<camera>.mp4. Snapshots are
+    DIR/<camera>/<track>.jpg; one is written again when the object shows better: larger and surer.
+
+    Args:
+        film: OUT.mp4, or None.
+        snapshots: DIR, or None.
+        zones: those of a camera, for a picture's width and height.
+
+    Raises:
+        HeadraceError: `film` is no .mp4, or a file cannot be written.
+    """
+
+    def __init__(self, film: Path | None, snapshots: Path | None, zones: Zones = lambda *_: ()) -> None:
+        from models.vision.drawing import Drawing
+
+        if film is not None and film.suffix.lower() != ".mp4":
+            raise HeadraceError(f"drawing to {film}: expected a name ending in .mp4")
+        if film is not None and not film.parent.is_dir():
+            raise HeadraceError(f"drawing to {film}: there is no folder {film.parent}")
+        self._film, self._snapshots, self._zones = film, snapshots, zones
+        self._films: dict[str, FilmWriter] = {}
+        self._best: OrderedDict[tuple[str, int], float] = OrderedDict()
+        self._drawing = Drawing()
+        self.frames = 0
+        self.written: list[Path] = []
+        self.left_out = 0
+
+    def __enter__(self) -> Filming:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def snapshots(self) -> int:
+        """How many tracks have a snapshot."""
+        return len(self._best)
+
+    def add(self, camera: str, value: bytes, detections: Detections, received_ms: int) -> None:
+        """Add an encoded frame and what was found in it; frames of a camera come in order. One that cannot be decoded
+        is left out and counted."""
+        from models.vision.pictures import PictureError, decode
+
+        try:
+            pixels = decode(value).pixels
+        except PictureError:
+            self.left_out += 1
+            return
+        self.add_pixels(camera, pixels, detections.shown(), detections.time_ms(received_ms))
+
+    def add_pixels(self, camera: str, pixels: NDArray[np.uint8], shown: Sequence[Shown], time_ms: int) -> None:
+        """Add a frame, uint8 [h, w, 3] BGR, which is drawn on."""
+        if self._snapshots is not None:
+            for each in shown:
+                self._snapshot(self._snapshots, camera, pixels, each)
+        if self._film is not None and (film := self._film_of(camera)) is not None:
+            height, width = pixels.shape[:2]
+            self._drawing.draw(pixels, shown, self._zones(camera, width, height))
+            film.write(pixels, time_ms)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the films."""
+        for film in self._films.values():
+            film.close()
+        self.written = [film.path for film in self._films.values() if film.frames]
+        if self._film is not None and len(self.written) == 1:
+            self.written = [self.written[0].replace(self._film)]
+        self._films.clear()
+
+    def _film_of(self, camera: str) -> FilmWriter | None:
+        from connectors.video_sink import FilmWriter
+
+        if camera not in self._films:
+            if self._film is None or len(self._films) == MOST_FILMS:
+                self.left_out += 1
+                return None
+            taken = {film.path for film in self._films.values()}
+            path = self._film.with_suffix(f".{_name(camera)}.mp4")
+            while path in taken:
+                path = path.with_suffix(".again.mp4")
+            self._films[camera] = FilmWriter(path)
+        return self._films[camera]
+
+    def _snapshot(self, folder: Path, camera: str, pixels: NDArray[np.uint8], shown: Shown) -> None:
+        if shown.track_id is None:
+            return
+        x1, y1, x2, y2 = shown.box
+        quality = shown.score * ((x2 - x1) * (y2 - y1)) ** 0.5
+        key = camera, shown.track_id
+        if quality < self._best.get(key, 0.0) * BETTER:
+            return
+        from connectors.jpeg import encode_jpeg
+        from models.vision.drawing import crop
+
+        path = folder / _name(camera) / f"{shown.track_id}.jpg"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_jpeg(crop(pixels, shown.box), SNAPSHOT_QUALITY))
+        except OSError as error:
+            raise VideoError(f"writing the snapshot {path}: {error.strerror or error}") from None
+        self._best[key] = quality
+        self._best.move_to_end(key)
+        if len(self._best) > MOST_TRACKS:
+            self._best.popitem(last=False)
+
+
+def outlines(vision: Vision) -> Zones:
+    """The zones that settings give a camera, as they lie in a picture."""
+    from models.vision.drawing import Outline
+
+    cameras = {camera.id: camera for camera in vision.cameras}
+
+    def of(camera: str, width: int, height: int) -> list[Outline]:
+        known = cameras.get(camera)
+        found = []
+        for zone in known.zones if known else ():
+            across, down = (width, height) if zone.normalised else (1, 1)
+            found.append(Outline(zone.name, [(x * across, y * down) for x, y in zone.polygon]))
+        return found
+
+    return of
+
+
+def _name(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w-]+", "_", text)[:100] or "_"

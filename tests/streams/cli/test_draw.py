@@ -1,0 +1,152 @@
+"""`headrace subscribe video.detections --draw --snapshots`: the right boxes on the right frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import confluent_kafka
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streams.errors import HeadraceError, TopicError
+from tests.conftest import Kafka, MakeTopics
+from tests.connectors.cameras import number_of, picture
+from tests.streams.cli.conftest import Run
+
+SIZE = (320, 240)
+
+
+class Site:
+    """Frames and detections of cameras, written by an independent client."""
+
+    def __init__(self, kafka: Kafka, frames: str, detections: str) -> None:
+        self.frames, self.detections = frames, detections
+        self._producer = confluent_kafka.Producer(
+            {"bootstrap.servers": kafka.bootstrap_servers, "enable.idempotence": True}
+        )
+        self._offsets = [0, 0]
+
+    def frame(self, camera: str, value: bytes, partition: int = 0) -> str:
+        self._producer.produce(self.frames, value, camera, partition=partition)
+        self._offsets[partition] += 1
+        return f"{self.frames}/{partition}/{self._offsets[partition] - 1}"
+
+    def detect(self, camera: str, place: str | None, message: object, partition: int = 0) -> None:
+        value = message if isinstance(message, bytes) else json.dumps(message).encode()
+        headers = [("id", place.encode())] if place is not None else []
+        self._producer.produce(self.detections, value, camera, partition=partition, headers=headers)
+
+    def film(self, camera: str, frames: int, partition: int = 0, skip: int = 1) -> None:
+        """Frames whose bar tells their number, and for each `skip`-th one a detection of the bar."""
+        for number in range(frames):
+            place = self.frame(camera, bytes(cv2.imencode(".jpg", picture(number, *SIZE))[1]), partition)
+            if number % skip == 0:
+                self.detect(camera, place, message_of(number), partition)
+
+    def flush(self) -> None:
+        assert self._producer.flush(20) == 0
+
+
+def message_of(number: int) -> dict[str, object]:
+    bar = [0, 40, (number % 16 + 1) * SIZE[0] // 16, 200]
+    shown = {"label": "bar", "score": 0.5 + number / 100, "box": bar, "track_id": 7, "zones": []}
+    time = f"2026-01-01T00:00:{number / 10:06.3f}Z"
+    return {"camera_id": "c", "frame": number, "event_time": time, "width": 320, "height": 240, "objects": [shown]}
+
+
+@pytest.fixture
+def site(kafka: Kafka, make_topics: MakeTopics) -> Site:
+    return Site(kafka, *make_topics("video.frames", "video.detections", partitions=2))
+
+
+def film_of(path: Path) -> list[tuple[float, NDArray[np.uint8]]]:
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        return [(float(frame.time or 0), frame.to_ndarray(format="bgr24")) for frame in container.decode(video=0)]
+
+
+def test_each_detection_is_drawn_on_its_own_frame(headrace: Run, site: Site, tmp_path: Path) -> None:
+    site.film("gate", 40, skip=2)
+    site.flush()
+    out = tmp_path / "out.mp4"
+    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 20, "--draw", out)
+    assert f"20 frames to {out}" in done.err
+    assert done.out == ""
+    frames = film_of(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert [round(time, 2) for time, _ in frames] == [round(number * 0.2, 2) for number in range(20)]
+    for index, (_, pixels) in enumerate(frames):
+        number = index * 2
+        assert number_of(bytes(cv2.imencode(".png", pixels[210:])[1])) == number % 16
+        edge = min((number % 16 + 1) * 20, 319)
+        plain = picture(number, *SIZE)
+        changed = np.abs(pixels[80:190].astype(int) - plain[80:190]).max(axis=(0, 2)) > 60
+        assert changed[edge - 2 : edge + 3].any(), index
+        assert not changed[edge + 6 :].any(), index
+
+
+def test_cameras_have_a_film_each_and_a_key_chooses_one(headrace: Run, site: Site, tmp_path: Path) -> None:
+    site.film("gate", 6, partition=0)
+    site.film("../yard 2", 4, partition=1)
+    site.flush()
+    out = tmp_path / "out.mp4"
+    headrace("subscribe", site.detections, "--from", "earliest", "--limit", 10, "--draw", out)
+    assert {path.name: len(film_of(path)) for path in tmp_path.iterdir()} == {"out.gate.mp4": 6, "out._yard_2.mp4": 4}
+    one = tmp_path / "one.mp4"
+    arguments = ("--from", "earliest", "--seconds", 2, "--draw", one, "--key", "../yard 2")
+    headrace("subscribe", site.detections, *arguments)
+    assert len(film_of(one)) == 4
+
+
+def test_the_best_picture_of_each_track_is_kept(headrace: Run, site: Site, tmp_path: Path) -> None:
+    site.film("gate", 16)
+    site.flush()
+    folder = tmp_path / "shots"
+    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 16, "--snapshots", folder)
+    assert "snapshots of 1 tracks" in done.err
+    (path,) = folder.rglob("*.jpg")
+    assert path == folder / "gate" / "7.jpg"
+    pixels = cv2.imread(str(path))
+    assert pixels.shape == (192, 320, 3)  # of the largest box, and a tenth more above and below
+    assert (pixels[:, :, 2] > 150).mean() > 0.9
+
+
+def test_what_cannot_be_drawn_is_counted_and_the_rest_is_drawn(headrace: Run, site: Site, tmp_path: Path) -> None:
+    site.detect("gate", site.frame("gate", b"no picture"), message_of(0))
+    place = site.frame("gate", bytes(cv2.imencode(".jpg", picture(1, *SIZE))[1]))
+    odd = {"label": "x", "score": 1, "box": [50, 50, 50, 10]}
+    wide = {"label": "wide " * 40, "score": 7, "box": [-1e9, -5, 1e12, 9e9]}
+    site.detect("gate", place, {"objects": [odd, wide]})
+    site.detect("gate", None, message_of(0))
+    site.detect("gate", "nonsense", message_of(0))
+    site.detect("gate", f"{site.frames}/9/1", message_of(0))
+    site.detect("gate", place, b"{")
+    site.detect("gate", place, {"objects": [{"label": "x"}]})
+    site.flush()
+    out = tmp_path / "out.mp4"
+    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 7, "--draw", out, "--format", "json")
+    assert len(done.lines()) == 7
+    assert f"1 frames to {out}; 6 left out" in done.err
+    assert len(film_of(out)) == 1
+
+
+def test_a_film_of_nothing_leaves_no_file(headrace: Run, site: Site, tmp_path: Path) -> None:
+    done = headrace("subscribe", site.detections, "--seconds", 0.3, "--draw", tmp_path / "out.mp4")
+    assert "0 frames" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_sentences(headrace: Run, site: Site, tmp_path: Path) -> None:
+    avi = headrace("subscribe", site.detections, "--draw", tmp_path / "out.avi", code=1)
+    assert isinstance(avi.result.exception, HeadraceError)
+    assert "expected a name ending in .mp4" in avi.error
+    assert "there is no folder" in headrace("subscribe", site.detections, "--draw", "/none/out.mp4", code=1).error
+    site.detect("gate", "no.such.topic/0/1", message_of(0))
+    site.flush()
+    gone = headrace("subscribe", site.detections, "--from", "earliest", "--draw", tmp_path / "out.mp4", code=1)
+    assert isinstance(gone.result.exception, TopicError)
+    assert "no.such.topic" in gone.error
