@@ -46,7 +46,7 @@ class VisionPipeline:
         self.max_message_bytes = settings.max_value_bytes + HEADERS_ROOM
         self.batch = settings.batch
         latest = settings.freshness == "latest-per-key"
-        self.freshness = LatestPerKey(settings.staleness_bound_s) if latest else None
+        self.freshness = LatestPerKey(settings.staleness_bound_s, settings.max_batch_size) if latest else None
         self._threads = ThreadPoolExecutor(threads(settings), "vision-decode")
         self._sites = Sites(settings)
         self._clock = clock or SystemClock()
