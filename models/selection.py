@@ -32,7 +32,7 @@ class EngineOptions:
     """How an engine is made.
 
     Args:
-        threads: how many threads share one operator on the CPU.
+        threads: how many compute a batch on the CPU; 0: one a core.
         max_batch_size: the largest micro-batch; a TensorRT plan is built for it.
         plans: the folder of TensorRT plans; default: the user's cache.
         build: whether a TensorRT plan that is not on disk is built while the engine opens, which takes up to minutes.

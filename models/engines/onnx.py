@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -51,7 +52,7 @@ class OnnxEngine(RuntimeEngine["InferenceSession"]):
     One of `threads` suits small networks and many workers a machine: the batch is computed on the caller's thread, no
     pool is made, and nothing spins between batches. A large network may take more: these share the rows of a batch,
     which costs a core half of what sharing each operator does, and share the operators where there are fewer rows than
-    threads. The network is then in memory twice.
+    threads. The network is then in memory twice. 0 means one a core.
 
     Thread rule as for every Engine; `infer` releases the GIL while a session runs.
     """
@@ -61,7 +62,7 @@ class OnnxEngine(RuntimeEngine["InferenceSession"]):
 
     def __init__(self, threads: int = 1) -> None:
         super().__init__()
-        self._threads = threads
+        self._threads = threads or os.cpu_count() or 1
         self._lone: InferenceSession | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._output_names: list[str] = []

@@ -43,7 +43,7 @@ def test_a_manifest_is_shown_whole(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match=r"no such model; there is \['fraud'\]"):
+    with pytest.raises(ModelNotFound, match=r"no such model; there is \['fraud', 'vision'\]"):
         run("show", "nothing")
 
 
@@ -110,9 +110,10 @@ def test_verify_says_which_version_failed_and_why(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(models, ["verify", "--root", str(tmp_path)], env={"COLUMNS": "300"})
     assert outcome.exit_code == 1
     assert re.search(r"fraud/2 +onnx-cpu +ok", outcome.stdout)
+    assert re.search(r"vision/1 +onnx-cpu +ok", outcome.stdout)
     assert re.search(r"scaling/1 +onnx-cpu +ok", outcome.stdout)
     assert re.search(r"scaling/2 +failed .*expected sha256", outcome.stdout)
-    assert "1 of 3 failed" in outcome.stderr
+    assert "1 of 4 failed" in outcome.stderr
     assert "failed" not in run("verify", "scaling/1", "--root", str(tmp_path))
 
 
