@@ -115,17 +115,14 @@ class Filming:
         except PictureError:
             self.left_out += 1
             return
-        self.add_pixels(camera, pixels, detections.shown(), detections.time_ms(received_ms))
-
-    def add_pixels(self, camera: str, pixels: NDArray[np.uint8], shown: Sequence[Shown], time_ms: int) -> None:
-        """Add a frame, uint8 [h, w, 3] BGR, which is drawn on."""
+        shown = detections.shown()
         if self._snapshots is not None:
             for each in shown:
                 self._snapshot(self._snapshots, camera, pixels, each)
         if self._film is not None and (film := self._film_of(camera)) is not None:
             height, width = pixels.shape[:2]
             self._drawing.draw(pixels, shown, self._zones(camera, width, height))
-            film.write(pixels, time_ms)
+            film.write(pixels, detections.time_ms(received_ms))
         self.frames += 1
 
     def close(self) -> None:
