@@ -223,6 +223,6 @@ def test_a_real_detector_is_as_precise_as_pycocotools_says(
     sizes, found = seen(model, [each.path for each in marked], score=0.001)
     monkeypatch.setattr("tests.models.vision.test_evaluate.NAMES", model.manifest.labels)
     expected = pycocotools(marked, sizes, list(found))
-    assert [answer["ap"], answer["ap50"]] == pytest.approx(expected, abs=1e-4)
+    assert [answer["ap"], answer["ap50"]] == pytest.approx(expected[:2], abs=1e-4)
     assert judge(marked, sizes, list(found)).ap50 == pytest.approx(answer["ap50"], abs=1e-4)
     assert answer["ap50"] >= ap50
