@@ -16,10 +16,11 @@ from models import files
 from models.engine import Engine, ModelIncompatible, TrainingFailed
 from models.manifest import Manifest
 from models.vision.detector import Detector
+from models.vision.pictures import Limits, PictureError, decode
 from models.vision.preprocess import Preprocess
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_PICTURE_BYTES = 256 * 1024**2
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LIMITS = Limits(max_pixels=200_000_000, max_bytes=256 * 1024**2)  # one picture at a time, of one's own
 MAX_LABEL_BYTES = 16 * 1024**2
 BATCH = 8
 LEAST_SCORE = 0.001  # COCO's evaluation ranks all that a detector gives: a higher floor cuts the curve short
@@ -181,13 +182,11 @@ def _results(found: Sequence[NDArray[np.float32]]) -> Iterator[dict[str, Any]]:
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
-    import cv2
-
-    data = files.read(path, MAX_PICTURE_BYTES, then="nothing was judged", through_links=True)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
-        raise TrainingFailed(f"reading {path}: expected a picture, got {len(data)} bytes that are none")
-    return picture.astype(np.uint8, copy=False)
+    data = files.read(path, LIMITS.max_bytes, then="nothing was judged", through_links=True)
+    try:
+        return decode(data, LIMITS).pixels
+    except PictureError as error:
+        raise TrainingFailed(f"reading {path}: {error}; nothing was judged") from None
 
 
 def _read(path: Path, labels: Path, count: int) -> Marked:

@@ -139,7 +139,7 @@ def test_a_label_that_cannot_be_is_a_sentence(tmp_path: Path, line: str | bytes,
 
 
 def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match=r"expected pictures \(.bmp, .*\), got none"):
+    with pytest.raises(TrainingFailed, match=r"expected pictures \(.jpeg, .jpg, .png, .webp\), got none"):
         read_marked(tmp_path, tmp_path, NAMES)
     folder(tmp_path)
     (tmp_path / "b.txt").mkdir()

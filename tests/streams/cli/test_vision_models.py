@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import repository
-from models.engine import ModelRefused
+from models.engine import ModelRefused, TrainingFailed
 from models.repository import Model, Repository
 from models.vision.detector import Detector
 from models.vision.evaluate import judge, read_marked
@@ -165,6 +165,21 @@ def test_a_detector_is_evaluated_on_marked_pictures() -> None:
     answer = json.loads(outcome.out.splitlines()[-1])
     assert list(answer) == ["ap", "ap50", "images", "objects"]
     assert (answer["images"], answer["objects"]) == (1, 1)
+
+
+def test_a_picture_that_is_none_is_a_sentence() -> None:
+    add("Yard Camera.v2.onnx", "yard", "--task", "detect", "--labels", "four.names")
+    Path("a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    arguments = ("models", "evaluate", "vision", "--model", "yard", "--images", ".", "--labels", ".")
+    for content, sentence in (
+        (cv2.imencode(".jpg", draw(64, 64, 1))[1].tobytes()[:700], "reading a.jpg: decoding a JPEG of 64 x 64"),
+        (cv2.imencode(".bmp", draw(64, 64, 1))[1].tobytes(), "reading a.jpg: decoding a picture: expected JPEG, PNG"),
+        (b"", "reading a.jpg: decoding a picture: expected JPEG, PNG or WebP, got no bytes; nothing was judged"),
+    ):
+        Path("a.jpg").write_bytes(content)
+        outcome = run(*arguments, code=1)
+        assert isinstance(outcome.result.exception, TrainingFailed)
+        assert sentence in outcome.error
 
 
 # Real detectors
