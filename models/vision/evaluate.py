@@ -151,7 +151,8 @@ def judge(marked: Sequence[Marked], sizes: Sequence[tuple[int, int]], found: Seq
     ap, ap50 = (float(value) for value in judged.stats[:2])
     # [overlap, recall, label, area, objects a picture]: at 0.50, of any area, a hundred objects.
     precision = judged.eval["precision"][0, :, :, 0, -1].mean(axis=0)
-    return Judged(ap, ap50, len(marked), count, dict(zip(judged.params.catIds, map(float, precision), strict=True)))
+    labels = (each["id"] for each in truth["categories"])
+    return Judged(ap, ap50, len(marked), count, dict(zip(labels, precision.tolist(), strict=True)))
 
 
 def _truth(marked: Sequence[Marked], sizes: Sequence[tuple[int, int]]) -> dict[str, list[dict[str, Any]]]:
