@@ -64,8 +64,8 @@ class Plan:
 
 FULL = Plan(
     each=40,
-    frames=2_400,
-    singles=400,
+    frames=1_200,
+    singles=200,
     rounds=5,
     spans=Spans(2.0, 10.0),
     engine_s=2.0,

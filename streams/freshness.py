@@ -7,38 +7,66 @@ from dataclasses import dataclass
 
 from streams.records import RecordBatch
 
+PACE_RECORDS = 64  # the latest so many decide
+
 
 @dataclass(frozen=True, slots=True)
 class LatestPerKey:
-    """Sheds records older than a bound by their Kafka timestamp, unless they are the newest of their key that waits.
+    """Sheds records that would be older than a bound when they are served, unless they are the newest of their key.
 
-    So every key that sends has answers, whatever another one sends, and what is published is as old as the bound and
-    the time that it takes to serve one record of every key. Records without a key are never shed.
+    Age counts from the Kafka timestamp. So every key that sends has answers, whatever another one sends, and what is
+    published is as old as the bound, or as the time that it takes to serve one record of every key. Records without a
+    key are never shed.
 
     Args:
-        staleness_bound_s: younger records are all served.
+        staleness_bound_s: records that are served younger than this are all served.
+        max_batch_size: records that are served together, and so at the same time.
     """
 
     staleness_bound_s: float
+    max_batch_size: int = 1
 
-    def shed(self, batches: Sequence[RecordBatch], now_s: float) -> list[RecordBatch]:
+    def shed(self, batches: Sequence[RecordBatch], now_s: float, seconds_each: float = 0.0) -> list[RecordBatch]:
         """The same record batches, which wait in this order, without what is overtaken.
+
+        Args:
+            seconds_each: how long a record takes to be served.
 
         Example:
             >>> batch = RecordBatch("frames", 0, [7, 8], [1000, 1040], [b"gate"] * 2, [b"", b""], [[], []])
             >>> LatestPerKey(0.2).shed([batch], now_s=2.0)[0].offsets
             [8]
         """
-        oldest_ms = (now_s - self.staleness_bound_s) * 1000
-        seen: set[bytes] = set()
-        kept: list[RecordBatch] = []
-        for batch in reversed(batches):
+        newest = {key: (place, row) for place, batch in enumerate(batches) for row, key in enumerate(batch.keys)}
+        most, waiting, kept = self.max_batch_size, sum(map(len, batches)), 0
+        left = []
+        for place, batch in enumerate(batches):
             overtaken = []
-            for row in range(len(batch) - 1, -1, -1):
-                key = batch.keys[row]
-                if key in seen and 0 <= batch.timestamps_ms[row] < oldest_ms:
+            for row, key in enumerate(batch.keys):
+                served_s = now_s + seconds_each * min(waiting, (kept // most + 1) * most)
+                too_old = 0 <= batch.timestamps_ms[row] < (served_s - self.staleness_bound_s) * 1000
+                if too_old and key is not None and newest[key] != (place, row):
                     overtaken.append(row)
-                elif key is not None:
-                    seen.add(key)
-            kept.append(batch.without(overtaken) if overtaken else batch)
-        return kept[::-1]
+                else:
+                    kept += 1
+            left.append(batch.without(overtaken) if overtaken else batch)
+        return left
+
+
+class Pace:
+    """How long a record takes to be served, of late.
+
+    Attributes:
+        seconds_each: 0 before the first micro-batch.
+    """
+
+    def __init__(self) -> None:
+        self.seconds_each = 0.0
+        self._records = 0
+
+    def served(self, records: int, seconds: float) -> None:
+        """A micro-batch was served; it counts for as many as it held, up to `PACE_RECORDS`."""
+        if records:
+            self._records = min(self._records + records, PACE_RECORDS)
+            weight = min(1.0, records / self._records)
+            self.seconds_each += (seconds / records - self.seconds_each) * weight

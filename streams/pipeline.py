@@ -58,8 +58,12 @@ def without(decoded: Decoded[C], wrong: Mapping[int, PoisonEvent]) -> Decoded[C]
 class Freshness(Protocol):
     """What may be left out where a worker cannot keep up; a pipeline without one serves every record."""
 
-    def shed(self, batches: Sequence[RecordBatch], now_s: float) -> list[RecordBatch]:
-        """The record batches that wait, as many, in order, without what need not be served (`RecordBatch.without`)."""
+    def shed(self, batches: Sequence[RecordBatch], now_s: float, seconds_each: float) -> list[RecordBatch]:
+        """The record batches that wait, as many, in order, without what need not be served (`RecordBatch.without`).
+
+        Args:
+            seconds_each: how long a record takes to be served, of late; 0 before any was.
+        """
 
 
 class Served(Protocol[C_in]):

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, Sender, Sent
+from streams.freshness import Pace
 from streams.pipeline import Freshness
 from streams.processor import Processor
 from streams.records import RecordBatch
@@ -111,6 +112,7 @@ class Runner:
         self._telemetry = telemetry
         self._clock = clock or SystemClock()
         self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
+        self._pace = Pace()
         shed = None if self._freshness is None else partial(self._shed, self._freshness)
         self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock, shed)
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
@@ -130,7 +132,7 @@ class Runner:
             self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
 
     def _shed(self, freshness: Freshness, waiting: Sequence[Delivery]) -> list[Delivery]:
-        batches = freshness.shed([each.batch for each in waiting], self._clock.time())
+        batches = freshness.shed([each.batch for each in waiting], self._clock.time(), self._pace.seconds_each)
         return [replace(each, batch=batch) for each, batch in zip(waiting, batches, strict=True)]
 
     async def run(self, consumer: Acknowledger, emitter: Sender) -> None:
@@ -167,6 +169,7 @@ class Runner:
                 self._end(loads)
                 await self._wait_idle()
                 raise
+            self._pace.served(sum(map(len, deliveries)), self._clock.monotonic() - started)
             await self._computed.put(_Job(loads, letters))
 
     def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:

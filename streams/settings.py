@@ -139,7 +139,9 @@ class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
     score_threshold: float | None = None  # the least score of an object; default: the model's own
     iou_threshold: float | None = None  # how much two objects of a class may overlap; default: the model's own
     freshness: Literal["latest-per-key", "every"] = "latest-per-key"  # every: nothing is left out, for replays
-    staleness_bound_s: float = 0.25  # latest-per-key: an older frame is left out once its camera has sent a newer one
+    staleness_bound_s: float = (
+        0.25  # latest-per-key: of frames that would be older when served, the newest of each camera
+    )
     threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
     max_batch_size: int = 16  # frames of all cameras in one inference call
     max_queue_delay_s: float = 0.0  # how long a batch that is not full may wait for more

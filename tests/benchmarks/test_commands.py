@@ -19,6 +19,7 @@ COMMANDS = (
     "chaos",
     "drift",
     "engines",
+    "vision",
 )
 
 

@@ -14,6 +14,8 @@ from tests.conftest import Kafka
 
 pytest.importorskip("orjson", reason="needs the extra `bench`")
 
+from benchmarks.vision import FASTESTDET
+
 CHECKOUT = Path(__file__).parents[2]
 LIMIT_S = 120
 
@@ -50,3 +52,14 @@ def test_state_restores_every_card(kafka: Kafka) -> None:
     found = answer(kafka, "state", "--quick", "--transactions", "1")
     assert found["100000"]["records"] == 100_000
     assert found["100000"]["bytes_per_card"] > 0
+
+
+@pytest.mark.skipif(not FASTESTDET.is_file(), reason="needs FastestDet in ../shared/data")
+def test_vision_accounts_for_every_frame(kafka: Kafka) -> None:
+    found = answer(kafka, "vision", "--quick")
+    assert found["detectors"]
+    for measured in found["detectors"].values():
+        assert min(measured["headrace"]["fps"], measured["bare"]["fps"], measured["headrace"]["p95_ms"]) > 0
+        counts = measured["counts"]
+        assert counts["sent"] == counts["done"] == counts["out"] + counts["dropped"]
+        assert set(measured["network"]["onnx-cpu"]) == {"1", "4", "16"}

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from streams.freshness import LatestPerKey
+from streams.freshness import LatestPerKey, Pace
 from streams.records import RecordBatch
 from streams.settings import Batch
 from tests.streams.inmemory import batch
@@ -49,6 +49,48 @@ def test_records_without_a_timestamp_are_kept() -> None:
     odd = _batch([b"a", b"a"], [2.0, 1.0])
     odd.timestamps_ms = [-1, -1]
     assert len(LatestPerKey(0.5).shed([odd], NOW_S)[0]) == 2
+
+
+def test_what_would_be_old_when_it_is_served_is_shed_with_what_is_old() -> None:
+    waiting = [_batch([b"a", b"b", b"a", b"b", b"a", b"b"], [0.3] * 6)]
+    assert LatestPerKey(0.5, 2).shed(waiting, NOW_S, 0.1)[0].offsets == [0, 1, 4, 5], "the third micro-batch is late"
+    assert LatestPerKey(0.5, 4).shed(waiting, NOW_S, 0.1)[0].offsets == [4, 5], "none is done before 0.7 s"
+    assert LatestPerKey(0.5, 16).shed(waiting, NOW_S, 0.03)[0].offsets == [0, 1, 2, 3, 4, 5], "six are done at 0.48 s"
+
+
+@pytest.mark.parametrize("each_s", [0.02, 0.01, 0.005])
+def test_at_three_times_the_load_nothing_is_published_older_than_the_bound(each_s: float) -> None:
+    bound_s, keys, interval_s, at_once = 0.25, [b"%d" % number for number in range(8)], each_s / 3, 16
+    policy, served, arrived, waiting, now_s = LatestPerKey(bound_s, at_once), Counter[bytes | None](), 0, [], 0.0
+    while now_s < 5:
+        while arrived * interval_s <= now_s:
+            key = keys[arrived % len(keys)]
+            waiting.append(_batch([key], [-arrived * interval_s], start=arrived))
+            arrived += 1
+        left = [each for each in policy.shed(waiting, NOW_S + now_s, each_s) if len(each)]
+        taken, waiting = left[:at_once], left[at_once:]
+        now_s += each_s * len(taken)
+        for each in taken:
+            assert now_s - each.offsets[0] * interval_s <= bound_s + 0.002
+            served[each.keys[0]] += 1
+    assert sum(served.values()) * each_s == pytest.approx(5, rel=0.1), "a worker that is behind is never idle"
+    assert min(served[key] for key in keys) > 0.5 * max(served.values())
+
+
+def test_the_pace_is_that_of_the_latest_records() -> None:
+    pace = Pace()
+    assert pace.seconds_each == 0
+    pace.served(16, 1.6)
+    assert pace.seconds_each == pytest.approx(0.1)
+    pace.served(16, 4.8)
+    assert pace.seconds_each == pytest.approx(0.2)
+    for _ in range(40):
+        pace.served(16, 0.16)
+    assert pace.seconds_each == pytest.approx(0.01, rel=0.01)
+    pace.served(1, 1.0)
+    assert pace.seconds_each < 0.03, "one that stalls is not the pace"
+    pace.served(0, 5.0)
+    assert pace.seconds_each < 0.03
 
 
 @pytest.mark.parametrize("seed", range(20))

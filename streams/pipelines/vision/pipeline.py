@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.repository import Model
 from models.vision.placement import in_source
 from streams.clock import Clock, SystemClock
+from streams.errors import SettingsError
 from streams.freshness import LatestPerKey
 from streams.pipeline import Beside, Decoded, Rows
 from streams.pipelines.vision.camera import Frame
@@ -22,6 +23,7 @@ from streams.pipelines.vision.frames import FrameDecoder, Frames, Sighting
 from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, threads
 from streams.records import RecordBatch
 from streams.settings import Models, Vision
+from streams.sites import check_scenes
 from streams.versions import Versions
 
 HEADERS_ROOM = 64 << 10  # of a record whose picture is as long as it may be
@@ -45,7 +47,7 @@ class VisionPipeline:
         self.max_message_bytes = settings.max_value_bytes + HEADERS_ROOM
         self.batch = settings.batch
         latest = settings.freshness == "latest-per-key"
-        self.freshness = LatestPerKey(settings.staleness_bound_s) if latest else None
+        self.freshness = LatestPerKey(settings.staleness_bound_s, settings.max_batch_size) if latest else None
         self._threads = ThreadPoolExecutor(threads(settings), "vision-decode")
         self._sites = Sites(settings)
         self._clock = clock or SystemClock()
@@ -61,6 +63,10 @@ class VisionPipeline:
         return self._serve(self._versions.asked(version, sha256))
 
     def _serve(self, loaded: Model) -> VisionModel:
+        try:
+            check_scenes(self._settings, loaded.manifest.labels)
+        except ValueError as error:
+            raise SettingsError(f"vision.{error} (model {loaded.reference})") from None
         return VisionModel(loaded, self._settings)
 
     def warm_up(self) -> None:

@@ -14,7 +14,7 @@ from streams.pipelines.vision.camera import CameraCorrupt, CameraState, Frame, S
 from streams.pipelines.vision.cameras import Cameras, Sites
 from streams.pipelines.vision.objects import Site
 from streams.schemas import VideoEvent
-from streams.sites import Vision
+from streams.sites import SceneSettings
 from tests.streams.vision.site import LABELS, SITE, film, shown
 
 NOW_MS = 1_767_225_600_000
@@ -199,7 +199,7 @@ def test_of_two_states_the_later_wins_in_any_order() -> None:
 
 
 def test_a_camera_that_is_silent_for_long_is_forgotten_with_a_tombstone() -> None:
-    sites = Sites(Vision(forget_s=3600.0))
+    sites = Sites(SceneSettings(forget_s=3600.0))
     cameras = Cameras(sites)
     cameras.apply(film("old", 3, 10, 12), LABELS, NOW_MS)
     cameras.apply(film("young", 3, 10, 13), LABELS, NOW_MS + 3_000_000)
@@ -211,7 +211,7 @@ def test_a_camera_that_is_silent_for_long_is_forgotten_with_a_tombstone() -> Non
 
 
 def test_there_are_so_many_cameras_and_no_more() -> None:
-    cameras = Cameras(Sites(Vision(most_cameras=50)))
+    cameras = Cameras(Sites(SceneSettings(most_cameras=50)))
     log: dict[bytes, bytes | None] = {}
     for at in range(200):
         cameras.apply([shown(at, NOW_MS)._replace(camera_id=f"camera {at}")], LABELS, NOW_MS + at)
@@ -263,7 +263,7 @@ def test_state_goes_on_under_other_settings() -> None:
     state = CameraState("gate", SITES.of("gate"))
     for frame in frames[:100]:
         state.apply(frame, LABELS, NOW_MS)
-    other = CameraState.decode("gate", Site(Vision(), None), state.encode())
+    other = CameraState.decode("gate", Site(SceneSettings(), None), state.encode())
     events = [event for frame in frames[100:] for event in other.apply(frame, LABELS, NOW_MS).events]
     assert {event.kind for event in events} <= {"new", "update", "end"}
     assert all(event.zones == [] for event in events)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streams.pipelines.vision.distance import MOST_PAIRS, Alert, Closeness, Ground, Places
-from streams.sites import Camera, UnsafeDistance, Vision
+from streams.sites import Camera, SceneSettings, UnsafeDistance
 
 WIDTH, HEIGHT = 1280, 720
 FOV_DEG, MAST_M = 60.0, 3.0
@@ -32,10 +32,10 @@ def between(places: np.ndarray) -> np.ndarray:
 
 
 def test_boxes_of_known_height_stand_as_far_apart_as_they_do() -> None:
-    ground = Ground(Vision(field_of_view_deg=FOV_DEG), None)
+    ground = Ground(SceneSettings(field_of_view_deg=FOV_DEG), None)
     places = ground.places(filmed(), ["person"] * 4, WIDTH, HEIGHT)
     np.testing.assert_allclose(between(places), between(STOOD), rtol=1e-9)
-    own = Ground(Vision(), Camera("c", field_of_view_deg=FOV_DEG))
+    own = Ground(SceneSettings(), Camera("c", field_of_view_deg=FOV_DEG))
     np.testing.assert_allclose(own.places(filmed(), ["person"] * 4, WIDTH, HEIGHT), places)
     # Somebody of 1.6 m among people of 1.7 m: off by about as much.
     small = between(ground.places(filmed(1.6), ["person"] * 4, WIDTH, HEIGHT))
@@ -45,7 +45,7 @@ def test_boxes_of_known_height_stand_as_far_apart_as_they_do() -> None:
 def test_what_is_not_seen_whole_or_of_unknown_height_stands_nowhere() -> None:
     boxes = filmed()
     boxes[0, 1], boxes[1, 3] = 0.0, HEIGHT
-    places = Ground(Vision(), None).places(boxes, ["person", "person", "sheep", "person"], WIDTH, HEIGHT)
+    places = Ground(SceneSettings(), None).places(boxes, ["person", "person", "sheep", "person"], WIDTH, HEIGHT)
     assert np.isnan(places).any(1).tolist() == [True, True, True, False]
 
 
@@ -55,12 +55,14 @@ def test_a_homography_maps_feet_to_the_ground() -> None:
         np.array([[FOCAL, WIDTH / 2, 0], [0, HEIGHT / 2, FOCAL * MAST_M], [0, 1, 0]], np.float64)
     )
     rows: Any = tuple(map(tuple, homography.tolist()))
-    ground = Ground(Vision(), Camera("c", homography=rows))
+    ground = Ground(SceneSettings(), Camera("c", homography=rows))
     places = ground.places(filmed(), ["sheep"] * 4, WIDTH, HEIGHT)
     np.testing.assert_allclose(places[:, :2], STOOD, rtol=1e-9, atol=1e-9)
     turned: Any = tuple(map(tuple, (-homography).tolist()))  # the same map
     np.testing.assert_allclose(
-        Ground(Vision(), Camera("c", homography=turned)).places(filmed(), ["x"] * 4, WIDTH, HEIGHT), places, atol=1e-9
+        Ground(SceneSettings(), Camera("c", homography=turned)).places(filmed(), ["x"] * 4, WIDTH, HEIGHT),
+        places,
+        atol=1e-9,
     )
     above = np.array([(600.0, 100, 650, HEIGHT / 2 - 5)])  # a foot above the horizon
     assert np.isnan(ground.places(above, ["sheep"], WIDTH, HEIGHT)).all()

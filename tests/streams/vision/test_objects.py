@@ -13,14 +13,14 @@ from streams.pipelines.vision.camera import CameraState, Frame, Seen
 from streams.pipelines.vision.messages import detections
 from streams.pipelines.vision.objects import Site
 from streams.schemas import VideoDetections, VideoEvent
-from streams.sites import Camera, UnsafeDistance, Vision, Zone
+from streams.sites import Camera, SceneSettings, UnsafeDistance, Zone
 from tests.streams.vision.site import FLAT_GROUND, LABELS, ZONES, shown
 
 START_MS = 1_767_225_600_000
-PLAIN = Vision(update_interval_s=2.0, stationary_s=3.0)
+PLAIN = SceneSettings(update_interval_s=2.0, stationary_s=3.0)
 
 
-def state(vision: Vision = PLAIN, camera: Camera | None = None) -> CameraState:
+def state(vision: SceneSettings = PLAIN, camera: Camera | None = None) -> CameraState:
     return CameraState("gate", Site(vision, camera))
 
 
@@ -74,7 +74,7 @@ def test_updates_are_told_at_most_so_often_and_only_when_something_happened() ->
     times = [event.frame or 0 for event in events]
     assert min(np.diff(times)) >= 20
     assert {tuple(event.causes or ()) for event in events[1:]} == {("moved",)}
-    still = run(state(Vision(update_interval_s=2.0, stationary_s=1000.0)), walk(100))
+    still = run(state(SceneSettings(update_interval_s=2.0, stationary_s=1000.0)), walk(100))
     assert [event.kind for event in still] == ["new"]
 
 
@@ -152,7 +152,7 @@ def test_an_object_is_what_most_frames_say() -> None:
 
 def test_zones_are_told_at_once_as_an_alert_and_as_an_update() -> None:
     half = Zone("half", ((0, 0), (0.5, 0), (0.5, 1), (0, 1)), inertia_frames=2, loiter_s=1.0)
-    camera = state(Vision(update_interval_s=60.0, stationary_s=600.0), Camera("gate", (half,)))
+    camera = state(SceneSettings(update_interval_s=60.0, stationary_s=600.0), Camera("gate", (half,)))
     frames = walk(90, x=lambda n: 300.0 + 10 * abs(n - 40))
     events = run(camera, frames + walk(40, score=lambda n: 0, first=90))
     assert told(events, "kind", "frame", "zones") == [
@@ -171,7 +171,7 @@ def test_zones_are_told_at_once_as_an_alert_and_as_an_update() -> None:
 
 
 def test_who_ends_inside_leaves_and_is_safe() -> None:
-    vision = Vision(unsafe_distances=(UnsafeDistance(("person", "forklift"), 3.0, raise_s=0.2),))
+    vision = SceneSettings(unsafe_distances=(UnsafeDistance(("person", "forklift"), 3.0, raise_s=0.2),))
     camera = state(vision, Camera("gate", ZONES[:1], FLAT_GROUND))
     frames = [
         shown(number, START_MS + number * 100, (0, 0.9, at(200)), (1, 0.8, at(400, 320, 150))) for number in range(20)
