@@ -14,10 +14,6 @@ from streams.errors import ProduceError
 from streams.producing import EventProducer, Pace
 from streams.records import Headers
 
-TOPIC = "video.frames"
-# A photograph of 12 megapixels fits, and with its error headers still into the dead-letter topic.
-CONFIG = {"max.message.bytes": str(3 << 20)}
-
 
 def headers(frame: VideoFrame) -> Headers:
     """`content-type`, `frame` (its number) and `event-time` (RFC 3339)."""

@@ -59,14 +59,24 @@ class Replay:
         """Let the pipeline's table know records of a topic that it follows; in any order, before what asks for them."""
         self._pipeline.table.apply(self._records(topic, keys, values))
 
-    def process(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> Replayed:
+    def process(
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+        timestamps_ms: Sequence[int] | None = None,
+    ) -> Replayed:
         """The predictions and dead letters of the next events.
+
+        Args:
+            headers: of each event; without them none has any.
+            timestamps_ms: of each event's record, since the epoch; without them 0.
 
         Raises:
             ModelFailing: the model fails for all of them.
         """
         first = self._ends[self._pipeline.input_topic]
-        batch = self._records(self._pipeline.input_topic, keys, values)
+        batch = self._records(self._pipeline.input_topic, keys, values, headers, timestamps_ms)
         replayed = Replayed()
         for outgoing in self._processor.process([batch]).outboxes[0].outgoing:
             if outgoing.topic == self._pipeline.output_topic:
@@ -75,12 +85,26 @@ class Replay:
                 replayed.dead_letters += [_dead_letter(outgoing, n, first) for n in range(len(outgoing))]
         return replayed
 
-    def _records(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> RecordBatch:
+    def _records(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+        timestamps_ms: Sequence[int] | None = None,
+    ) -> RecordBatch:
         """The next records of a topic."""
         first, count = self._ends[topic], len(keys)
         self._ends[topic] += count
-        offsets = list(range(first, first + count))
-        return RecordBatch(topic, PARTITION, offsets, [0] * count, list(keys), list(values), [NO_HEADERS] * count)
+        return RecordBatch(
+            topic,
+            PARTITION,
+            list(range(first, first + count)),
+            [0] * count if timestamps_ms is None else list(timestamps_ms),
+            list(keys),
+            list(values),
+            [NO_HEADERS] * count if headers is None else list(headers),
+        )
 
 
 def _dead_letter(outgoing: Outgoing, place: int, first: int) -> DeadLetter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from models import files
 from models.engine import Engine, ModelIncompatible, TrainingFailed
 from models.manifest import Manifest
 from models.vision.detector import Detector
+from models.vision.pictures import Limits, PictureError, decode
 from models.vision.preprocess import Preprocess
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-MAX_PICTURE_BYTES = 256 * 1024**2
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LIMITS = Limits(max_pixels=200_000_000, max_bytes=256 * 1024**2)  # one picture at a time, of one's own
 MAX_LABEL_BYTES = 16 * 1024**2
 BATCH = 8
 LEAST_SCORE = 0.001  # COCO's evaluation ranks all that a detector gives: a higher floor cuts the curve short
@@ -42,12 +44,13 @@ class Marked:
 @dataclass(frozen=True)
 class Judged:
     """`ap` is the mean of the average precisions at overlaps of 0.50, 0.55, … 0.95, over the classes that are marked;
-    `ap50` that at 0.50."""
+    `ap50` that at 0.50, `ap50_of` that of each label that is marked, by its number."""
 
     ap: float
     ap50: float
     pictures: int
     objects: int
+    ap50_of: dict[int, float] = field(default_factory=dict)
 
 
 def read_marked(images: Path, labels: Path, names: Sequence[str]) -> list[Marked]:
@@ -82,25 +85,45 @@ def evaluate(
 
     References: Lin et al., Microsoft COCO: Common Objects in Context, 2014.
     """
+    sizes, found = find(manifest, engine, ((each.path.name, _picture(each.path)) for each in marked), report)
+    return judge(marked, sizes, found)
+
+
+def find(
+    manifest: Manifest,
+    engine: Engine,
+    pictures: Iterable[tuple[str, NDArray[np.uint8]]],
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[list[tuple[int, int]], list[NDArray[np.float32]]]:
+    """Run a detector over pictures for all that it gives, whatever its own threshold: what `judge` takes.
+
+    Args:
+        pictures: uint8 [h, w, 3] BGR, each with the name that errors have for it.
+        report: told after each batch how many pictures are done.
+
+    Returns: width and height of each picture in pixels, and its objects, as `Detector.decode` gives them.
+
+    Raises: ModelError.
+    """
     preprocess = Preprocess(manifest)
     detector = Detector(manifest, score=LEAST_SCORE)
     sizes: list[tuple[int, int]] = []
     found: list[NDArray[np.float32]] = []
-    for start in range(0, len(marked), BATCH):
-        pictures = [_picture(each.path) for each in marked[start : start + BATCH]]
-        sizes += [(picture.shape[1], picture.shape[0]) for picture in pictures]
-        batch = preprocess.batch(len(pictures))
-        placements = np.stack([preprocess.one(picture, row) for picture, row in zip(pictures, batch, strict=True)])
-        outputs = engine.infer({preprocess.name: batch})
-        objects = detector.decode(outputs, placements, np.array(sizes[start:]))
+    left = iter(pictures)
+    while some := list(islice(left, BATCH)):
+        here = [(picture.shape[1], picture.shape[0]) for _, picture in some]
+        batch = preprocess.batch(len(some))
+        placements = np.stack([preprocess.one(picture, row) for (_, picture), row in zip(some, batch, strict=True)])
+        objects = detector.decode(engine.infer({preprocess.name: batch}), placements, np.array(here))
         if np.isnan(objects).any():
             raise ModelIncompatible(
-                f"evaluating {manifest.name}/{manifest.version}: the network gave NaN for a picture among "
-                f"{marked[start].path.name} and the {len(pictures) - 1} after it"
+                f"evaluating {manifest.name}/{manifest.version}: the network gave NaN for a picture among {some[0][0]} "
+                f"and the {len(some) - 1} after it"
             )
+        sizes += here
         found += list(objects)
-        report(start + len(pictures))
-    return judge(marked, sizes, found)
+        report(len(found))
+    return sizes, found
 
 
 def judge(marked: Sequence[Marked], sizes: Sequence[tuple[int, int]], found: Sequence[NDArray[np.float32]]) -> Judged:
@@ -121,12 +144,15 @@ def judge(marked: Sequence[Marked], sizes: Sequence[tuple[int, int]], found: Seq
     results = list(_results(found))
     count = len(truth["annotations"])
     if not results:
-        return Judged(0.0, 0.0, len(marked), count)
+        return Judged(0.0, 0.0, len(marked), count, {each["id"]: 0.0 for each in truth["categories"]})
     known = COCO(truth)
     judged = COCOeval_faster(known, known.loadRes(results), "bbox")
     judged.run()
     ap, ap50 = (float(value) for value in judged.stats[:2])
-    return Judged(ap, ap50, len(marked), count)
+    # [overlap, recall, label, area, objects a picture]: at 0.50, of any area, a hundred objects.
+    precision = judged.eval["precision"][0, :, :, 0, -1].mean(axis=0)
+    labels = (each["id"] for each in truth["categories"])
+    return Judged(ap, ap50, len(marked), count, dict(zip(labels, precision.tolist(), strict=True)))
 
 
 def _truth(marked: Sequence[Marked], sizes: Sequence[tuple[int, int]]) -> dict[str, list[dict[str, Any]]]:
@@ -157,13 +183,11 @@ def _results(found: Sequence[NDArray[np.float32]]) -> Iterator[dict[str, Any]]:
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
-    import cv2
-
-    data = files.read(path, MAX_PICTURE_BYTES, then="nothing was judged", through_links=True)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
-        raise TrainingFailed(f"reading {path}: expected a picture, got {len(data)} bytes that are none")
-    return picture.astype(np.uint8, copy=False)
+    data = files.read(path, LIMITS.max_bytes, then="nothing was judged", through_links=True)
+    try:
+        return decode(data, LIMITS).pixels
+    except PictureError as error:
+        raise TrainingFailed(f"reading {path}: {error}; nothing was judged") from None
 
 
 def _read(path: Path, labels: Path, count: int) -> Marked:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import faster_coco_eval  # noqa: F401 - judging needs it, and its absence should not cost a training
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,25 +15,28 @@ from numpy.typing import NDArray
 from models.engine import Engine, TrainingFailed
 from models.engines.onnx import OnnxEngine
 from models.golden import GoldenBatch
-from models.vision.average_precision import average_precision
+from models.manifest import Manifest, TensorEntry, Tolerance
+from models.vision.evaluate import Judged, Marked, find
+from models.vision.evaluate import judge as compare
 from models.vision.export import INPUT, OUTPUT, to_onnx
 from models.vision.fitting import FitSettings, Progress, fit
 from models.vision.network import DetectorNetwork
 from models.vision.scenes import SceneSet
-from models.vision.suppression import separate
+from models.vision.specs import Head, Picture
 
 GOLDEN_ROWS = 2
 RTOL, ATOL = 1e-3, 1e-2  # pixels and probabilities; boxes are exponentials, which magnify the order of sums
-JUDGED_AT_ONCE = 8
+THRESHOLDS = {"score": 0.4, "iou": 0.6}
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector:
-    """What a training gives: the ONNX file, a golden batch of unseen scenes, and their figures."""
+    """What a training gives: the ONNX file, a golden batch of unseen scenes, and what the manifest says of the network
+    itself, with the figures of all unseen scenes."""
 
     onnx: bytes
     golden: GoldenBatch
-    quality: dict[str, float]
+    manifest: Manifest
 
 
 def train(
@@ -59,36 +65,59 @@ def train(
         _check(each, labels, settings)
     network = fit(scenes, settings, on_step)
     onnx = to_onnx(network)
-    engine = OnnxEngine()
+    manifest, engine = describe(network, labels), OnnxEngine()
     engine.load_bytes(onnx, "the trained detector")
     try:
         golden = _golden(network, engine, unseen)
-        found = judge(engine, unseen, len(labels), on_judged)
+        judged = judge(manifest, engine, unseen, on_judged)
     finally:
         engine.close()
-    return TrainedDetector(onnx, golden, quality(found, labels))
+    return TrainedDetector(onnx, golden, msgspec.structs.replace(manifest, quality=quality(judged, labels)))
+
+
+def describe(network: DetectorNetwork, labels: tuple[str, ...]) -> Manifest:
+    """How the exported network is fed and read; who made it, and of what, is for the caller to add."""
+    shape = network.shape
+    return Manifest(
+        name="vision",
+        version=0,
+        description="",
+        licence="",
+        sha256="",
+        inputs=(TensorEntry(INPUT, "float32", (-1, 3, shape.height, shape.width)),),
+        outputs=(TensorEntry(OUTPUT, "float32", (-1, 4 + shape.classes, network.points.shape[1])),),
+        labels=labels,
+        task="detect",
+        picture=Picture(shape.width, shape.height, align="top-left"),
+        head=Head("yolov8"),
+        thresholds=THRESHOLDS,
+        golden=Tolerance(RTOL, ATOL),
+    )
 
 
 def judge(
-    engine: Engine, scenes: SceneSet, classes: int, on_judged: Callable[[int], None] = lambda _: None
-) -> NDArray[np.float64]:
-    """Each class's average precision at each overlap, float64[classes, 10], on scenes at the network's input size."""
-    found = []
-    for first in range(0, len(scenes), JUDGED_AT_ONCE):
-        output = engine.infer({INPUT: tensor(scenes.pictures[first : first + JUDGED_AT_ONCE])})[OUTPUT]
-        found += [separate(row) for row in output]
-        on_judged(len(found))
-    return average_precision(found, list(zip(scenes.boxes, scenes.labels, strict=True)), classes)
+    manifest: Manifest, engine: Engine, scenes: SceneSet, on_judged: Callable[[int], None] = lambda _: None
+) -> Judged:
+    """How well a detector finds what is in scenes."""
+    marked = [_marked(scenes, row) for row in range(len(scenes))]
+    pictures = (
+        (f"scene {row}", np.ascontiguousarray(picture[:, :, ::-1])) for row, picture in enumerate(scenes.pictures)
+    )
+    return compare(marked, *find(manifest, engine, pictures, on_judged))
 
 
-def quality(precision: NDArray[np.float64], labels: tuple[str, ...]) -> dict[str, float]:
+def quality(judged: Judged, labels: tuple[str, ...]) -> dict[str, float]:
     """The manifest's figures: `ap` over all overlaps, `ap50` at .5, and each class's; one never seen is left out."""
-    seen = ~np.isnan(precision[:, 0])
-    figures = {"ap": float(precision[seen].mean()), "ap50": float(precision[seen, 0].mean())}
-    figures |= {
-        f"ap50_{label}": float(row[0]) for label, row, here in zip(labels, precision, seen, strict=True) if here
-    }
+    figures = {"ap": judged.ap, "ap50": judged.ap50}
+    figures |= {f"ap50_{labels[number]}": figure for number, figure in judged.ap50_of.items()}
     return {name: round(figure, 4) for name, figure in figures.items()}
+
+
+def _marked(scenes: SceneSet, row: int) -> Marked:
+    boxes, (height, width) = scenes.boxes[row].astype(np.float64), scenes.pictures.shape[1:3]
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    shares = np.concatenate([centres, sides], axis=1) / [width, height, width, height]
+    return Marked(Path(f"scene {row}"), scenes.labels[row], shares)
 
 
 def tensor(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

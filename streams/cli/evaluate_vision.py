@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ def vision(reference: str, images: Path, labels: Path, engine: str, as_json: boo
     model = models.load(*parse_reference(reference))
     Detector(model.manifest)  # says so where it is none
     marked = read_marked(images, labels, model.manifest.labels)
-    serving = open_engine(model, engine, EngineOptions(threads=0)).engine
+    serving = open_engine(model, engine, EngineOptions(threads=os.cpu_count() or 1)).engine
     try:
         with counting() as progress:
             bar = progress.add_task("pictures", total=len(marked))

@@ -76,7 +76,7 @@ class Filming:
         zones: those of a camera, for a picture's width and height.
 
     Raises:
-        HeadraceError: `film` is no .mp4, or a file cannot be written.
+        HeadraceError: `film` is no .mp4, what writes it is missing, or a file cannot be written.
     """
 
     def __init__(self, film: Path | None, snapshots: Path | None, zones: Zones = lambda *_: ()) -> None:
@@ -86,6 +86,8 @@ class Filming:
             raise HeadraceError(f"drawing to {film}: expected a name ending in .mp4")
         if film is not None and not film.parent.is_dir():
             raise HeadraceError(f"drawing to {film}: there is no folder {film.parent}")
+        if film is not None:
+            _check_film_writer(film)
         self._film, self._snapshots, self._zones = film, snapshots, zones
         self._films: dict[str, FilmWriter] = {}
         self._best: OrderedDict[tuple[str, int], float] = OrderedDict()
@@ -115,17 +117,14 @@ class Filming:
         except PictureError:
             self.left_out += 1
             return
-        self.add_pixels(camera, pixels, detections.shown(), detections.time_ms(received_ms))
-
-    def add_pixels(self, camera: str, pixels: NDArray[np.uint8], shown: Sequence[Shown], time_ms: int) -> None:
-        """Add a frame, uint8 [h, w, 3] BGR, which is drawn on."""
+        shown = detections.shown()
         if self._snapshots is not None:
             for each in shown:
                 self._snapshot(self._snapshots, camera, pixels, each)
         if self._film is not None and (film := self._film_of(camera)) is not None:
             height, width = pixels.shape[:2]
             self._drawing.draw(pixels, shown, self._zones(camera, width, height))
-            film.write(pixels, time_ms)
+            film.write(pixels, detections.time_ms(received_ms))
         self.frames += 1
 
     def close(self) -> None:
@@ -189,6 +188,17 @@ def outlines(vision: Vision) -> Zones:
         return found
 
     return of
+
+
+def _check_film_writer(film: Path) -> None:
+    """Better at once than when the first frame comes. Raises: VideoError."""
+    try:
+        import connectors.video_sink  # noqa: F401
+    except ImportError as error:
+        raise VideoError(
+            f"drawing to {film}: importing {error.name} failed; drawing a film needs PyAV: pip install "
+            "'headrace[video]'"
+        ) from error
 
 
 def _name(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -13,11 +12,12 @@ import click
 
 from streams.cli.console import Meter, existing_file, file_options, pipe_safe, summary
 from streams.cli.predict_vision import vision
+from streams.cli.predicting import DeadLetters, predictions_file
 from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from connectors.files import EventFile
-    from streams.replay import DeadLetter, Replay
+    from streams.replay import Replay
 
 
 class _Pipelines(click.Group):
@@ -108,12 +108,12 @@ def _run(
                     replay.follow(loaded.fraud.labels, batch.keys, batch.values)
                     done += len(batch.rows)
                     meter.show(done, known.bytes_read)
-        job = _Job(file, replay, stack.enter_context(_target(output)) if output else sys.stdout.buffer)
+        job = _Job(file, replay, stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer)
         try:
             job.run()
         finally:
             job.summarise()
-    if strict and job.dead:
+    if strict and job.dead.stages:
         sys.exit(1)
 
 
@@ -123,42 +123,27 @@ class _Job:
     replay: Replay
     target: BinaryIO
     events: int = 0
-    dead: Counter[str] = field(default_factory=Counter)
+    dead: DeadLetters = field(default_factory=DeadLetters)
     started: float = field(default_factory=time.perf_counter)
 
     def run(self) -> None:
+        from streams.cli.records import json_value
+
         with Meter("events", self.file.total_bytes) as meter:
             for batch in self.file:
                 replayed = self.replay.process(batch.keys, batch.values)
                 if replayed.values:
                     self.target.write(b"\n".join(value or b"" for value in replayed.values) + b"\n")
                 for letter in replayed.dead_letters:
-                    self._report(letter, batch.rows[letter.row])
+                    self.dead.tell(letter, {"row": batch.rows[letter.row]}, json_value(letter.value))
                 self.events += len(batch.rows)
                 meter.show(self.events, self.file.bytes_read)
         self.target.flush()
 
-    def _report(self, letter: DeadLetter, row: int) -> None:
-        import msgspec
-
-        from streams.cli.records import json_value, shown_headers
-
-        reasons = shown_headers(letter.headers, everything=False)
-        self.dead[str(reasons["error.stage"])] += 1
-        line = {
-            "row": row,
-            "stage": reasons["error.stage"],
-            "type": reasons["error.type"],
-            "message": reasons["error.message"],
-            **json_value(letter.value),
-        }
-        click.echo(msgspec.json.encode(line), err=True)
-
     def summarise(self) -> None:
         seconds = time.perf_counter() - self.started
         text = f"{self.events:,} events from {self.file.path} in {seconds:.1f} s ({self.events / seconds:,.0f}/s)"
-        if self.dead:
-            text += "; dead letters: " + ", ".join(f"{count:,} at {stage}" for stage, count in self.dead.items())
+        text += self.dead.summary()
         if self.file.skipped:
             text += f"; {self.file.skipped:,} bad rows left out, the first: {self.file.first_skipped}"
         summary(text)
@@ -177,16 +162,7 @@ def _open(pipeline: str, source: str, columns: dict[str, str], bad_rows: str, ba
     )
 
 
-def _target(output: str) -> BinaryIO:
-    from streams.errors import HeadraceError
-
-    path = existing_file(output)
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise HeadraceError(f"writing predictions to {path}: {error.strerror or error}") from None
-
-
-for _name in PIPELINES:
-    predict.add_command(_command(_name))
+for _domain in PIPELINES.values():
+    if _domain.events:
+        predict.add_command(_command(_domain.name))
 predict.add_command(vision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -53,8 +53,10 @@ if TYPE_CHECKING:
     help="Play files so many times as fast as they were filmed.",
 )
 @click.option("--fast", is_flag=True, help="Play files as fast as the broker takes them.")
-@click.option("--topic", help="Where they go.  [video.frames]")
-@click.option("--create", is_flag=True, help="Create the topic, with 4 partitions, where it does not exist.")
+@click.option("--topic", help="Where they go.  [vision.input: video.frames]")
+@click.option(
+    "--create", is_flag=True, help="Create the topic where it does not exist, with 4 partitions and room for pictures."
+)
 @click.option("--count", type=click.IntRange(0), default=0, help="End after so many frames.  [no limit]")
 @click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
 def video(
@@ -89,7 +91,6 @@ def video(
     from connectors.video import Wanted, open_video
     from streams import settings
     from streams.clock import SystemClock
-    from streams.frames import TOPIC
     from streams.producing import Pace
 
     if not camera:
@@ -97,7 +98,15 @@ def video(
     loaded, clock = settings.load(), SystemClock()
     wanted = Wanted(fps, width, quality)
     with open_video(source, lambda: int(clock.time() * 1000), wanted, speed=0.0 if fast else speed) as opened:
-        job = _Job(loaded, topic or TOPIC, create, Pace(0, count, seconds), opened, camera, not fast or opened.live)
+        job = _Job(
+            loaded,
+            topic or loaded.vision.input,
+            create,
+            Pace(0, count, seconds),
+            opened,
+            camera,
+            not fast or opened.live,
+        )
         run(job.run())
 
 
@@ -113,11 +122,12 @@ class _Job:
 
     async def run(self) -> None:
         """Everything from the look at the topic to the summary, which is printed after a failure, too."""
-        from streams.frames import CONFIG
+        from streams.pipelines import PIPELINES
         from streams.producing import EventProducer
-        from streams.topics import Topic, find
+        from streams.topics import find
 
-        await find(self.settings.kafka, Topic(self.topic, CONFIG), DEFAULT_PARTITIONS if self.create else None)
+        wanted = replace(PIPELINES["vision"].topics(self.settings)[0], name=self.topic)
+        await find(self.settings.kafka, wanted, DEFAULT_PARTITIONS if self.create else None)
         started = time.perf_counter()
         async with EventProducer(self.settings.kafka, self.topic) as producer:
             try:

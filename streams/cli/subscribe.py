@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streams.cli.records import Filter
     from streams.cli.watching import Watching
     from streams.records import RecordBatch
-    from streams.settings import Kafka
+    from streams.settings import Kafka, Vision
     from streams.subscribing import Start
 
 LOOK_S = 0.2
@@ -72,7 +72,8 @@ def subscribe(
     value that is not JSON comes as value_base64.
 
     --draw and --snapshots fetch the frame of each detection from the topic that its `id` header names. Records are
-    printed beside them only with --format. Of several cameras each has a film of its own, OUT.<camera>.mp4.
+    printed beside them only with --format. Zones are those of the setting vision.cameras. Of several cameras each has a
+    film of its own, OUT.<camera>.mp4.
 
     \b
     Examples:
@@ -100,16 +101,17 @@ def subscribe(
     printer = _Printer(as_json, headers) if form is not None or not drawn else None
     loaded = settings.load()
     with pipe_safe(), ExitStack() as stack:
-        filming = stack.enter_context(_filming(draw, snapshots)) if drawn else None
+        filming = stack.enter_context(_filming(draw, snapshots, loaded.vision)) if drawn else None
         follower = _Follower(loaded.kafka, wanted, limit or sys.maxsize, printer, filming)
         run(follower.follow(topic, first, seconds))
     follower.summarise()
 
 
-def _filming(draw: str | None, snapshots: str | None) -> Filming:
-    from streams.cli.filming import Filming
+def _filming(draw: str | None, snapshots: str | None, vision: Vision) -> Filming:
+    from streams.cli.filming import Filming, outlines
 
-    return Filming(existing_file(draw) if draw else None, existing_file(snapshots) if snapshots else None)
+    film, folder = (existing_file(each) if each else None for each in (draw, snapshots))
+    return Filming(film, folder, outlines(vision))
 
 
 @dataclass

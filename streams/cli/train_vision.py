@@ -11,9 +11,8 @@ from rich.progress import Progress, TextColumn
 from connectors.simulators.camera import Site
 from models import repository
 from models.engine import TrainingFailed
-from models.manifest import Manifest, TensorEntry, Tolerance, Trained
+from models.manifest import Manifest, Trained
 from models.repository import Repository
-from models.vision.specs import Head, Picture
 from streams.cli.console import counting
 from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 FRAMES, EPOCHS = 7_200, 12
 UNSEEN_SHARE, MAX_UNSEEN = 15, 480  # one unseen picture for so many, and no more than this
-THRESHOLDS = {"score": 0.4, "iou": 0.6}
 DESCRIPTION = (
     "People, forklifts, cars, signs and machines in pictures of the simulated site camera: for the demo. For real "
     "cameras add a detector that was trained on real pictures."
@@ -99,30 +97,19 @@ def _unseen(frames: int) -> int:
 
 
 def _manifest(version: int, how: str, frames: int, seed: int, trained: TrainedDetector) -> Manifest:
-    from models.vision.fitting import FitSettings
-    from models.vision.train import ATOL, RTOL
+    import msgspec
 
-    shape = FitSettings().shape
     on = (
         f"{frames} pictures of the simulated site camera, sites {SITES_PER_SEED * (seed + 1)} and on; quality is that "
         f"of {_unseen(frames)} pictures of sites {FIRST_UNSEEN} and on, on which nothing was chosen"
     )
-    return Manifest(
+    return msgspec.structs.replace(
+        trained.manifest,
         name="vision",
         version=version,
         description=DESCRIPTION,
         licence="Apache-2.0",
-        sha256="",
-        inputs=tuple(TensorEntry.batch(*tensor) for tensor in trained.golden.inputs.items()),
-        outputs=tuple(TensorEntry.batch(*tensor) for tensor in trained.golden.outputs.items()),
         trained=Trained(how, on, seed, today()),
-        labels=Site.labels,
-        task="detect",
-        picture=Picture(shape.width, shape.height, align="top-left"),
-        head=Head("yolov8"),
-        thresholds=THRESHOLDS,
-        quality=trained.quality,
-        golden=Tolerance(RTOL, ATOL),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from pathlib import Path
@@ -259,6 +260,18 @@ def test_a_camera_that_is_not_up_yet_is_waited_for(caplog: pytest.LogCaptureFixt
         assert list(source) == []
     assert "Connection refused; trying again in" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_without_what_reads_films_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mp4", 2)
+    (tmp_path / "a.jpg").write_bytes(jpeg(1))
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "connectors.video_container", raising=False)
+    for source in (str(path), "rtsp://user:secret@127.0.0.1:9/x"):
+        with pytest.raises(VideoError, match=r"films, streams and cameras need PyAV: pip install 'headrace\[video\]'"):
+            open_video(source, noon)
+    with open_video(str(tmp_path / "a.jpg"), noon, speed=0) as pictures:
+        assert [frame.value for frame in pictures] == [jpeg(1)]
 
 
 def test_a_slow_reader_gets_the_newest_frames() -> None:

@@ -13,16 +13,18 @@ from models.vision.scenes import FILL, Scene, SceneSet, collect
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnx", reason="training needs the extra `train`")
+pytest.importorskip("faster_coco_eval", reason="training needs the extra `train`")
 
 from models.vision.assigner import assign  # noqa: E402
 from models.vision.augment import augmented  # noqa: E402
 from models.vision.boxes import complete_overlap, corners, overlap  # noqa: E402
+from models.vision.detector import Detector  # noqa: E402
+from models.vision.evaluate import Judged  # noqa: E402
 from models.vision.export import INPUT, OUTPUT, to_onnx  # noqa: E402
 from models.vision.fitting import FitSettings, Progress, fit  # noqa: E402
 from models.vision.loss import detection_loss, padded  # noqa: E402
 from models.vision.network import DetectorNetwork, Shape, grid  # noqa: E402
-from models.vision.suppression import separate  # noqa: E402
-from models.vision.train import ATOL, RTOL, judge, quality, tensor, train  # noqa: E402
+from models.vision.train import ATOL, RTOL, describe, judge, quality, tensor, train  # noqa: E402
 
 TINY = Shape(width=64, height=64, classes=2, channels=(8, 8, 16, 16, 16), neck=16)
 SETTINGS = FitSettings(shape=TINY, epochs=24, batch=8, rate=6e-3, threads=1)
@@ -56,16 +58,17 @@ def test_a_short_training_lowers_the_loss_and_finds_the_boxes() -> None:
     trained = train(squares(96, 1), squares(32, 2), LABELS, SETTINGS, seen.append)
     assert [step.done for step in seen] == list(range(1, 24 * 12 + 1))
     assert seen[-1].loss < 0.35 * seen[0].loss
-    assert set(trained.quality) == {"ap", "ap50", "ap50_red", "ap50_blue"}
-    assert trained.quality["ap50"] > 0.8
+    assert set(trained.manifest.quality) == {"ap", "ap50", "ap50_red", "ap50_blue"}
+    assert trained.manifest.quality["ap50"] > 0.8
     engine = OnnxEngine()
     engine.load_bytes(trained.onnx, "the detector")
     picture = np.full((1, 64, 64, 3), 110, np.uint8)
     picture[0, 20:44, 8:32] = (220, 20, 20)  # red first
-    boxes, scores, labels = separate(engine.infer({INPUT: tensor(picture)})[OUTPUT][0])
-    assert labels[0] == 0
-    assert scores[0] > 0.5
-    found, real = (torch.tensor(each) for each in (boxes[:1], np.array([[8.0, 20, 32, 44]], np.float32)))
+    outputs = engine.infer({INPUT: tensor(picture)})
+    objects = Detector(trained.manifest).decode(outputs, np.array([[1, 1, 0, 0]], np.float32), np.array([[64, 64]]))[0]
+    assert objects[0, 5] == 0
+    assert objects[0, 4] > 0.5
+    found, real = (torch.tensor(each) for each in (objects[:1, :4], np.array([[8.0, 20, 32, 44]], np.float32)))
     assert float(overlap(found, real)[0]) > 0.6
     trained.golden.replay(engine, Tolerance(RTOL, ATOL), "the detector")
     engine.close()
@@ -240,14 +243,13 @@ def test_scenes_that_do_not_fit_are_sentences() -> None:
 
 
 def test_a_class_that_no_scene_has_is_left_out_of_the_quality() -> None:
-    table = np.full((2, 10), 0.5)
-    table[1] = np.nan
-    assert quality(table, LABELS) == {"ap": 0.5, "ap50": 0.5, "ap50_red": 0.5}
+    assert quality(Judged(0.5, 0.5, 1, 1, {0: 0.5}), LABELS) == {"ap": 0.5, "ap50": 0.5, "ap50_red": 0.5}
 
 
 def test_judging_reports_how_far_it_is() -> None:
-    engine, done = OnnxEngine(), []
-    engine.load_bytes(to_onnx(DetectorNetwork(TINY)), "the detector")
-    assert judge(engine, squares(10, 0), 2, done.append).shape == (2, 10)
+    engine, network, done = OnnxEngine(), DetectorNetwork(TINY), []
+    engine.load_bytes(to_onnx(network), "the detector")
+    judged = judge(describe(network, LABELS), engine, squares(10, 0), done.append)
+    assert (judged.pictures, set(judged.ap50_of)) == (10, {0, 1})
     assert done == [8, 10]
     engine.close()

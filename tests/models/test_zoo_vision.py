@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from connectors.simulators.camera import Site
 from models import repository
 from models.repository import Repository
+from models.vision.evaluate import find
 from models.vision.scenes import SceneSet, collect
-from models.vision.suppression import separate
 from streams.cli.scenes import FIRST_UNSEEN, simulated_scenes
 
 FRAMES = 72
@@ -27,16 +27,17 @@ def scenes() -> SceneSet:
 
 
 @pytest.fixture(scope="module")
-def found(scenes: SceneSet) -> list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]:
-    engine = repository.open_engine(Repository().load("vision"), "onnx-cpu")
-    pictures = np.ascontiguousarray(scenes.pictures.transpose(0, 3, 1, 2), dtype=np.float32)
-    outputs = [engine.infer({"images": pictures[first : first + 8]})["output"] for first in range(0, FRAMES, 8)]
+def found(scenes: SceneSet) -> list[NDArray[np.float32]]:
+    model = Repository().load("vision")
+    engine = repository.open_engine(model, "onnx-cpu")
+    pictures = ((str(row), np.ascontiguousarray(picture[:, :, ::-1])) for row, picture in enumerate(scenes.pictures))
+    _, objects = find(model.manifest, engine, pictures)
     engine.close()
-    return [separate(row) for output in outputs for row in output]
+    return [each[each[:, 5] >= 0] for each in objects]
 
 
 def test_it_reaches_its_bar_as_an_independent_evaluator_counts(
-    scenes: SceneSet, found: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
+    scenes: SceneSet, found: list[NDArray[np.float32]]
 ) -> None:
     judged = _judged(scenes, found)
     precision = judged.eval["precision"][0, :, :, 0, 2].mean(axis=0)  # at an overlap of .5, per class
@@ -47,11 +48,9 @@ def test_it_reaches_its_bar_as_an_independent_evaluator_counts(
     assert precision.min() > 0.8
 
 
-def test_most_of_what_it_says_above_its_threshold_is_there(
-    scenes: SceneSet, found: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
-) -> None:
+def test_most_of_what_it_says_above_its_threshold_is_there(scenes: SceneSet, found: list[NDArray[np.float32]]) -> None:
     threshold = Repository().load("vision").manifest.thresholds["score"]
-    said = sum(int((scores >= threshold).sum()) for _, scores, _ in found)
+    said = sum(int((objects[:, 4] >= threshold).sum()) for objects in found)
     there = sum(len(labels) for labels in scenes.labels)
     assert 0.8 < said / there < 1.15
 
@@ -60,9 +59,7 @@ def test_its_labels_are_the_cameras() -> None:
     assert Repository().load("vision").manifest.labels == Site.labels
 
 
-def _judged(
-    scenes: SceneSet, found: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
-) -> object:
+def _judged(scenes: SceneSet, found: list[NDArray[np.float32]]) -> object:
     coco_file = pytest.importorskip("pycocotools.coco")
     evaluation = pytest.importorskip("pycocotools.cocoeval")
     annotations, guesses = [], []
@@ -71,9 +68,9 @@ def _judged(
             box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
             annotations.append({"id": len(annotations) + 1, "image_id": image, "category_id": label} | box)
     for image, each in enumerate(found):
-        for (x1, y1, x2, y2), score, label in zip(*(column.tolist() for column in each), strict=True):
+        for x1, y1, x2, y2, score, label in each.astype(float).tolist():
             box = [x1, y1, x2 - x1, y2 - y1]
-            guesses.append({"image_id": image, "category_id": label, "bbox": box, "score": score})
+            guesses.append({"image_id": image, "category_id": int(label), "bbox": box, "score": score})
     with contextlib.redirect_stdout(io.StringIO()):
         ground = coco_file.COCO()
         ground.dataset = {

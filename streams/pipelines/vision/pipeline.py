@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,8 @@ class VisionPipeline:
         return VisionModel(loaded, self._settings)
 
     def warm_up(self) -> None:
+        # Frames are shared among threads of the pipeline's own; OpenCV's would contend with them within each resize.
+        cv2.setNumThreads(1)
         warm_up()
         self.served.infer(np.zeros_like(self.served.preprocess.batch(1)))  # the detector's kernel, too
 

@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelIncompatible
 from models.falling import Fall, open_falling
 from models.repository import Model
 from models.selection import EngineOptions
@@ -36,17 +35,11 @@ class VisionModel:
     """
 
     def __init__(self, loaded: Model, settings: Vision) -> None:
-        if loaded.manifest.task != "detect":
-            raise ModelIncompatible(
-                f"serving {loaded.reference} in pipeline vision: expected the task 'detect' in its manifest, got "
-                f"{loaded.manifest.task!r}: add the network with `headrace models add FILE.onnx {loaded.name} "
-                "--task detect`; it is not served"
-            )
         self._loaded = loaded
         self.model = loaded.reference
         self.labels = loaded.manifest.labels
-        self.preprocess = Preprocess(loaded.manifest)
         self._least_score = Detector(loaded.manifest, settings.score_threshold).score
+        self.preprocess = Preprocess(loaded.manifest)
         # Boxes that are too weak to be published still carry on with a track.
         low = min(self._least_score, settings.low_score)
         self._detector = Detector(loaded.manifest, low, settings.iou_threshold, MAX_OBJECTS)

@@ -19,6 +19,7 @@ NAMES = ("cat", "dog", "bird")
 
 
 def pycocotools(marked: list[Marked], sizes: list[tuple[int, int]], found: list[np.ndarray]) -> list[float]:
+    """`ap`, `ap50`, and that of each of NAMES; -1 for one that is not marked."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -47,7 +48,8 @@ def pycocotools(marked: list[Marked], sizes: list[tuple[int, int]], found: list[
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return [float(value) for value in evaluation.stats[:2]]
+    of_each = evaluation.eval["precision"][0, :, :, 0, 2].mean(axis=0)
+    return [float(value) for value in (*evaluation.stats[:2], *of_each)]
 
 
 def guesses(marked: list[Marked], sizes: list[tuple[int, int]], seed: int) -> list[np.ndarray]:
@@ -85,7 +87,8 @@ def test_precision_is_what_pycocotools_says(seed: int) -> None:
         marked.append(Marked(Path(f"{place}.jpg"), random.integers(0, 2, count), boxes))
     found = guesses(marked, sizes, seed)
     got = judge(marked, sizes, found)
-    assert [got.ap, got.ap50] == pytest.approx(pycocotools(marked, sizes, found), abs=1e-6)
+    of_each = [got.ap50_of.get(label, -1) for label in range(len(NAMES))]
+    assert [got.ap, got.ap50, *of_each] == pytest.approx(pycocotools(marked, sizes, found), abs=1e-6)
     assert 0 < got.ap < got.ap50 < 1
     assert (got.pictures, got.objects) == (4, sum(len(each.labels) for each in marked))
 
@@ -93,8 +96,10 @@ def test_precision_is_what_pycocotools_says(seed: int) -> None:
 def test_what_is_marked_itself_is_perfect_and_nothing_is_nought() -> None:
     marked = [Marked(Path("a.jpg"), np.array([0, 2]), np.array([[0.5, 0.5, 0.2, 0.4], [0.2, 0.2, 0.1, 0.1]]))]
     exact = np.array([[40, 30, 60, 70, 0.9, 0], [15, 15, 25, 25, 0.8, 2]], np.float32)
-    assert judge(marked, [(100, 100)], [exact]) == Judged(pytest.approx(1.0), pytest.approx(1.0), 1, 2)
-    assert judge(marked, [(100, 100)], [exact[:0]]) == Judged(0.0, 0.0, 1, 2)
+    one = pytest.approx(1.0)
+    assert judge(marked, [(100, 100)], [exact]) == Judged(one, one, 1, 2, {0: one, 2: one})
+    assert judge(marked, [(100, 100)], [exact[:1]]).ap50_of == {0: one, 2: 0}
+    assert judge(marked, [(100, 100)], [exact[:0]]) == Judged(0.0, 0.0, 1, 2, {0: 0, 2: 0})
 
 
 def folder(path: Path, line: str | bytes = "1 0.5 0.5 0.1 0.1\n") -> Path:
@@ -134,7 +139,7 @@ def test_a_label_that_cannot_be_is_a_sentence(tmp_path: Path, line: str | bytes,
 
 
 def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TrainingFailed, match=r"expected pictures \(.bmp, .*\), got none"):
+    with pytest.raises(TrainingFailed, match=r"expected pictures \(.jpeg, .jpg, .png, .webp\), got none"):
         read_marked(tmp_path, tmp_path, NAMES)
     folder(tmp_path)
     (tmp_path / "b.txt").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from connectors.video import VideoError
 from streams.errors import HeadraceError, TopicError
 from tests.conftest import Kafka, MakeTopics
 from tests.connectors.cameras import number_of, picture
@@ -87,6 +89,33 @@ def test_each_detection_is_drawn_on_its_own_frame(headrace: Run, site: Site, tmp
         changed = np.abs(pixels[80:190].astype(int) - plain[80:190]).max(axis=(0, 2)) > 60
         assert changed[edge - 2 : edge + 3].any(), index
         assert not changed[edge + 6 :].any(), index
+
+
+def test_the_zones_of_a_camera_are_drawn_on_its_film(headrace: Run, site: Site, tmp_path: Path) -> None:
+    settings = tmp_path / "headrace.toml"
+    zone = "name = 'dock'\npolygon = [[0.5, 0.25], [0.9, 0.25], [0.9, 0.8], [0.5, 0.8]]\n"
+    settings.write_text(f"[[vision.cameras]]\nid = 'gate'\n[[vision.cameras.zones]]\n{zone}")
+    site.film("gate", 1, partition=0)
+    site.film("yard", 1, partition=1)
+    site.flush()
+    arguments = ("--from", "earliest", "--limit", 2, "--draw", tmp_path / "out.mp4")
+    headrace("subscribe", site.detections, *arguments, CONFIG=str(settings))
+    gate, yard = (film_of(tmp_path / f"out.{camera}.mp4")[0][1].astype(int) for camera in ("gate", "yard"))
+    changed = np.abs(gate - yard).max(axis=2) > 40
+    assert changed[190:195, 170:280].any(axis=0).mean() > 0.9  # its lower edge
+    assert not changed[:, :140].any()
+
+
+def test_a_film_without_what_writes_it_says_what_to_install(
+    headrace: Run, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.delitem(sys.modules, "connectors.video_sink", raising=False)
+    done = headrace("subscribe", site.detections, "--draw", tmp_path / "out.mp4", code=1)
+    assert isinstance(done.result.exception, VideoError)
+    assert "drawing a film needs PyAV: pip install 'headrace[video]'" in done.error
+    arguments = ("--from", "earliest", "--seconds", 0.3, "--snapshots", tmp_path / "shots")
+    assert "0 frames" in headrace("subscribe", site.detections, *arguments).err
 
 
 def test_cameras_have_a_film_each_and_a_key_chooses_one(headrace: Run, site: Site, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from connectors.simulators.camera import Site
 from connectors.video import VideoError
 from models.engine import ModelIncompatible, ModelNotFound
 from streams.errors import HeadraceError
@@ -104,6 +105,37 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     assert "add it with --task detect" in fraud.error
     missing = run("predict", "vision", "--root", root, "--model", "none", "--from", path, code=1)
     assert isinstance(missing.result.exception, ModelNotFound)
+
+
+def test_cameras_zones_and_limits_are_those_of_the_settings(root: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "headrace.toml"
+    settings.write_text(
+        "[vision]\nversion = 7\nmax_pixels = 500_000\n[[vision.cameras]]\nid = 'porch'\n"
+        "[[vision.cameras.zones]]\nname = 'left'\npolygon = [[0.05, 0.1], [0.5, 0.1], [0.5, 0.98], [0.05, 0.98]]\n"
+    )
+    arguments = ("predict", "vision", "--root", root, "--from", DOG, "--draw", tmp_path / "seen.png")
+    done = run(*arguments, "--model", "yolox", "--camera", "porch", "--score", 0.5, CONFIG=str(settings))
+    zones = {each["label"]: each["zones"] for each in done.lines()[0]["objects"]}
+    assert zones == {"dog": ["left"], "bicycle": ["left"], "car": []}
+    seen, source = cv2.imread(str(tmp_path / "seen.png")), cv2.imread(str(DOG))
+    row = round(0.98 * source.shape[0])
+    changed = (seen[row - 2 : row + 3] != source[row - 2 : row + 3]).any(axis=(0, 2))
+    assert changed[60:360].mean() > 0.95  # the zone's lower edge
+    other = run(*arguments, "--model", "yolox", "--camera", "yard", "--score", 0.5, CONFIG=str(settings))
+    assert {tuple(each["zones"]) for each in other.lines()[0]["objects"]} == {()}
+    assert isinstance(run(*arguments, code=1, CONFIG=str(settings)).result.exception, ModelNotFound)  # vision/7
+    settings.write_text("[vision]\nmax_pixels = 400_000\n")
+    letter = json.loads(run(*arguments, "--strict", code=1, CONFIG=str(settings)).err.splitlines()[0])
+    assert (letter["frame"], letter["type"]) == (0, "PictureTooLarge")
+
+
+def test_without_a_model_it_is_the_bundled_one(tmp_path: Path) -> None:
+    frame = next(iter(Site(3).camera(0)))
+    cv2.imwrite(str(tmp_path / "site.png"), frame.picture)
+    (found,) = run("predict", "vision", "--from", tmp_path / "site.png").lines()
+    assert found["model"] == "vision/1"
+    assert {each["label"] for each in found["objects"]} & {truth.label for truth in frame.truth}
+    assert "expected an id" in run("predict", "vision", "--from", tmp_path, "--camera", "", code=2).err
 
 
 def test_a_film_without_objects_gives_a_line_a_frame(root: Path, tmp_path: Path) -> None:

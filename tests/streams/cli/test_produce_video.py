@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import confluent_kafka
+import confluent_kafka.admin
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +94,26 @@ def test_a_frame_of_more_than_a_megabyte_fits_a_topic_made_here(headrace: Run, k
     topic = f"large-{tmp_path.name}"
     headrace("produce", "video", "--from", tmp_path / "noise.png", "--topic", topic, "--create")
     assert records(kafka, topic, 1)[0].value() == (tmp_path / "noise.png").read_bytes()
+
+
+def test_without_a_topic_it_is_the_pipelines_made_as_topics_create_makes_it(
+    headrace: Run, kafka: Kafka, tmp_path: Path
+) -> None:
+    path, name = film(tmp_path / "a.mp4", 3), f"input-{tmp_path.name}"
+    settings = {"VISION__INPUT": name, "VISION__MAX_VALUE_BYTES": "3000000"}
+    done = headrace("produce", "video", "--from", path, "--fast", "--create", **settings)
+    assert f"3 frames of camera-1 to {name}" in done.err
+    other = {"VISION__INPUT": f"{name}-2", "VISION__MAX_VALUE_BYTES": "3000000"}
+    headrace("topics", "create", "vision", **other)
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+
+    def largest(topic: str) -> int:
+        resource = confluent_kafka.admin.ConfigResource(confluent_kafka.admin.ResourceType.TOPIC, topic)
+        return int(admin.describe_configs([resource])[resource].result(10)["max.message.bytes"].value)
+
+    assert largest(name) == largest(f"{name}-2") > 3_000_000
+    there = admin.list_topics(timeout=20).topics
+    assert len(there[name].partitions) == len(there[f"{name}-2"].partitions)
 
 
 def test_a_frame_that_a_topic_does_not_take_is_named(headrace: Run, make_topics: MakeTopics, tmp_path: Path) -> None:
