@@ -36,7 +36,14 @@ def to_onnx(network: DetectorNetwork) -> bytes:
             dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
         )
     model = onnx.load_from_string(buffer.getvalue())
+    _declare(model, (4 + shape.classes, network.points.shape[1]))
     model.producer_name, model.producer_version = "headrace", ""
     onnx.checker.check_model(model, full_check=True)
     serialised: bytes = model.SerializeToString(deterministic=True)
     return serialised
+
+
+def _declare(model: onnx.ModelProto, rows: tuple[int, int]) -> None:
+    """Write the output's sizes beside the batch, which the exporter leaves open."""
+    for axis, size in zip(model.graph.output[0].type.tensor_type.shape.dim[1:], rows, strict=True):
+        axis.dim_value = size

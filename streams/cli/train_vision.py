@@ -16,13 +16,14 @@ from models.repository import Repository
 from streams.cli.console import counting
 from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
-from streams.cli.scenes import FIRST_UNSEEN, SITES_PER_SEED, simulated_scenes
+from streams.cli.scenes import CAMERAS, FIRST_UNSEEN, FRAMES_PER_CAMERA, SITES_PER_SEED, simulated_scenes
 
 if TYPE_CHECKING:
     from models.vision.fitting import Progress as Steps
     from models.vision.train import TrainedDetector
 
-FRAMES, EPOCHS, UNSEEN_FRAMES = 7_200, 16, 480
+FRAMES, EPOCHS = 7_200, 12
+UNSEEN_SHARE, MAX_UNSEEN = 15, 480  # one unseen picture for so many, and no more than this
 THRESHOLDS = {"score": 0.4, "iou": 0.6}
 DESCRIPTION = (
     "People, forklifts, cars, signs and machines in pictures of the simulated site camera: for the demo. For real "
@@ -72,7 +73,7 @@ def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDe
     from models.vision.scenes import SceneSet, collect
     from models.vision.train import train
 
-    settings = FitSettings(seed=seed, epochs=epochs)
+    settings, judged = FitSettings(seed=seed, epochs=epochs), _unseen(frames)
     shape = settings.shape
 
     def scenes(count: int, first_site: int, what: str) -> SceneSet:
@@ -81,10 +82,10 @@ def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDe
         )
         return collect(pictures, count, shape.width, shape.height)
 
-    unseen = scenes(UNSEEN_FRAMES, FIRST_UNSEEN, "unseen")
+    unseen = scenes(judged, FIRST_UNSEEN, "unseen")
     learned = scenes(frames, SITES_PER_SEED * (seed + 1), "training")
     training = progress.add_task("training steps", note="")
-    judging = progress.add_task("judging", total=UNSEEN_FRAMES, note="")
+    judging = progress.add_task("judging", total=judged, note="")
 
     def on_step(steps: Steps) -> None:
         progress.update(training, total=steps.total, completed=steps.done, note=f"loss {steps.loss:.3f}")
@@ -92,12 +93,17 @@ def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDe
     return train(learned, unseen, Site.labels, settings, on_step, lambda done: progress.update(judging, completed=done))
 
 
+def _unseen(frames: int) -> int:
+    """How many pictures the network is judged by: at least those of one site."""
+    return max(CAMERAS * FRAMES_PER_CAMERA, min(MAX_UNSEEN, frames // UNSEEN_SHARE))
+
+
 def _manifest(version: int, how: str, frames: int, seed: int, trained: TrainedDetector) -> Manifest:
     from models.vision.train import ATOL, RTOL
 
     on = (
         f"{frames} pictures of the simulated site camera, sites {SITES_PER_SEED * (seed + 1)} and on; quality is that "
-        f"of {UNSEEN_FRAMES} pictures of sites {FIRST_UNSEEN} and on, on which nothing was chosen"
+        f"of {_unseen(frames)} pictures of sites {FIRST_UNSEEN} and on, on which nothing was chosen"
     )
     return Manifest(
         name="vision",

@@ -12,7 +12,7 @@ from tests.streams.cli.conftest import run
 COMMANDS = (
     "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
     "subscribe", "predict", "schemas", "bench", "worker", "models list", "models show", "models add", "models verify",
-    "models remove", "models optimise", "models promote", "models rollback", "models compare",
+    "models remove", "models optimise", "models promote", "models rollback", "models compare", "models train vision",
 )  # fmt: skip
 HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch"}
 
