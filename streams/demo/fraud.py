@@ -17,7 +17,7 @@ from connectors.simulators.labels import records as simulated_labels
 from connectors.simulators.transactions import DAY_MS, TransactionSettings, blocks
 from streams.clock import SystemClock
 from streams.demo.figures import Figures
-from streams.demo.home import CONFIG, PARTITIONS, consumer
+from streams.demo.home import CONFIG, PARTITIONS, consumer, until
 from streams.demo.processes import WorkerProcess
 from streams.producing import EventProducer, Events, Pace, pump
 from streams.records import Headers, RecordBatch
@@ -73,9 +73,7 @@ class FraudDemo:
 
     async def _send(self, producer: EventProducer, world: _World, stop: asyncio.Event) -> None:
         await pump(producer, world.transactions(), Pace(rate=self._rate), stop, self._on_sent)
-        deadline = time.perf_counter() + LAST_PREDICTIONS_TIMEOUT_S
-        while self.figures.received < self.figures.sent and time.perf_counter() < deadline:
-            await asyncio.sleep(POLL_S)
+        await until(lambda: self.figures.received >= self.figures.sent, LAST_PREDICTIONS_TIMEOUT_S)
 
     def _on_sent(self, sent: int) -> None:
         self.figures.sent = sent

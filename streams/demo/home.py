@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ JARS = Path(".headrace/kafka/jars")
 CONFIG = HOME / "headrace.toml"
 PARTITIONS = 4
 MOST_RECORDS = 4096  # of a record batch
+POLL_S = 0.1
 
 
 def configure(tables: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -40,3 +43,12 @@ async def consumer(kafka: Kafka, topics: Sequence[str]) -> AsyncIterator[AIOKafk
         yield opened
     finally:
         await opened.stop()
+
+
+async def until(holds: Callable[[], bool], timeout_s: float) -> None:
+    """Until something holds, or for so long."""
+    deadline = time.perf_counter() + timeout_s
+    while time.perf_counter() < deadline:
+        if holds():
+            return
+        await asyncio.sleep(POLL_S)

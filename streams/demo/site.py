@@ -29,7 +29,7 @@ _ZONES: dict[str, list[dict[str, Any]]] = {
         {"name": "lifting area", "polygon": [[0.02, 0.26], [0.34, 0.25], [0.45, 0.52], [0.0, 0.55]], "labels": _PEOPLE}
     ],
     "camera-4": [
-        {"name": "exit", "polygon": [[0.3, 0.68], [1.0, 0.68], [1.0, 0.9], [0.3, 0.9]]},
+        {"name": "exit", "polygon": [[0.0, 0.665], [1.0, 0.665], [1.0, 0.87], [0.0, 0.87]]},
     ],
 }
 """For each camera; corners are shares of the picture."""

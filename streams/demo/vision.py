@@ -17,7 +17,7 @@ from streams.demo import footage
 from streams.demo.cameras import CameraView, SiteView
 from streams.demo.figures import Figures
 from streams.demo.footage import Footage
-from streams.demo.home import CONFIG, consumer
+from streams.demo.home import CONFIG, consumer, until
 from streams.demo.page import Page
 from streams.demo.processes import WorkerProcess
 from streams.demo.site import site
@@ -26,8 +26,7 @@ from streams.producing import EventProducer
 from streams.schemas import VideoDetections, VideoEvent
 from streams.settings import Settings
 
-POLL_S = 0.1
-LAST_ANSWERS_TIMEOUT_S = 10.0
+LAST_PREDICTIONS_TIMEOUT_S = 10.0
 
 
 class VisionDemo:
@@ -90,9 +89,7 @@ class VisionDemo:
                 self.figures.sent += 1
         finally:
             stopped.cancel()
-        deadline = time.perf_counter() + LAST_ANSWERS_TIMEOUT_S
-        while self.view.waiting and time.perf_counter() < deadline:
-            await asyncio.sleep(POLL_S)
+        await until(lambda: not self.view.waiting, LAST_PREDICTIONS_TIMEOUT_S)
 
     async def _receive(self, answers: AIOKafkaConsumer, events_topic: str) -> None:
         seen, told = msgspec.json.Decoder(VideoDetections).decode, msgspec.json.Decoder(VideoEvent).decode
