@@ -20,6 +20,7 @@ from benchmarks.chaos import chaos_command
 from benchmarks.contenders import CONTENDERS, ECHOES, Contender, Echo
 from benchmarks.drift import drift_command
 from benchmarks.processes import exit_on_sigterm
+from benchmarks.vision import vision_command
 from connectors.contract import ConnectorError
 from streams import settings
 
@@ -51,6 +52,7 @@ def bench() -> None:
 
 bench.add_command(chaos_command)
 bench.add_command(drift_command)
+bench.add_command(vision_command)
 
 
 def _names(text: str | None, known: Sequence[Named], default: Sequence[Named]) -> tuple[Named, ...]:

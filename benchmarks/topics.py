@@ -11,6 +11,8 @@ from types import TracebackType
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+Headers = list[tuple[str, bytes]]
+
 PARTITIONS = 4
 REQUEST_TIMEOUT_S = 15.0
 READ_LIMIT_S = 60.0
@@ -58,8 +60,11 @@ class Topics:
         self.ends(topic)
         return topic
 
-    def fill(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
-        """Produce (key, value) pairs, partitioned by key, and return how many once the broker has all of them.
+    def fill(self, topic: str, records: Iterable[tuple[bytes, bytes] | tuple[bytes, bytes, Headers]]) -> int:
+        """Produce keys and values, partitioned by key, and return how many once the broker has all of them.
+
+        Args:
+            records: (key, value) or (key, value, headers).
 
         Raises:
             KafkaException: a record was not delivered.
@@ -75,8 +80,8 @@ class Topics:
             }
         )
         count = 0
-        for key, value in records:
-            producer.produce(topic, value, key=key)
+        for key, value, *headers in records:
+            producer.produce(topic, value, key, headers=headers[0] if headers else None)
             count += 1
             if count % _POLL_EVERY == 0:
                 producer.poll(0)

@@ -49,12 +49,14 @@ class Flow:
 
 
 class Worker(Child):
-    """`headrace worker fraud`; its log is what it `said`."""
+    """`headrace worker PIPELINE`; its log is what it `said`."""
 
-    def __init__(self, flow: Flow, slot: str | None = None, more: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, flow: Flow, slot: str | None = None, more: Mapping[str, str] | None = None, pipeline: str = "fraud"
+    ) -> None:
         options = () if slot is None else ("--slot", slot)
         environment = flow.environment() | dict(more or {})
-        super().__init__("worker", ("-m", "streams.cli", "worker", "fraud", *options), environment=environment)
+        super().__init__("worker", ("-m", "streams.cli", "worker", pipeline, *options), environment=environment)
 
     def get(self, path: str) -> bytes | None:
         """What it answers over HTTP, whatever the status; None before it listens."""

@@ -14,13 +14,21 @@ import msgspec
 
 from streams.deadletter import PREFIX, SUFFIX
 from streams.rollout import SHADOW
-from streams.schemas import Comparison, FraudFlag, FraudLabel, FraudOutcome, Transaction
+from streams.schemas import (
+    Comparison,
+    FraudFlag,
+    FraudLabel,
+    FraudOutcome,
+    Transaction,
+    VideoDetections,
+    VideoEvent,
+)
 from streams.settings import Settings
 
 ASYNCAPI = "3.0.0"
 BINDING = "0.5.0"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MESSAGES = (Transaction, FraudFlag, FraudLabel, FraudOutcome, Comparison)
+MESSAGES = (Transaction, FraudFlag, FraudLabel, FraudOutcome, Comparison, VideoDetections, VideoEvent)
 
 Document = dict[str, Any]
 
@@ -31,9 +39,19 @@ _OUTPUT_HEADERS: Mapping[str, str] = {
     "engine-reason": "which better engines did not, and why, in one line; absent where the best one did, or the one "
     "that was asked for",
 }
-_SOMETIMES = {"engine-reason"}
+_EVENT_HEADERS: Mapping[str, str] = {
+    **_OUTPUT_HEADERS,
+    "id": "<input topic>/<partition>/<offset>/<n>: the n-th event of that frame, so a repeated record can be dropped",
+}
+_FRAME_HEADERS: Mapping[str, str] = {
+    "content-type": "image/jpeg, image/png or image/webp; what the bytes are decides",
+    "frame": "its number, as the camera counts; without it, the record's offset",
+    "event-time": "when it was taken, in RFC 3339 with an offset or milliseconds since the epoch; without it, the "
+    "record's timestamp",
+}
+_SOMETIMES = {"engine-reason", *_FRAME_HEADERS}
 _ERROR_HEADERS: Mapping[str, str] = {
-    "stage": "where it failed: decode, features, infer or encode",
+    "stage": "where it failed: decode, features, infer, conclude or encode",
     "type": "the kind of error",
     "message": "expected and got",
     "topic": "where the record stood",
@@ -61,7 +79,7 @@ def json_schemas() -> dict[str, Document]:
 def document(settings: Settings) -> Document:
     """The AsyncAPI document of the topics as these settings name them, seen from a worker: inputs are received."""
     _, schemas = msgspec.json.schema_components(MESSAGES, ref_template="#/components/schemas/{name}")
-    fraud, labels = settings.fraud, settings.labels
+    fraud, labels, vision = settings.fraud, settings.labels, settings.vision
     messages = {
         "Transaction": _message("A card payment.", "Transaction", "card_id"),
         "FraudFlag": _message("The prediction for one transaction.", "FraudFlag", "card_id", _OUTPUT_HEADERS),
@@ -70,6 +88,9 @@ def document(settings: Settings) -> Document:
             "A label, and the prediction that it belongs to.", "FraudOutcome", "card_id", _OUTPUT_HEADERS
         ),
         "Comparison": _message("What a challenger makes of an event, beside the champion.", "Comparison", "card_id"),
+        "VideoFrame": _frame(),
+        "VideoDetections": _message("What there is in a frame.", "VideoDetections", "camera_id", _OUTPUT_HEADERS),
+        "VideoEvent": _message("Something that an operator wants to know.", "VideoEvent", "camera_id", _EVENT_HEADERS),
         "DeadLetter": _dead_letter(),
     }
     topics = {
@@ -90,6 +111,15 @@ def document(settings: Settings) -> Document:
         ),
         "fraudOutcomes": (labels.output, "send", "FraudOutcome", "What became of a transaction, for every label."),
         "fraudLabelsDeadLetter": (labels.input + SUFFIX, "send", "DeadLetter", "Labels that can never succeed."),
+        "videoFrames": (vision.input, "receive", "VideoFrame", "Pictures of cameras; yours to produce."),
+        "videoDetections": (
+            vision.output,
+            "send",
+            "VideoDetections",
+            "The objects of every frame, but those that newer ones have overtaken under overload.",
+        ),
+        "videoEvents": (vision.events, "send", "VideoEvent", "Lives of objects, zones, unsafe distances."),
+        "videoFramesDeadLetter": (vision.input + SUFFIX, "send", "DeadLetter", "Frames that can never succeed."),
     }
     return {
         "asyncapi": ASYNCAPI,
@@ -138,6 +168,17 @@ def _message(text: str, schema: str, key: str, headers: Mapping[str, str] | None
         "bindings": _key({"type": "string", "description": f"{key}, UTF-8"}),
     }
     return message | ({"headers": _headers(headers)} if headers else {})
+
+
+def _frame() -> Document:
+    return {
+        "name": "VideoFrame",
+        "summary": "A picture of a camera: JPEG, PNG or WebP.",
+        "contentType": "image/jpeg",
+        "headers": _headers(_FRAME_HEADERS),
+        "payload": {"description": "the picture's bytes"},
+        "bindings": _key({"type": "string", "description": "camera_id, UTF-8"}),
+    }
 
 
 def _dead_letter() -> Document:

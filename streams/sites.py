@@ -73,8 +73,8 @@ class SceneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heights_m: dict[str, float] = msgspec.field(default_factory=lambda: dict(HEIGHTS_M))  # of the real things
     field_of_view_deg: float = 70.0  # for distances before cameras without a homography, by the heights of boxes
     low_score: float = 0.1  # boxes from here on may go on with a track
-    high_score: float = 0.4  # these come first
-    new_score: float = 0.5  # from here on they may begin one
+    high_score: float = 0.3  # these come first
+    new_score: float = 0.4  # from here on they may begin one
     lost_s: float = 2.0  # a track that has not been seen for longer ends
     confirm_frames: int = 3  # an object is new when the median score of so many frames
     confirm_score: float = 0.5  # reaches this

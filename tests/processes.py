@@ -158,6 +158,10 @@ class Workers:
         """`headrace worker labels`; settings as `labels__input="…"`."""
         return self._command("labels", group, options, servers, settings)
 
+    def vision(self, group: str, *options: str, servers: str | None = None, **settings: object) -> WorkerProcess:
+        """`headrace worker vision`; settings as `vision__input="…"`."""
+        return self._command("vision", group, options, servers, settings)
+
     def counting(
         self, group: str, script: Mapping[str, object], servers: str | None = None, **settings: object
     ) -> WorkerProcess:

@@ -16,7 +16,7 @@ from streams import settings
 from streams.cli.main import cli
 from streams.pipelines import PIPELINES
 from streams.rollout import SHADOW
-from streams.schemas import FraudFlag, FraudLabel, Transaction
+from streams.schemas import FraudFlag, FraudLabel, Transaction, VideoDetections, VideoEvent
 from streams.settings import Settings
 from streams.telemetry import METRICS
 
@@ -65,8 +65,10 @@ def test_commands_exist_and_take_their_options(line: str, tmp_path: Path, monkey
     if not isinstance(command, click.Group):
         monkeypatch.chdir(tmp_path)
         for word in words:
-            if word.endswith(".parquet"):
+            if word.endswith((".parquet", ".names")):
                 Path(word).touch()
+            elif word.endswith("/"):
+                Path(word).mkdir()
         command.make_context(command.name, words)
 
 
@@ -128,7 +130,7 @@ def test_metrics_exist() -> None:
 
 
 def test_example_messages_are_valid() -> None:
-    transaction, flag, flagged, label = _blocks("json")
+    transaction, flag, flagged, label, seen, told = _blocks("json")
     decoded = msgspec.json.decode(transaction, type=Transaction)
     assert msgspec.json.decode(flag, type=FraudFlag).transaction_id == decoded.transaction_id
     assert set(msgspec.json.decode(flag)) | {"baseline", "rule", "features"} == set(FraudFlag.__struct_fields__)
@@ -136,6 +138,10 @@ def test_example_messages_are_valid() -> None:
     reasons = sum(reason.contribution for reason in explained.reasons)
     assert explained.baseline + reasons == pytest.approx(explained.score, abs=1e-3)
     assert msgspec.json.decode(label, type=FraudLabel).transaction_id == decoded.transaction_id
+    detections, event = msgspec.json.decode(seen, type=VideoDetections), msgspec.json.decode(told, type=VideoEvent)
+    assert event.track_id in {each.track_id for each in detections.objects}
+    assert set(msgspec.json.decode(seen)) == set(VideoDetections.__struct_fields__)
+    assert set(msgspec.json.decode(told)) <= set(VideoEvent.__struct_fields__)
 
 
 def test_the_example_prediction_is_what_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,15 +42,18 @@ CUDA_OPTIONS = {
 QUIET, WARNINGS = 4, 2  # severities of ONNX Runtime's log
 
 SLICE_ROWS = 1024  # what a small network computes of so many rows stays in a core's own cache; of ten times as many not
+SLICE_BYTES = 2 << 20  # likewise, of an input whose rows are large: pictures go through one by one
 
 
 class OnnxEngine(RuntimeEngine["InferenceSession"]):
-    """Engine `onnx-cpu`: one ONNX Runtime session on the calling thread, at most `SLICE_ROWS` rows at a time.
+    """Engine `onnx-cpu`: ONNX Runtime on the CPU, at most `SLICE_ROWS` rows, or `SLICE_BYTES` of them, at a time.
 
-    `threads` is how many threads share one operator. One suits small networks and many workers a machine: the batch is
-    computed on the caller's thread, no pool is made, and nothing spins between batches. A large network may take more.
+    One of `threads` suits small networks and many workers a machine: the batch is computed on the caller's thread, no
+    pool is made, and nothing spins between batches. A large network may take more: these share the rows of a batch,
+    which costs a core half of what sharing each operator does, and share the operators where there are fewer rows than
+    threads. The network is then in memory twice.
 
-    Thread rule as for every Engine; `infer` releases the GIL while the session runs.
+    Thread rule as for every Engine; `infer` releases the GIL while a session runs.
     """
 
     name = "onnx-cpu"
@@ -58,6 +62,8 @@ class OnnxEngine(RuntimeEngine["InferenceSession"]):
     def __init__(self, threads: int = 1) -> None:
         super().__init__()
         self._threads = threads
+        self._lone: InferenceSession | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._output_names: list[str] = []
         self._takes_any_rows = False
 
@@ -75,6 +81,7 @@ class OnnxEngine(RuntimeEngine["InferenceSession"]):
             ) from error
         try:
             session = self._session_of(onnx, reference)
+            lone = self._lone_session_of(onnx)
             inputs, outputs = _specs(session.get_inputs()), _specs(session.get_outputs())  # may be named in no UTF-8
         except EngineUnavailable:
             raise
@@ -86,31 +93,55 @@ class OnnxEngine(RuntimeEngine["InferenceSession"]):
             ) from error
         self._output_names = [spec.name for spec in outputs]
         self._takes_any_rows = all(spec.shape and spec.shape[0] is None for spec in (*inputs, *outputs))
+        if lone is not None and self._takes_any_rows:
+            self._lone, self._pool = lone, ThreadPoolExecutor(self._threads, "onnx-cpu")
         self._keep(session, reference, inputs, outputs)
+
+    def close(self) -> None:
+        super().close()
+        self._lone = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
 
     def _session_of(self, onnx: bytes, reference: str) -> InferenceSession:
         import onnxruntime
 
-        return onnxruntime.InferenceSession(onnx, self._options(), providers=[CPU])
+        return onnxruntime.InferenceSession(onnx, self._options(self._threads), providers=[CPU])
+
+    def _lone_session_of(self, onnx: bytes) -> InferenceSession | None:
+        """The session that each thread runs rows of its own on; None where there is one thread only."""
+        import onnxruntime
+
+        if self._threads == 1:
+            return None
+        return onnxruntime.InferenceSession(onnx, self._options(1), providers=[CPU])
 
     def _run(self, network: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return dict(zip(self._output_names, self._arrays(network, tensors), strict=True))
 
     def _arrays(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         rows = len(next(iter(tensors.values()))) if self._takes_any_rows else 0
-        if rows <= SLICE_ROWS:
+        most, pool = _slice_rows(tensors, rows), None
+        if self._lone is not None and rows >= self._threads:
+            session, pool = self._lone, self._pool
+            most = min(most, -(-rows // self._threads))
+        if rows <= most:
             return list(session.run(self._output_names, tensors))
-        slices = [
-            session.run(self._output_names, {name: each[start : start + SLICE_ROWS] for name, each in tensors.items()})
-            for start in range(0, rows, SLICE_ROWS)
-        ]
+
+        def run(start: int) -> list[NDArray[Any]]:
+            part = {name: each[start : start + most] for name, each in tensors.items()}
+            return list(session.run(self._output_names, part))
+
+        starts = range(0, rows, most)
+        slices = map(run, starts) if pool is None else pool.map(run, starts)
         return [np.concatenate(parts) for parts in zip(*slices, strict=True)]
 
-    def _options(self) -> SessionOptions:
+    def _options(self, threads: int) -> SessionOptions:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -139,12 +170,15 @@ class OnnxCudaEngine(OnnxEngine):
         _preload_cuda_libraries()
         with _quiet():
             session = onnxruntime.InferenceSession(
-                onnx, self._options(), providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
+                onnx, self._options(self._threads), providers=[(CUDA, CUDA_OPTIONS), CPU], enable_fallback=0
             )
         if CUDA not in session.get_providers():
             version = onnxruntime.__version__
             raise self._unavailable(reference, f"ONNX Runtime {version} left out its CUDA provider: {_why_left_out()}")
         return session
+
+    def _lone_session_of(self, onnx: bytes) -> None:
+        return None
 
     def _arrays(self, session: InferenceSession, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         if self._takes_any_rows and not len(next(iter(tensors.values()))):
@@ -213,6 +247,12 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         onnxruntime.set_default_logger_severity(WARNINGS)
+
+
+def _slice_rows(tensors: Mapping[str, NDArray[Any]], rows: int) -> int:
+    """How many rows a session is given at a time."""
+    row_bytes = sum(each.nbytes for each in tensors.values()) // max(1, rows)
+    return max(1, min(SLICE_ROWS, SLICE_BYTES // max(1, row_bytes)))
 
 
 def _specs(nodes: Sequence[NodeArg]) -> tuple[TensorSpec, ...]:

@@ -205,6 +205,11 @@ def _check_original(parent: Model) -> None:
             f"deriving a variant of {parent.reference}: expected an original, got one that is itself derived from "
             f"{parent.manifest.derived.parent}; derive from that one"
         )
+    if parent.manifest.picture is not None and parent.manifest.picture.batch == 1:
+        raise DerivationFailed(
+            f"deriving a variant of {parent.reference}: expected a network that takes any number of pictures a "
+            "run, got one that takes one; export it with a dynamic batch axis and add it again"
+        )
 
 
 def _whole(rows: Rows, size: int) -> Rows:

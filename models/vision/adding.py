@@ -14,11 +14,22 @@ from models import adding
 from models.adding import Arrays
 from models.engine import ModelRefused
 from models.golden import GoldenBatch
-from models.inspection import NOTHING_ADDED, Network
+from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import defaults, specs
+from models.vision.batching import fix_sizes
 from models.vision.detector import IOU, SCORE, Detector
-from models.vision.foreign import ATOL, PICTURES, RTOL, PictureInput, Served, picture_input, serve, testcards
+from models.vision.foreign import (
+    ATOL,
+    PICTURES,
+    RTOL,
+    PictureInput,
+    Served,
+    picture_input,
+    serve,
+    sizes_input,
+    testcards,
+)
 from models.vision.heads.families import FAMILIES
 from models.vision.heads.recognise import Outputs, recognise
 from models.vision.preprocess import Preprocess
@@ -26,6 +37,8 @@ from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
 
 TOLERANCE = Tolerance(RTOL, ATOL)
+
+BACKGROUND = ("background", "bg")
 
 Choose = Callable[[Sequence[Head]], Head]
 
@@ -54,6 +67,7 @@ class Prepared:
     """All that becomes a version of a model."""
 
     served: Served
+    labels: tuple[str, ...]
     picture: Picture
     head: Head
     thresholds: dict[str, float]
@@ -84,11 +98,14 @@ def prepare(
         raise ModelRefused(f"inspecting {name}: expected the names of its classes, got none; {NOTHING_ADDED}")
     taken = picture_input(network, name)
     width, height = _size(taken, wishes, name)
+    sizes = sizes_input(network)
+    if sizes is not None:
+        network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
     cards = testcards(taken, width, height)
     served = serve(network, name, cards)
     room = Picture(width, height)
     if task == "detect":
-        head = _family(Outputs.of(served.outputs, room, labels), name, wishes, choose)
+        labels, head = _named(served.outputs, room, labels, name, wishes, choose, sizes is not None)
     else:
         head = _classes(served.outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
@@ -104,7 +121,7 @@ def prepare(
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-    return Prepared(served, picture, head, thresholds, golden)
+    return Prepared(served, tuple(labels), picture, head, thresholds, golden)
 
 
 def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
@@ -124,9 +141,32 @@ def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
     return said
 
 
-def _family(outputs: Outputs, name: str, wishes: Wishes, choose: Choose | None) -> Head:
-    """The one family that the outputs fit, or the one that was asked for."""
+def _named(
+    outputs: Arrays,
+    picture: Picture,
+    labels: Sequence[str],
+    name: str,
+    wishes: Wishes,
+    choose: Choose | None,
+    sized: bool,
+) -> tuple[Sequence[str], Head]:
+    """The labels and the family; a first label that names the background is none where the outputs fit without it."""
+    if labels[0].strip("_").lower() in BACKGROUND:
+        without = Outputs.of(outputs, picture, labels[1:])
+        if any(wishes.family in (None, head.family) for head in recognise(without)):
+            return labels[1:], _family(without, name, wishes, choose, sized)
+    return labels, _family(Outputs.of(outputs, picture, labels), name, wishes, choose, sized)
+
+
+def _family(outputs: Outputs, name: str, wishes: Wishes, choose: Choose | None, sized: bool) -> Head:
+    """The one family that the outputs fit, or the one that was asked for.
+
+    Args:
+        sized: whether the network takes pictures' sizes as well: RT-DETR's export does, and counts classes from 0.
+    """
     found = recognise(outputs)
+    if sized and any(head.family == "nms" for head in found):
+        found = [head for head in found if head.family != "ssd"]
     shapes = ", ".join(f"{list(each.array.shape)}" for each in outputs.tensors)
     if wishes.family is not None:
         for head in found:

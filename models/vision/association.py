@@ -210,6 +210,51 @@ def begin(track: Float64, box: Float64, class_id: int, now_ms: float) -> None:
 
 
 @kernel
+def free_tracks(tracks: Float64, box_of: Int64, confirmed: bool) -> Int64:
+    """Rows of the tracks that have no box yet, of those that are confirmed or of the others."""
+    rows = np.empty(len(tracks), np.int64)
+    found = 0
+    for row in range(len(tracks)):
+        if box_of[row] == NONE and (tracks[row, ID] > 0) == confirmed:
+            rows[found] = row
+            found += 1
+    return rows[:found]
+
+
+@kernel
+def free_boxes(scores: Float64, track_of: Int64, least: float, below: float) -> Int64:
+    """Rows of the boxes that have no track yet, and a score from `least` up to `below`."""
+    rows = np.empty(len(scores), np.int64)
+    found = 0
+    for row in range(len(scores)):
+        if track_of[row] == NONE and least <= scores[row] < below:
+            rows[found] = row
+            found += 1
+    return rows[:found]
+
+
+@kernel
+def associate(tracks: Float64, boxes: Float64, scores: Float64, classes: Int64, limits: Limits) -> tuple[Int64, Int64]:
+    """The box of each track [n] and the track of each box [k], rows; -1 for none.
+
+    Boxes with high scores come first, then those with low ones, each for confirmed tracks; what is left of the high
+    ones may confirm a track, or go on with one of another class that nearly coincides.
+    """
+    box_of, track_of = np.full(len(tracks), NONE, np.int64), np.full(len(boxes), NONE, np.int64)
+    for stage in range(4):
+        rows = free_tracks(tracks, box_of, stage != 2)
+        low = stage == 1
+        columns = free_boxes(scores, track_of, limits.low if low else limits.high, limits.high if low else np.inf)
+        least = (FIRST, WEAK, TENTATIVE, OTHER_CLASS)[stage]
+        found = match(tracks, boxes, classes, rows, columns, least, stage != 3)
+        for place in range(len(rows)):
+            if found[place] != NONE:
+                box_of[rows[place]] = found[place]
+                track_of[found[place]] = rows[place]
+    return box_of, track_of
+
+
+@kernel
 def step(
     tracks: Float64,
     next_id: int,
@@ -227,45 +272,29 @@ def step(
     """
     tracks = tracks.copy()
     predict(tracks, dt)
-    n = len(tracks)
-    owner = np.full(len(boxes), NONE, np.int64)  # row of the track
-    confirmed = tracks[:, ID] > 0
-    free = np.ones(n, np.bool_)
-    high, low = scores >= limits.high, (scores >= limits.low) & (scores < limits.high)
-    for stage in range(4):
-        if stage == 0:
-            rows, columns, least, same = confirmed, high, FIRST, True
-        elif stage == 1:
-            rows, columns, least, same = confirmed, low, WEAK, True
-        elif stage == 2:
-            rows, columns, least, same = ~confirmed, high, TENTATIVE, True
-        else:
-            rows, columns, least, same = confirmed, high, OTHER_CLASS, False
-        chosen = np.flatnonzero(rows & free)
-        found = match(tracks, boxes, classes, chosen, np.flatnonzero(columns & (owner == NONE)), least, same)
-        for row, box in zip(chosen, found):  # noqa: B905  numba knows no `strict`
-            if box != NONE:
-                owner[box] = row
-                free[row] = False
-    for box in range(len(boxes)):
-        row = owner[box]
+    box_of, track_of = associate(tracks, boxes, scores, classes, limits)
+    ids = np.full(len(boxes), NONE, np.int64)
+    for box in range(len(boxes)):  # in the order of the boxes, by which new ids are given
+        row = track_of[box]
         if row != NONE:
             correct(tracks[row], boxes[box], classes[box], now_ms)
             if tracks[row, ID] == 0:
                 tracks[row, ID] = next_id
                 next_id += 1
-    tracks[free, MISSED] += 1
-    ids = np.full(len(boxes), NONE, np.int64)
-    for box in range(len(boxes)):
-        if owner[box] != NONE:
-            ids[box] = np.int64(tracks[owner[box], ID])
-    kept = ~free | (confirmed & (now_ms - tracks[:, SEEN_MS] <= limits.lost_ms))
-    fresh = np.flatnonzero((owner == NONE) & (scores >= limits.new))[: MOST_TRACKS - np.count_nonzero(kept)]
-    following = np.empty((np.count_nonzero(kept) + len(fresh), TRACK_WORDS))
-    following[: len(following) - len(fresh)] = tracks[kept]
-    for place, box in enumerate(fresh):
-        begin(following[len(following) - len(fresh) + place], boxes[box], classes[box], now_ms)
-    return following, next_id, ids
+            ids[box] = np.int64(tracks[row, ID])
+    following = np.empty((MOST_TRACKS, TRACK_WORDS))
+    count = 0
+    for row in range(len(tracks)):
+        if box_of[row] == NONE:
+            tracks[row, MISSED] += 1
+            if tracks[row, ID] == 0 or now_ms - tracks[row, SEEN_MS] > limits.lost_ms:
+                continue
+        following[count] = tracks[row]
+        count += 1
+    for box in free_boxes(scores, track_of, limits.new, np.inf)[: MOST_TRACKS - count]:
+        begin(following[count], boxes[box], classes[box], now_ms)
+        count += 1
+    return following[:count].copy(), next_id, ids
 
 
 @kernel

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +18,63 @@ if TYPE_CHECKING:
 BATCH = "batch"
 
 
-def free_batch(network: bytes) -> bytes | None:
+def free_batch(network: bytes, *, inner: bool = False) -> bytes | None:
     """The same network with a free first axis of its inputs and outputs; None where its graph shows no way.
 
-    Shapes that the export froze for one picture are freed where the first number can be worked out from the others:
-    those of Reshape and the sizes of Resize. Whether the rewritten network computes
-    the same is for the caller to see: rows alone must give what they give in a batch.
+    Shapes that the export froze for one picture are freed where one number can be worked out from the others: those
+    of Reshape and the sizes of Resize. Whether the rewritten network computes the same is for the caller to see: rows
+    alone must give what they give in a batch.
+
+    Args:
+        inner: whether a Reshape may have the batch in another axis than the first, as attention often has.
 
     Raises: ModelRefused where the package `onnx` is missing.
     """
+    onnx = _onnx()
+    try:
+        model = onnx.shape_inference.infer_shapes(onnx.load_from_string(network))
+        _free(model, inner)
+        return bytes(model.SerializeToString())
+    except (ValueError, RuntimeError, onnx.shape_inference.InferenceError):  # a graph that onnx cannot follow
+        return None
+
+
+def fix_sizes(network: bytes, name: str, width: int, height: int) -> bytes:
+    """The network with the input `name`, the width and height of each source picture, become that of its own input.
+
+    So its boxes are in pixels of the input, as all others' are.
+
+    Raises: ModelRefused where the package `onnx` is missing.
+
+    References: RT-DETR's export, `orig_target_sizes`.
+    """
+    onnx = _onnx()
+    model = onnx.load_from_string(network)
+    place = next(place for place, each in enumerate(model.graph.input) if each.name == name)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[place].type.tensor_type.elem_type)
+    del model.graph.input[place]
+    sizes = np.array([[width, height]]).astype(dtype)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(sizes, name))
+    return bytes(model.SerializeToString())
+
+
+def _onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
         raise ModelRefused(
-            "freeing the batch axis: importing onnx failed; install it: pip install 'headrace[vision]'"
+            "rewriting the network: importing onnx failed; install it: pip install 'headrace[vision]'"
         ) from error
-    try:
-        model = onnx.shape_inference.infer_shapes(onnx.load_from_string(network))
-        _free(model)
-        return bytes(model.SerializeToString())
-    except (
-        ValueError,
-        RuntimeError,
-        onnx.shape_inference.InferenceError,
-    ):  # what onnx says to a graph it cannot follow
-        return None
+    return onnx
 
 
-def _free(model: onnx.ModelProto) -> None:
+def _free(model: onnx.ModelProto, inner: bool) -> None:
     graph = model.graph
     shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
     constants = _constants(graph)
     for node in graph.node:
         if node.op_type == "Reshape":
-            _reshape(graph, node, constants, shapes)
+            _reshape(graph, node, constants, shapes, inner)
         elif node.op_type == "Resize" and len(node.input) > 3 and node.input[3]:
             _resize(graph, node, shapes)
     _drop_unused(graph)
@@ -90,10 +114,7 @@ def _replace(graph: onnx.GraphProto, node: onnx.NodeProto, place: int, values: l
 
 
 def _reshape(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    constants: Constants,
-    shapes: dict[str, list[int]],
+    graph: onnx.GraphProto, node: onnx.NodeProto, constants: Constants, shapes: dict[str, list[int]], inner: bool
 ) -> None:
     """[1, 85, -1] becomes [-1, 85, 169], and [24, 2, 1936] becomes [-1, 2, 1936]: the batch is in the first axis.
 
@@ -103,7 +124,7 @@ def _reshape(
     target = constants.get(node.input[1])
     if target is None or not len(target) or target[0] in (0, -1):
         return
-    values = [int(each) for each in target]
+    values, before = [int(each) for each in target], shapes.get(node.input[0], [])
     if -1 in values:
         if values[0] != 1:
             return
@@ -112,9 +133,27 @@ def _reshape(
             return
         values = known
     if 0 in values:
-        before = shapes.get(node.input[0], [])
         values = [before[place] if each == 0 and place < len(before) else each for place, each in enumerate(values)]
-    _replace(graph, node, 1, [-1, *values[1:]])
+    axis = _axis_of_batch(before, values) if inner else 0
+    values[axis] = -1
+    _replace(graph, node, 1, values)
+
+
+def _axis_of_batch(before: list[int], after: list[int]) -> int:
+    """Which axis of a new shape the batch is in: [20, 1, 16] to [20, 4, 4] has it in the second, before the heads.
+
+    It is where as many numbers stand before it as in the old shape, or where the new one has its 1.
+    """
+    if after[0] == 1:
+        return 0
+    if 1 in after:
+        return after.index(1)
+    if 1 in before and before[0] != 1:
+        outer = math.prod(before[: before.index(1)])
+        for axis in range(1, len(after)):
+            if math.prod(after[:axis]) == outer:
+                return axis
+    return 0
 
 
 def _resize(graph: onnx.GraphProto, node: onnx.NodeProto, shapes: dict[str, list[int]]) -> None:

@@ -36,8 +36,14 @@ SCORES = {"fastestdet": 0.5, "gfl": 0.35, "dense": 0.5, "detr": 0.5, "rtdetr": 0
 
 
 def of_picture(head: Head, dtype: str, channels: int) -> dict[str, Any]:
-    """The defaults of a family for `Picture`; a network that takes bytes scales them itself."""
-    found = dict(PICTURES[head.family])
+    """The defaults of a family for `Picture`; a network that takes bytes scales them itself.
+
+    Dense scores with a column for the background are those of face detectors, without one those of YOLO-NAS; a sigmoid
+    for each of COCO's 91 numbers is that of RF-DETR and Deformable DETR.
+    """
+    found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[head.family])
+    if head.family == "rtdetr" and head.ids:
+        found |= IMAGENET
     if channels == 1:
         found |= {"colour": "grey", "mean": (), "std": ()}
     if dtype == "uint8":

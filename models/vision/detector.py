@@ -47,6 +47,10 @@ class Detector:
         self.max_objects = max_objects
         self._tensors = manifest.head.tensors or tuple(entry.name for entry in manifest.outputs)
         self._decoder = decoder(Spec(manifest.picture, manifest.head, len(manifest.labels)))
+        none = np.zeros((0, 4), np.float32)  # compiles, if it must: the first picture does not wait for it
+        suppress(
+            none, none[:, 0], np.zeros(0, np.int64), np.zeros(1, np.int64), self.iou, np.zeros((0, 1, 6), np.float32)
+        )
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], placements: NDArray[np.float32], sizes: NDArray[Any]
@@ -78,8 +82,8 @@ class Detector:
         corners = result[:, :, :4].reshape(pictures, -1, 2)
         np.clip(corners, 0, sizes.astype(np.float32)[:, None], out=corners)
         result[:, :, :4] = corners.reshape(pictures, -1, 4)
-        for array in arrays:
-            result[_has_nan(array)] = np.nan
+        for missing in map(_has_nan, arrays) if found.missing is None else (found.missing,):
+            result[missing] = np.nan
         return result
 
     def _tensor(self, outputs: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

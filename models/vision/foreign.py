@@ -57,13 +57,22 @@ class Served:
         return _load(self.network.onnx, name, self.network.outputs if self.batch else None)
 
 
+def sizes_input(network: Network) -> TensorSpec | None:
+    """The second of two inputs, where it takes the width and height of each source picture: [n, 2]."""
+    if len(network.inputs) != 2:
+        return None
+    found = [spec for spec in network.inputs if len(spec.shape) == 2 and spec.shape[1] == 2]
+    return found[0] if len(found) == 1 else None
+
+
 def picture_input(network: Network, name: str) -> PictureInput:
-    """The one input of the network, if it takes pictures of 1 or 3 channels.
+    """The one input of the network, if it takes pictures of 1 or 3 channels; that of their sizes does not count.
 
     Raises: ModelRefused.
     """
-    spec = network.inputs[0]
-    if len(network.inputs) == 1 and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
+    inputs = [spec for spec in network.inputs if spec != sizes_input(network)]
+    spec = inputs[0]
+    if len(inputs) == 1 and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
         _, *axes = spec.shape
         if axes[0] in (1, 3):
             return PictureInput(spec, "nchw", axes[2], axes[1], axes[0])
@@ -106,10 +115,10 @@ def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
         if _batches(network.onnx, name, batch, singles):
             return Served(_all_free(network), 0, _run(network.onnx, name, batch), "")
     else:
-        rewritten = _rewritten(network, name)
-        if rewritten is not None and _batches(rewritten.onnx, name, batch, singles):
-            how = "it was exported for one picture, and rewritten to take any number"
-            return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
+        for rewritten in filter(None, (_rewritten(network, name, inner) for inner in (False, True))):
+            if _batches(rewritten.onnx, name, batch, singles):
+                how = "it was exported for one picture, and rewritten to take any number"
+                return Served(_all_free(rewritten), 0, _run(rewritten.onnx, name, batch), how)
     return Served(alone, 1, outputs, "it takes one picture a run: a batch of pictures goes through it one by one")
 
 
@@ -144,8 +153,8 @@ def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, A
         engine.close()
 
 
-def _rewritten(network: Network, name: str) -> Network | None:
-    freed = free_batch(network.onnx)
+def _rewritten(network: Network, name: str, inner: bool) -> Network | None:
+    freed = free_batch(network.onnx, inner=inner)
     if freed is None:
         return None
     try:

@@ -15,8 +15,8 @@ class Tracking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     low_score: float = 0.1  # boxes from here on may go on with a track
-    high_score: float = 0.4  # these come first
-    new_score: float = 0.5  # from here on they may begin one
+    high_score: float = 0.3  # these come first
+    new_score: float = 0.4  # from here on they may begin one
     lost_s: float = 2.0  # a track that has not been seen for longer ends
 
     def __post_init__(self) -> None:

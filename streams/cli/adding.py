@@ -99,13 +99,13 @@ def add(
     """
     from models import adding, inspection
 
+    name = name_of(name, source, vision)
     remote = "://" in source
     if remote and sha256 is None:
         raise click.UsageError("a URL needs --sha256: what is fetched must be what you chose")
     missing = [f"--{key}" for key, value in (("description", description), ("licence", licence)) if not value]
     if missing and not sys.stdin.isatty():
         raise click.UsageError(f"there is no terminal to ask on: give {' and '.join(missing)}")
-    name = name_of(name, source, vision)
     example = _example(models, like)
     labels = labels or (vision.labels if vision else ()) or example.labels
     with _local(models, source, sha256) as (path, origin):

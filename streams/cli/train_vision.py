@@ -13,6 +13,7 @@ from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Tolerance, Trained
 from models.repository import Repository
+from models.vision.specs import Head, Picture
 from streams.cli.console import counting
 from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
@@ -99,8 +100,10 @@ def _unseen(frames: int) -> int:
 
 
 def _manifest(version: int, how: str, frames: int, seed: int, trained: TrainedDetector) -> Manifest:
+    from models.vision.fitting import FitSettings
     from models.vision.train import ATOL, RTOL
 
+    shape = FitSettings().shape
     on = (
         f"{frames} pictures of the simulated site camera, sites {SITES_PER_SEED * (seed + 1)} and on; quality is that "
         f"of {_unseen(frames)} pictures of sites {FIRST_UNSEEN} and on, on which nothing was chosen"
@@ -115,6 +118,9 @@ def _manifest(version: int, how: str, frames: int, seed: int, trained: TrainedDe
         outputs=tuple(TensorEntry.batch(*tensor) for tensor in trained.golden.outputs.items()),
         trained=Trained(how, on, seed, today()),
         labels=Site.labels,
+        task="detect",
+        picture=Picture(shape.width, shape.height, align="top-left"),
+        head=Head("yolov8"),
         thresholds=THRESHOLDS,
         quality=trained.quality,
         golden=Tolerance(RTOL, ATOL),

@@ -66,6 +66,7 @@ class Vision:
             return about
         return replace(
             about,
+            labels=prepared.labels,
             task=self.task,
             picture=prepared.picture,
             head=prepared.head,

@@ -2,29 +2,73 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from models.engine import EngineUnavailable, InferenceFailed, ModelCorrupt, ModelIncompatible, TensorSpec
+from models.engines import onnx
 from models.engines.onnx import SLICE_ROWS, OnnxEngine
 from tests.models import networks
 
 
-@pytest.fixture
-def engine() -> OnnxEngine:
-    engine = OnnxEngine()
+def scaling(threads: int) -> OnnxEngine:
+    engine = OnnxEngine(threads)
     engine.load_bytes(networks.scaling().SerializeToString(), "scaling/1")
     return engine
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, SLICE_ROWS, SLICE_ROWS + 1, 3 * SLICE_ROWS + 7])
-def test_any_batch_size_is_served(engine: OnnxEngine, rows: int) -> None:
+@pytest.fixture
+def engine() -> OnnxEngine:
+    return scaling(1)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 16, SLICE_ROWS, SLICE_ROWS + 1, 3 * SLICE_ROWS + 7])
+def test_any_batch_size_is_served(threads: int, rows: int) -> None:
+    engine = scaling(threads)
     batch = np.random.default_rng(rows).random((rows, 4), dtype=np.float32)
     outputs = engine.infer({"x": batch})
     assert list(outputs) == ["y"]
     np.testing.assert_array_equal(outputs["y"], batch * networks.WEIGHTS)
+    engine.close()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_large_rows_go_through_one_by_one(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    engine, ran = scaling(threads), []
+    run = onnxruntime.InferenceSession.run
+
+    def running(session: Any, names: Any, tensors: dict[str, np.ndarray]) -> Any:
+        ran.append(len(tensors["x"]))
+        return run(session, names, tensors)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", running)
+    monkeypatch.setattr(onnx, "SLICE_BYTES", 16)  # of one row of four numbers
+    batch = np.random.default_rng(0).random((7, 4), dtype=np.float32)
+    np.testing.assert_array_equal(engine.infer({"x": batch})["y"], batch * networks.WEIGHTS)
+    assert ran == [1] * 7
+    engine.close()
+
+
+def test_several_threads_share_the_rows_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ran = scaling(3), []
+    run = onnxruntime.InferenceSession.run
+
+    def running(session: Any, names: Any, tensors: dict[str, np.ndarray]) -> Any:
+        ran.append((threading.current_thread().name.startswith("onnx-cpu"), len(tensors["x"])))
+        return run(session, names, tensors)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", running)
+    for rows, expected in ((2, [(False, 2)]), (3, [(True, 1)] * 3), (8, [(True, 2), (True, 3), (True, 3)])):
+        engine.infer({"x": np.ones((rows, 4), np.float32)})
+        assert sorted(ran) == expected
+        ran.clear()
+    engine.close()
 
 
 def test_rows_that_are_not_contiguous_are_served(engine: OnnxEngine) -> None:

@@ -12,13 +12,14 @@ from models.vision.heads.candidates import (
     MAX_EXPONENT,
     Candidates,
     Spec,
-    best,
     corners,
     expect,
+    floor_of,
     grid,
     joined,
     sigmoid,
 )
+from models.vision.heads.scan import scan
 
 ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
 
@@ -68,6 +69,7 @@ class Anchorless:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
+        scan(np.zeros((0, 1, 1), np.float32), 2 if spec.head.transposed else 1, 0, 1, 0.0)  # compiles, if it must
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec, output = self._spec, outputs[0]
@@ -75,10 +77,17 @@ class Anchorless:
         fits = output.ndim == 3 and output.shape[axis] >= 4 + spec.fewest_columns
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
-        classes = output[:, :, 4:] if spec.head.transposed else output[:, 4:]
-        picture, box, score, label = best(classes, spec, floor, axis)
-        boxes = output[picture, box, :4] if spec.head.transposed else output[picture, :4, box]
-        return Candidates(picture, corners(boxes, spec), score, label)
+        activation = spec.head.activation
+        output = np.ascontiguousarray(output, np.float32)
+        picture, box, missing = scan(output, axis, 4, 4 + spec.fewest_columns, floor_of(activation, floor))
+        rows = output[picture, box] if axis == 2 else output[picture, :, box]
+        classes = spec.scores(rows[:, 4:])
+        label = classes.argmax(axis=1)
+        score = classes[np.arange(len(rows)), label]
+        score = sigmoid(score) if activation == "sigmoid" else score
+        passing = np.flatnonzero(score >= floor)  # a column that is no label may have let a box through
+        boxes = corners(rows[passing, :4], spec)
+        return Candidates(picture[passing], boxes, score[passing], label[passing], missing)
 
 
 class FastestDet:

@@ -29,12 +29,14 @@ class Candidates:
         boxes: float32 [m, 4] of x1, y1, x2, y2 in pixels of the network's input.
         scores: float32 [m].
         labels: int64 [m], indices of the manifest's labels.
+        missing: bool [n], in which pictures there is NaN, if the decoder has looked already.
     """
 
     picture: Ints
     boxes: Floats
     scores: Floats
     labels: Ints
+    missing: NDArray[np.bool_] | None = None
 
 
 class Decoder(Protocol):

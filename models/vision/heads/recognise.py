@@ -92,9 +92,10 @@ def _objectness(outputs: Outputs) -> Iterator[Head]:
         if tensor.shape[1] != 5 + outputs.labels or not _share(tensor.array[:, :, 4:]):
             continue
         strides = outputs.strides(tensor.shape[0])
+        if _is_list(tensor) and len(strides) < 2 and len(outputs.strides(tensor.shape[0], 3)) < 2:
+            continue
         if not strides:
-            if outputs.strides(tensor.shape[0], 3) or not _is_list(tensor):
-                yield Head("yolov5", (tensor.name,), normalised=_normalised(tensor.array[:, :, :4]))
+            yield Head("yolov5", (tensor.name,), normalised=_normalised(tensor.array[:, :, :4]))
             continue
         points, _ = grid(outputs.picture, strides, 0.5)
         decoded = bool(np.abs(tensor.array[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
@@ -128,7 +129,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
                 continue
             normalised = _normalised(rows[:, :, :4])
             queries = axis == 1 and normalised and len(rows[0]) <= MOST_QUERIES
-            if queries and not outputs.strides(len(rows[0])):
+            if queries and len(outputs.strides(len(rows[0]))) < 2:
                 yield Head("rtdetr", (tensor.name,), normalised=True)
             elif axis == 0 or not _is_list(tensor):
                 yield Head("yolov8", (tensor.name,), transposed=axis == 1, normalised=normalised)
@@ -248,9 +249,11 @@ def _distances(outputs: Outputs) -> Iterator[Head]:
 
 
 def _gfl(names: tuple[str, ...], strides: tuple[int, ...], *scores: NDArray[Any]) -> Head:
-    """NanoDet-Plus, alone with a stride of 64, measures from a cell's corner; others from its centre."""
+    """NanoDet-Plus, alone with a stride of 64 and both in one tensor, measures from a cell's corner, others from its
+    centre."""
+    corner = strides[-1] == 64 and len(names) <= len(strides)
     activation: Activation = "none" if all(_share(each) for each in scores) else "sigmoid"
-    return Head("gfl", names, (), activation, "xyxy", strides=strides, offset=0.0 if strides[-1] == 64 else 0.5)
+    return Head("gfl", names, (), activation, "xyxy", strides=strides, offset=0.0 if corner else 0.5)
 
 
 def _level(outputs: Outputs, tensor: Tensor) -> tuple[int, int]:

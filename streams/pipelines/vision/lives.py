@@ -15,7 +15,7 @@ from streams.sites import SceneSettings
 Cause = Literal["moved", "entered", "left", "stationary", "moving"]
 Box = tuple[float, float, float, float]
 MOST_VOTES = 25  # a label that was right for long gives way after so many frames
-RESTLESS_FRAMES = 3  # so many frames in a row away from its place, and an object moves: a box may jump once
+RESTLESS_FRAMES = 3  # so many frames in a row away from its place, and an object moves: a box may jump
 
 
 class Life(msgspec.Struct, array_like=True, gc=False):
@@ -94,7 +94,7 @@ def rest(life: Life, vision: SceneSettings, time_ms: int) -> None:
     """Find whether it has come to rest, or moves again; that is told with its next update."""
     if _shift(life, life.resting) > vision.stationary_share:
         life.restless += 1
-        if life.restless >= RESTLESS_FRAMES or not life.stationary:
+        if life.restless >= RESTLESS_FRAMES:
             life.resting, life.resting_ms, life.restless = _middle(life.box), time_ms, 0
             if life.stationary:
                 life.stationary = False

@@ -64,6 +64,7 @@ class VisionPipeline:
 
     def warm_up(self) -> None:
         warm_up()
+        self.served.infer(np.zeros_like(self.served.preprocess.batch(1)))  # the detector's kernel, too
 
     def new_store(self) -> Cameras:
         return Cameras(self._sites)

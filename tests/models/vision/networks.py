@@ -52,6 +52,25 @@ def stubborn_detector() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def attending_detector() -> bytes:
+    """The same, by way of [cells, 1, columns] and [cells, heads, columns / heads], as attention folds its heads."""
+    model = onnx.load_from_string(frozen_detector())
+    model.graph.node[-1].output[0] = "joined"
+    folds = {"fold": np.array([64, 2, 4]), "unfold": np.array([64, 1, 8])}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in folds.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["joined"], ["cells_first"], perm=[2, 0, 1]),
+            helper.make_node("Reshape", ["cells_first", "fold"], ["folded"]),
+            helper.make_node("Transpose", ["folded"], ["heads_first"], perm=[1, 0, 2]),
+            helper.make_node("Transpose", ["heads_first"], ["again"], perm=[1, 0, 2]),
+            helper.make_node("Reshape", ["again", "unfold"], ["unfolded"]),
+            helper.make_node("Transpose", ["unfolded"], ["rows"], perm=[1, 2, 0]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
 def lists_detector(first: int = 1) -> bytes:
     """images [1, 3, 64, 64] -> boxes [k, 4], labels [k], scores [k]: an object at each of the brightest pixels."""
     nodes = [
@@ -100,5 +119,42 @@ def _model(
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def sized_detector() -> bytes:
+    """images [n, 3, 64, 64], sizes int64 [n, 2] -> labels, boxes, scores [n, 2]: RT-DETR's own export in miniature."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "two"], ["raw"]),
+        helper.make_node("Sigmoid", ["raw"], ["scores"]),
+        helper.make_node("Mul", ["scores", "nought"], ["zeros"]),
+        helper.make_node("Cast", ["zeros"], ["whole"], to=INT64),
+        helper.make_node("Add", ["whole", "kinds"], ["labels"]),
+        helper.make_node("Cast", ["sizes"], ["sides"], to=FLOAT),
+        helper.make_node("Concat", ["sides", "sides"], ["corners"], axis=1),
+        helper.make_node("Unsqueeze", ["corners", "one"], ["each"]),
+        helper.make_node("Unsqueeze", ["zeros", "end"], ["none"]),
+        helper.make_node("Add", ["none", "shares"], ["spread"]),
+        helper.make_node("Mul", ["spread", "each"], ["boxes"]),
+    ]
+    tensors = {
+        "two": np.array([[1, 2], [0, 1], [1, 0]], np.float32),
+        "nought": np.zeros(1, np.float32),
+        "kinds": np.array([0, 3]),
+        "one": np.array([1]),
+        "end": np.array([2]),
+        "shares": np.array([[[0.1, 0.2, 0.5, 0.6], [0.5, 0.5, 1.0, 0.75]]], np.float32),
+    }
+    outputs: dict[str, tuple[int, Axes]] = {
+        "labels": (INT64, ["n", 2]), "boxes": (FLOAT, ["n", 2, 4]), "scores": (FLOAT, ["n", 2]),
+    }  # fmt: skip
+    model = onnx.load_from_string(_model(nodes[:7], tensors, ["n", 3, SIDE, SIDE], {"labels": outputs["labels"]}))
+    model.graph.input.append(helper.make_tensor_value_info("sizes", INT64, ["n", 2]))
+    model.graph.node.extend(nodes[7:])
+    for name in ("boxes", "scores"):
+        model.graph.output.append(helper.make_tensor_value_info(name, outputs[name][0], list(outputs[name][1])))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -11,8 +12,9 @@ import onnx
 import pytest
 
 from models import adding, repository
-from models.engine import ModelRefused
+from models.engine import DerivationFailed, ModelIncompatible, ModelRefused
 from models.inspection import inspect
+from models.precision.variant import original
 from models.repository import Model, Repository
 from models.vision.adding import TOLERANCE, Prepared, Wishes, prepare
 from models.vision.detector import Detector
@@ -67,6 +69,7 @@ CARDS = [draw(100 + 40 * seed, 90, seed) for seed in range(5)]
     ("network", "family", "batch", "how"),
     [
         (networks.frozen_detector, "yolov8", 0, "rewritten to take any number"),
+        (networks.attending_detector, "yolov8", 0, "rewritten to take any number"),
         (networks.stubborn_detector, "yolov8", 1, "one by one"),
         (networks.lists_detector, "ssd", 1, "one by one"),
     ],
@@ -167,3 +170,42 @@ def test_a_classifier_is_read_as_it_ends(end: str, columns: int, activation: str
     assert (found.picture.resize, found.picture.mean) == ("crop", (0.485, 0.456, 0.406))
     with pytest.raises(ModelRefused, match=r"expected \[n, 2\], a score for each label, got \[2, "):
         prepared(networks.classifier(columns, "n", end), "classify", LABELS[:2])
+
+
+def test_a_network_that_takes_sizes_gets_its_own(tmp_path: Path) -> None:
+    """Boxes come back in pixels of each source, and classes are counted from 0."""
+    model = added(tmp_path, networks.sized_detector())
+    assert model.manifest.head is not None
+    assert model.manifest.head.family == "nms"
+    assert [entry.name for entry in model.manifest.inputs] == ["images"]
+    wide = np.full((90, 180, 3), 200, np.uint8)
+    found = detect(added(tmp_path, networks.sized_detector(), wishes=Wishes(picture={"resize": "stretch"})), [wide])
+    rows = {int(row[5]): row[:4].tolist() for row in found[0] if row[5] >= 0}
+    assert rows[0] == pytest.approx([18, 18, 90, 54], abs=0.01)
+    assert rows[3] == pytest.approx([90, 45, 180, 67.5], abs=0.01)
+
+
+def test_a_background_at_the_head_of_the_labels_is_no_label() -> None:
+    found = prepared(networks.lists_detector(1), labels=("__background__", *LABELS), wishes=Wishes("ssd"))
+    assert found.labels == LABELS
+    assert found.head.ids == (1, 2, 3, 4)
+    kept = prepared(networks.frozen_detector(), labels=("background", *LABELS[1:]))
+    assert kept.labels == ("background", *LABELS[1:])
+
+
+def test_without_onnx_a_frozen_network_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = networks.frozen_detector()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModelRefused, match=r"pip install 'headrace\[vision\]'"):
+        prepared(network)
+
+
+def test_an_activation_that_a_family_has_not_is_a_sentence() -> None:
+    with pytest.raises(ModelIncompatible, match="expected an activation of none or sigmoid, got 'softmax'"):
+        prepared(networks.frozen_detector(), wishes=Wishes(head={"activation": "softmax"}))
+
+
+def test_one_picture_a_run_has_no_variants(tmp_path: Path) -> None:
+    added(tmp_path, networks.stubborn_detector())
+    with pytest.raises(DerivationFailed, match="expected a network that takes any number of pictures a run, got"):
+        original(Repository([tmp_path]), "mine")

@@ -9,7 +9,7 @@ from streams import asyncapi
 from streams.deadletter import dead_letters
 from streams.errors import PoisonEvent
 from streams.records import RecordBatch
-from streams.settings import Fraud, Kafka, Labels, Settings
+from streams.settings import Fraud, Kafka, Labels, Settings, Vision
 from tests.streams.cli.conftest import run
 
 
@@ -32,7 +32,9 @@ def resolve(document: Any, reference: str) -> Any:
 
 def test_each_message_has_a_schema_that_stands_on_its_own() -> None:
     schemas = json.loads(run("schemas").out)
-    assert set(schemas) == {"Transaction", "FraudFlag", "FraudLabel", "FraudOutcome", "Comparison"}
+    assert set(schemas) == {
+        "Transaction", "FraudFlag", "FraudLabel", "FraudOutcome", "Comparison", "VideoDetections", "VideoEvent",
+    }  # fmt: skip
     for schema in schemas.values():
         assert schema["$schema"].endswith("2020-12/schema")
         assert schema["type"] == "object"
@@ -50,6 +52,7 @@ def test_the_asyncapi_document_is_whole() -> None:
     assert {channel["address"] for channel in document["channels"].values()} == {
         "transactions", "fraud.flags", "transactions.dead-letter", "fraud.labels", "fraud.outcomes",
         "fraud.labels.dead-letter", "fraud.flags.shadow",
+        "video.frames", "video.detections", "video.events", "video.frames.dead-letter",
     }  # fmt: skip
     for reference in references(document):
         assert resolve(document, reference)
@@ -62,7 +65,7 @@ def test_the_asyncapi_document_is_whole() -> None:
     for message in document["components"]["messages"].values():
         assert "key" in message["bindings"]["kafka"]
         assert message.get("headers", {"type": "object"})["type"] == "object"
-    for output in ("FraudFlag", "FraudOutcome"):
+    for output in ("FraudFlag", "FraudOutcome", "VideoDetections", "VideoEvent"):
         headers = document["components"]["messages"][output]["headers"]
         assert set(headers["properties"]) == {"id", "model", "engine", "engine-reason"}
         assert set(headers["required"]) == {"id", "model", "engine"}
@@ -78,11 +81,13 @@ def test_dead_letter_headers_are_those_that_are_written() -> None:
 def test_names_and_server_come_from_the_settings() -> None:
     kafka = Kafka(bootstrap_servers="one:9093,two:9093", security_protocol="SSL")
     labels = Labels(input="pay.labels", output="pay.outcomes")
-    document = asyncapi.document(Settings(kafka=kafka, fraud=Fraud(input="pay", output="pay.flags"), labels=labels))
+    vision = Vision(input="eyes", output="eyes.seen", events="eyes.told")
+    fraud = Fraud(input="pay", output="pay.flags")
+    document = asyncapi.document(Settings(kafka=kafka, fraud=fraud, labels=labels, vision=vision))
     assert document["servers"]["kafka"] == {"host": "one:9093", "protocol": "kafka-secure"}
     assert {each["address"] for each in document["channels"].values()} == {
         "pay", "pay.flags", "pay.flags.shadow", "pay.dead-letter", "pay.labels", "pay.outcomes",
-        "pay.labels.dead-letter",
+        "pay.labels.dead-letter", "eyes", "eyes.seen", "eyes.told", "eyes.dead-letter",
     }  # fmt: skip
 
 
@@ -91,7 +96,7 @@ def test_files_are_written_into_a_folder(tmp_path: Path) -> None:
     assert sorted(Path(name).name for name in written) == [
         "Comparison.schema.json",
         "FraudFlag.schema.json", "FraudLabel.schema.json", "FraudOutcome.schema.json", "Transaction.schema.json",
-        "asyncapi.json",
+        "VideoDetections.schema.json", "VideoEvent.schema.json", "asyncapi.json",
     ]  # fmt: skip
     assert all(json.loads(Path(name).read_text()) for name in written)
     run("schemas", "--output", tmp_path / "some", "--format", "asyncapi")

@@ -1,0 +1,184 @@
+"""Families told apart by the shapes of their outputs and what is in them, whatever the tensors are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.vision.heads.candidates import Spec
+from models.vision.heads.families import FAMILIES, decoder
+from models.vision.heads.recognise import COCO91, Outputs, recognise
+from models.vision.specs import Head, Picture
+from streams.cli.vision_options import FAMILIES as OFFERED
+
+SIZE = 320
+CELLS = {(8, 16, 32): 2100, (8, 16, 32, 64): 2125}
+random = np.random.default_rng(0)
+COCO = tuple(f"n{each}" for each in range(80))
+COCO = ("person", *COCO[1:16], "dog", *COCO[17:])
+
+
+def shares(*shape: int) -> np.ndarray:
+    return random.random((2, *shape)).astype(np.float32)
+
+
+def logits(*shape: int) -> np.ndarray:
+    return random.normal(0, 3, (2, *shape)).astype(np.float32)
+
+
+def pixels(count: int) -> np.ndarray:
+    return random.uniform(5, SIZE, (2, count, 4)).astype(np.float32)
+
+
+def corners(count: int) -> np.ndarray:
+    low = random.uniform(0, 200, (2, count, 2))
+    return np.concatenate((low, low + random.uniform(5, 90, (2, count, 2))), axis=2).astype(np.float32)
+
+
+def softmaxed(*shape: int) -> np.ndarray:
+    raised = np.exp(logits(*shape))
+    return (raised / raised.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def whole(count: int, low: int, high: int, dtype: str = "float32") -> np.ndarray:
+    """Every number from low to below high is among them."""
+    return np.resize(np.arange(low, high), (2, count)).astype(dtype)
+
+
+def join(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate([part[..., None] if part.ndim == 2 else part for part in parts], axis=2)
+
+
+def on_grid(count: int) -> np.ndarray:
+    """Boxes of pixels that stand where the grids' cells are."""
+    points = [((x + 0.5) * s, (y + 0.5) * s) for s in (8, 16, 32) for y in range(SIZE // s) for x in range(SIZE // s)]
+    centres = np.tile(np.array(points[:count], np.float32), (2, 1, 1)) + logits(count, 2)
+    return np.concatenate((centres, random.uniform(5, 99, (2, count, 2))), axis=2).astype(np.float32)
+
+
+def found(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5) -> list[Head]:
+    names = tuple(f"l{each}" for each in range(labels)) if isinstance(labels, int) else labels
+    tensors = {f"{place * 7919 % 97}": array for place, array in enumerate(arrays)}
+    return recognise(Outputs.of(tensors, Picture(SIZE, SIZE), names))
+
+
+def one(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5) -> Head:
+    heads = found(*arrays, labels=labels)
+    assert len(heads) == 1, [head.family for head in heads]
+    return heads[0]
+
+
+def test_yolox_with_its_grid_and_without() -> None:
+    raw = one(join(logits(2100, 4), shares(2100, 6)))
+    assert (raw.family, raw.decoded, raw.strides) == ("yolox", False, (8, 16, 32))
+    decoded = one(join(on_grid(2100), shares(2100, 6)))
+    assert (decoded.family, decoded.decoded) == ("yolox", True)
+    assert one(join(on_grid(2100), np.ones((2, 2100, 1)), shares(2100, 5))).family == "yolov6"
+    maps = [np.concatenate((logits(4, side, side), shares(6, side, side)), axis=1) for side in (10, 40, 20)]
+    apart = one(*maps)
+    assert (apart.family, apart.strides) == ("yolox", (8, 16, 32))
+    assert [maps[place].shape[2] for place in _places(apart)] == [40, 20, 10]
+
+
+def _places(head: Head) -> list[int]:
+    names = [f"{place * 7919 % 97}" for place in range(9)]
+    return [names.index(name) for name in head.tensors]
+
+
+def test_yolov5_beside_its_raw_maps() -> None:
+    rows = join(pixels(6300), shares(6300, 6))
+    head = one(rows, logits(3, 40, 40, 10), logits(3, 20, 20, 10))
+    assert (head.family, _places(head)) == ("yolov5", [0])
+    assert one(join(pixels(6300), shares(6300, 2)), labels=1).family == "yolov5"  # six columns, but no lists
+
+
+@pytest.mark.parametrize("labels", [1, 2, 5, 80])
+def test_yolov8_either_way_round(labels: int) -> None:
+    rows = join(pixels(2100), shares(2100, labels))
+    head = one(np.ascontiguousarray(rows.swapaxes(1, 2)), labels=labels)
+    assert (head.family, head.transposed, head.normalised) == ("yolov8", False, False)
+    head = one(rows, labels=labels)
+    assert (head.family, head.transposed) == ("yolov8", True)
+
+
+def test_end_to_end_of_six_and_seven_columns() -> None:
+    head = one(join(corners(300), shares(300), whole(300, 0, 5)))
+    assert (head.family, head.boxes, head.normalised) == ("end2end", "xyxy", False)
+    assert one(join(whole(40, 0, 1), corners(40), whole(40, 0, 5), shares(40))).family == "end2end"
+    padded = join(corners(300), shares(300), whole(300, 0, 5))
+    padded[:, 3:] = 0
+    assert not one(padded).normalised
+    for labels in (1, 2):
+        assert one(join(corners(300), shares(300), whole(300, 0, labels)), labels=labels).family == "end2end"
+
+
+def test_detr_has_a_column_more_than_labels_and_rtdetr_has_not() -> None:
+    boxes = shares(100, 4) * 0.4
+    head = one(logits(100, 6), boxes)
+    assert (head.family, head.activation, _places(head)) == ("detr", "softmax", [0, 1])
+    head = one(boxes, logits(100, 5))
+    assert (head.family, head.activation, _places(head)) == ("rtdetr", "sigmoid", [1, 0])
+    head = one(join(boxes, shares(100, 5)))
+    assert (head.family, head.normalised) == ("rtdetr", True)
+    assert one(logits(100, 92), boxes, labels=COCO).ids == COCO91
+    assert one(logits(100, 91), boxes, labels=COCO).ids == COCO91
+
+
+def test_lists_counted_from_nought_or_one() -> None:
+    boxes, scores = corners(60), shares(60)
+    assert one(boxes, whole(60, 0, 5, "int64"), scores).family == "nms"
+    assert one(scores, boxes, whole(60, 1, 6, "int64")).family == "ssd"
+    assert [head.family for head in found(boxes, whole(60, 1, 4, "int64"), scores)] == ["ssd", "nms"]
+    assert one(boxes, whole(60, 1, 91, "int64"), scores, labels=COCO).ids == COCO91
+    head = one(np.full((2, 1), 60, np.float32), shares(60, 4), whole(60, 1, 6), scores)
+    assert (head.family, head.boxes, _places(head)) == ("ssd", "yxyx", [1, 2, 3, 0])
+    head = one(join(boxes, scores), whole(60, 0, 5, "int64"))
+    assert (head.family, _places(head)) == ("nms", [0, 1])
+
+
+def test_faces_of_many_places() -> None:
+    head = one(softmaxed(4420, 2), corners(4420) / SIZE, labels=1)
+    assert (head.family, head.ids, head.activation, head.boxes, head.normalised) == (
+        "dense",
+        (1,),
+        "none",
+        "xyxy",
+        True,
+    )
+    assert one(logits(4420, 2), corners(4420) / SIZE, labels=1).activation == "softmax"
+    assert found(softmaxed(4420, 2), logits(4420, 4), labels=1) == []  # offsets from priors that are not in the file
+
+
+def test_fastestdet() -> None:
+    classes = softmaxed(20, 20, 5).transpose(0, 3, 1, 2)
+    head = one(np.concatenate((shares(1, 20, 20), logits(4, 20, 20), classes), axis=1))
+    assert (head.family, head.normalised) == ("fastestdet", True)
+
+
+@pytest.mark.parametrize(("strides", "offset"), [((8, 16, 32), 0.5), ((8, 16, 32, 64), 0.0)])
+def test_distances_in_one_tensor_and_in_many(strides: tuple[int, ...], offset: float) -> None:
+    head = one(join(shares(CELLS[strides], 5), logits(CELLS[strides], 32)))
+    assert (head.family, head.strides, head.offset, head.activation) == ("gfl", strides, offset, "none")
+    cells = [(SIZE // stride) ** 2 for stride in strides]
+    parts = [part for count in cells for part in (logits(count, 64), logits(count, 5))]
+    head = one(*parts[::-1])
+    assert (head.family, head.strides, head.activation) == ("gfl", strides, "sigmoid")
+    order = _places(head)
+    assert [parts[::-1][place].shape[1:] for place in order] == [(n, k) for n in cells for k in (5, 64)]
+    sides = [SIZE // stride for stride in strides]
+    maps = [part for side in sides for part in (shares(5, side, side), logits(32, side, side))]
+    assert (one(*maps).family, one(*maps).activation) == ("gfl", "none")
+    assert one(*[join(shares(count, 5), logits(count, 32)) for count in cells]).family == "gfl"
+
+
+def test_what_is_of_no_family_is_none() -> None:
+    assert found(logits(5)) == []
+    assert found(logits(2100, 78)) == []
+    assert found(logits(3, 224, 224)) == []
+    assert found() == []
+
+
+def test_every_family_can_be_typed_and_read() -> None:
+    assert tuple(FAMILIES) == OFFERED
+    for family in FAMILIES:
+        decoder(Spec(Picture(64, 64), Head(family, strides=(8,)), 3))
