@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.25
 PLAIN_INTERVAL_S = 2.0
+PLAIN_ALERTS = 5  # each time
 MOST_LINES = 60  # of flags or of alerts
 LEAST_SHOWN = 0.05  # of a contribution
 STYLES = {"quiet": "dim", "notice": "cyan", "warning": "yellow", "critical": "bold red"}
@@ -40,6 +41,7 @@ class Screen:
         self._step = "starting"
         self._next_line = 0.0
         self._url: str | None = None
+        self._told: set[Alert] = set()
 
     def __enter__(self) -> Screen:
         if self._console.is_terminal:
@@ -65,10 +67,22 @@ class Screen:
         if url is not None and url != self._url:
             self._url = url
             self._console.print(f"the cameras in a browser: {url}")
-        if time.perf_counter() >= self._next_line and (lines := list(_lines(demo))):
+        if time.perf_counter() >= self._next_line and any(half.figures.received for half in demo.halves):
             self._next_line = time.perf_counter() + PLAIN_INTERVAL_S
-            for line in lines:
+            for line in self._lines(demo):
                 self._console.print(line)
+
+    def _lines(self, demo: Demo) -> Iterator[str]:
+        if demo.fraud is not None and demo.fraud.figures.received:
+            yield _joined(_fraud_pairs(demo.fraud))
+        if demo.vision is not None and (view := demo.vision.view).figures.received:
+            yield _joined(_vision_pairs(demo.vision))
+            seen = (f"{camera.camera_id} {_counted(camera.objects)}" for camera in view.cameras.values())
+            yield "  " + " · ".join(seen)
+            new = [each for each in view.alerts if each.weight != "quiet" and each not in self._told]
+            for each in new[-PLAIN_ALERTS:]:
+                yield f"  {local_time(each.time)} {each.camera}: {each.text}"
+            self._told = set(view.alerts)
 
 
 def picture(demo: Demo, step: str) -> RenderableType:
@@ -92,17 +106,6 @@ def summary(demo: Demo) -> Iterator[str]:
         yield from _fraud_summary(demo.fraud)
     if demo.vision is not None:
         yield from _vision_summary(demo.vision)
-
-
-def _lines(demo: Demo) -> Iterator[str]:
-    if demo.fraud is not None and demo.fraud.figures.received:
-        yield _joined(_fraud_pairs(demo.fraud))
-    if demo.vision is not None and demo.vision.figures.received:
-        yield _joined(_vision_pairs(demo.vision))
-        for camera in demo.vision.view.cameras.values():
-            yield f"  {camera.camera_id}: {_counted(camera.objects)}"
-        for each in list(demo.vision.view.alerts)[-3:]:
-            yield f"  {local_time(each.time)} {each.camera}: {each.text}"
 
 
 def _joined(pairs: Pairs) -> str:
@@ -186,7 +189,7 @@ def _worded(alert: Alert) -> Text:
 
 
 def _counted(objects: dict[str, int]) -> str:
-    return ", ".join(f"{count} {label}" for label, count in sorted(objects.items())) or "nothing"
+    return ", ".join(f"{count} × {label}" for label, count in sorted(objects.items())) or "nothing"
 
 
 def _foot(demo: Demo) -> Text:

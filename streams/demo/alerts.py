@@ -60,7 +60,7 @@ def _distance(event: VideoEvent, who: str) -> tuple[str, Weight]:
     near = f"{pair} are {event.distance_m:.1f} m apart"
     if event.state == "escalated":
         return f"{near}, closer still", "critical"
-    return f"{near}; {event.limit_m:g} m are safe", "critical" if event.severity == "critical" else "warning"
+    return f"{near}, less than {event.limit_m:g} m", "critical" if event.severity == "critical" else "warning"
 
 
 def _after(event: VideoEvent) -> str:

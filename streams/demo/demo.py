@@ -22,14 +22,12 @@ from streams.errors import HeadraceError
 from streams.pipelines import PIPELINES
 from streams.settings import Settings, Worker
 
-HALVES = ("fraud", "vision")
-
 
 class Demo:
     """Everything that it starts ends with it.
 
     Args:
-        halves: which of HALVES to show.
+        halves: `fraud`, `vision` or both.
         rate: transactions a second.
         tell: called with one sentence a step while it starts and ends.
     """
@@ -59,8 +57,8 @@ class Demo:
             try:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
             finally:
-                stop.set()  # where one has failed, the others end in order
-                await asyncio.wait(running)
+                stop.set()  # where one has failed, the other ends in order
+                await asyncio.gather(*running, return_exceptions=True)
             for task in (*done, *running):  # what failed first is what there is to say
                 task.result()
 

@@ -129,7 +129,7 @@ class WorkerProcess:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_ended(self) -> None:
         await self._process.wait()
