@@ -93,7 +93,7 @@ def picture(demo: Demo, step: str) -> RenderableType:
     if demo.fraud is not None:
         rows += [Layout(_fraud_figures(demo.fraud), size=4), Layout(_flags(demo.fraud), minimum_size=3)]
     if demo.vision is not None:
-        high = 5 + len(demo.vision.view.cameras)
+        high = 4 + len(demo.vision.view.cameras)
         rows += [Layout(_vision_figures(demo.vision), size=high), Layout(_alerts(demo.vision), minimum_size=3)]
     whole = Layout()
     whole.split_column(*rows, Layout(_foot(demo), size=1))
@@ -189,7 +189,7 @@ def _worded(alert: Alert) -> Text:
 
 
 def _counted(objects: dict[str, int]) -> str:
-    return ", ".join(f"{count} × {label}" for label, count in sorted(objects.items())) or "nothing"
+    return ", ".join(f"{label} {count}" for label, count in sorted(objects.items())) or "nothing"
 
 
 def _foot(demo: Demo) -> Text:
