@@ -58,7 +58,8 @@ def test_it_ends_by_itself_with_every_transaction_predicted_and_every_frame_acco
 def test_ctrl_c_ends_it_broker_and_workers_included_and_until_then_its_page_shows_the_cameras(folder: Path) -> None:
     with subprocess.Popen(COMMAND, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
-        url, flowing = "", set()
+        url = ""
+        flowing: set[str] = set()
         for line in demo.stdout:
             if line.startswith("the cameras in a browser: "):
                 url = line.split()[-1]

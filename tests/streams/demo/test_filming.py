@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ import pytest
 from connectors.simulators.camera import Site
 from models.vision.pictures import decode
 from streams.demo.filming import HEAD, film
+from streams.demo.footage import LOG, Footage
+from streams.demo.processes import python
+from streams.errors import HeadraceError
 
 TIMEOUT_S = 60
 
@@ -56,3 +61,21 @@ def test_the_process_ends_without_a_word_when_nobody_reads() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(TIMEOUT_S) == 0
+
+
+def test_cameras_that_end_are_an_error_with_their_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    LOG.parent.mkdir(parents=True)
+    half = f"import sys; sys.stdout.buffer.write({HEAD.pack(2, 7, 3)!r} + b'abc' + b'rest'); sys.exit('no light')"
+
+    async def run() -> None:
+        async with python("-c", half, log=LOG, piped=True) as process:
+            assert process.stdout is not None
+            frames = Footage(process, process.stdout)
+            assert await frames.next() == (2, 7, b"abc")
+            with pytest.raises(
+                HeadraceError, match=r"cameras ended with exit code 1: no light \(its log: .*cameras\.log"
+            ):
+                await frames.next()
+
+    asyncio.run(asyncio.wait_for(run(), TIMEOUT_S))
