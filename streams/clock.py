@@ -54,3 +54,8 @@ class ManualClock:
 def rfc3339(epoch_s: float) -> str:
     """`2026-01-02T03:04:05.678Z` for seconds since the epoch."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local_time(moment: str) -> str:
+    """`12:30:00`, where this machine stands, for what `rfc3339` has made."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%H:%M:%S")

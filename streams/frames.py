@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from connectors.video import VideoFrame, VideoSource
+from connectors.video_frames import VideoFrame
 from streams.clock import rfc3339
 from streams.errors import ProduceError
 from streams.producing import EventProducer, Pace
 from streams.records import Headers
+
+if TYPE_CHECKING:
+    from connectors.video import VideoSource
 
 
 def headers(frame: VideoFrame) -> Headers:

@@ -83,11 +83,12 @@ def test_the_bundled_models_are_in_it_whole(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(str(path.relative_to(ROOT))) == path.read_bytes()
 
 
-def test_what_is_not_python_is_a_model_or_a_marker_of_types(wheel: zipfile.ZipFile) -> None:
+def test_what_is_not_python_is_a_model_a_marker_of_types_or_the_demos_page(wheel: zipfile.ZipFile) -> None:
     others = {name for name in _files(wheel) if not name.endswith(".py")}
     markers = {f"{name}/py.typed" for name in PACKAGES}
-    assert markers <= others
-    assert all(name.startswith("models/zoo/") for name in others - markers)
+    page = {"streams/demo/page.html"}
+    assert markers | page <= others
+    assert all(name.startswith("models/zoo/") for name in others - markers - page)
 
 
 def test_it_installs_the_command(wheel: zipfile.ZipFile) -> None:

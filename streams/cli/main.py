@@ -14,7 +14,7 @@ from streams.errors import HeadraceError
 
 # name -> the module that holds a command of the same name, and its line in the help; modules load when used.
 COMMANDS = {
-    "demo": "Everything at once: broker, topics, worker, simulated transactions, live view.",
+    "demo": "Everything at once: broker, topics, workers, simulated transactions and cameras, live view.",
     "broker": "The embedded Kafka broker: start, stop, status.",
     "topics": "Create topics, list them, show the lag.",
     "worker": "Run a worker of a pipeline.",

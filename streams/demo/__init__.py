@@ -1,0 +1,1 @@
+"""What `headrace demo` runs: a broker, a worker a pipeline, simulated events, and a subscriber that measures."""
