@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from connectors.simulators.camera import Site, encode_jpeg
+from connectors.jpeg import encode_jpeg
+from connectors.simulators.camera import Site
 from streams.demo.site import site
 
 HEAD = struct.Struct("<III")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from connectors.simulators.camera import encode_jpeg
+from connectors.jpeg import encode_jpeg
 from models.vision.drawing import Drawing
 from models.vision.pictures import decode
 from streams.demo.cameras import Answered, CameraView, SiteView, shown

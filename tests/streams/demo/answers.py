@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connectors.simulators.camera import encode_jpeg
+from connectors.jpeg import encode_jpeg
 from streams.demo.cameras import CameraView, SiteView
 from streams.schemas import DetectedObject, VideoDetections, VideoEvent
 
