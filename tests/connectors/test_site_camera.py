@@ -232,5 +232,5 @@ def test_a_setting_out_of_range_is_a_sentence(settings: dict[str, float]) -> Non
 def test_a_camera_or_quality_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(CameraError, match="expected `camera` from 0 to 1, got 2"):
         Site(cameras=2).camera(2)
-    with pytest.raises(CameraError, match="expected `quality` from 1 to 100, got 0"):
+    with pytest.raises(ValueError, match="expected `quality` from 1 to 100, got 0"):
         encode_jpeg(np.zeros((8, 8, 3), np.uint8), 0)
