@@ -151,6 +151,11 @@ class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
     max_future_s: float = 86400.0  # an event time further ahead of the clock than this is absurd
 
     @property
+    def max_message_bytes(self) -> int:
+        """Of a record whose picture is as long as it may be, its headers included."""
+        return self.max_value_bytes + (64 << 10)
+
+    @property
     def batch(self) -> Batch:
         """Dynamic batching of frames, in place of the section `batch`, which is made for small events."""
         return Batch(self.max_batch_size, self.max_queue_delay_s, self.max_queue_size)

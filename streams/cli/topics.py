@@ -138,7 +138,11 @@ def _wanted(settings: Settings, name: str) -> list[Topic]:
     from streams.pipelines import PIPELINES
     from streams.topics import Topic
 
-    return PIPELINES[name].topics(settings) if name in PIPELINES else [Topic(name)]
+    if name in PIPELINES:
+        return PIPELINES[name].topics(settings)
+    named = [topic for domain in PIPELINES.values() for topic in domain.topics(settings) if topic.name == name]
+    # One pipeline may want more of a topic than another that has it, too.
+    return [max(named, key=lambda topic: len(topic.config), default=Topic(name))]
 
 
 async def _list(settings: Settings, everything: bool, as_json: bool) -> None:

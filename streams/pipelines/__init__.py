@@ -33,7 +33,7 @@ class Domain:
         beside: other sections of the settings that the class takes behind its own.
         also_writes: settings that name topics beside its output.
         batches: the section of the settings that says how its records are batched.
-        largest: the setting of its section that says how long a value may be, where the broker's own limit is too low.
+        largest: what of its section says how long a record may be, where the broker's own limit is too low.
     """
 
     name: str
@@ -79,11 +79,8 @@ class Domain:
             followed=[attrgetter(name)(settings) for name in self.follows],
             copartitioned=self.copartitioned,
             beside=[attrgetter(name)(settings) for name in self.also_writes],
-            max_message_bytes=getattr(section, self.largest) + HEADERS_ROOM if self.largest else 0,
+            max_message_bytes=getattr(section, self.largest) if self.largest else 0,
         )
-
-
-HEADERS_ROOM = 64 << 10  # of a record whose value is as long as it may be
 
 
 def _load(place: str) -> Any:
@@ -128,7 +125,7 @@ PIPELINES: Mapping[str, Domain] = {
             beside=("models",),
             also_writes=("vision.events",),
             batches="vision",
-            largest="max_value_bytes",
+            largest="max_message_bytes",
         ),
     )
 }

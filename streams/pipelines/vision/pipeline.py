@@ -26,8 +26,6 @@ from streams.settings import Models, Vision
 from streams.sites import check_scenes
 from streams.versions import Versions
 
-HEADERS_ROOM = 64 << 10  # of a record whose picture is as long as it may be
-
 
 class VisionPipeline:
     """The vision domain, as `streams.pipeline.Following` asks for it; `FrameDecoder` says what is poison."""
@@ -44,7 +42,7 @@ class VisionPipeline:
         self.served = self._serve(self._versions.first())
         self.input_topic, self.output_topic = settings.input, settings.output
         self.topics_beside = (settings.events,)
-        self.max_message_bytes = settings.max_value_bytes + HEADERS_ROOM
+        self.max_message_bytes = settings.max_message_bytes
         self.batch = settings.batch
         latest = settings.freshness == "latest-per-key"
         self.freshness = LatestPerKey(settings.staleness_bound_s, settings.max_batch_size) if latest else None

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from connectors.broker import Broker
 from streams.errors import TopicError
+from streams.settings import Vision
 from tests.conftest import Kafka, MakeTopics
 from tests.streams.cli.conftest import Run, run
 
@@ -55,6 +56,18 @@ def test_the_broker_says_why_a_topic_cannot_be(headrace: Run) -> None:
     assert isinstance(refused.result.exception, TopicError)
     assert "'no/slash'" in refused.error
     assert "replication factor" in headrace("topics", "create", "copies", "--replication", 3, code=1).error.lower()
+
+
+def test_a_pipelines_topic_is_made_as_it_needs_it_under_its_own_name_too(
+    headrace: Run, kafka: Kafka, make_topics: MakeTopics
+) -> None:
+    (name,) = make_topics("taken")
+    frames = f"frames-of-{name}"
+    headrace("topics", "create", frames, VISION__INPUT=frames)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, frames)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    found = admin.describe_configs([resource])[resource].result(20)
+    assert int(found["max.message.bytes"].value) == Vision().max_message_bytes > 8_000_000
 
 
 @pytest.fixture
