@@ -36,12 +36,12 @@ def judge(frames: Sequence[Observed], update: Update) -> Quality:
         started = time.process_time()
         ids, boxes = update(frame)
         seconds += time.process_time() - started
-        judged.update(frame.ids, ids, _distances(frame.truth, boxes))
+        judged.update(frame.ids, ids, distances(frame.truth, boxes))
     found = motmetrics.metrics.create().compute(judged, metrics=["idf1", "num_switches"], name="all")
     return Quality(float(found["idf1"]["all"]), int(found["num_switches"]["all"]), 1e6 * seconds / len(frames))
 
 
-def _distances(truth: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+def distances(truth: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     """1 - IoU; NaN where it is above 0.6, no match. (Those of `motmetrics` fail with NumPy 2.)"""
     a, b = truth[:, None].astype(np.float64), boxes[None].astype(np.float64)
     both = np.prod((np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0), 2)
