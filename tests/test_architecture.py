@@ -22,7 +22,8 @@ TORCH_MAY |= {
     f"models/vision/{name}.py" for name in ("network", "boxes", "assigner", "loss", "fitting", "export", "train")
 }
 TORCH_MAY |= {
-    f"models/engines/{name}.py" for name in ("torch", "torch_graph", "torch_operators", "tensorrt", "tensorrt_build")
+    f"models/engines/{name}.py"
+    for name in ("torch", "torch_graph", "torch_operators", "torch_pictures", "tensorrt", "tensorrt_build")
 }
 CLOCK = "streams/clock.py"
 LIMIT_LINES, HINT_LINES = 400, 300

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from models.engine import EngineUnavailable, InferenceFailed, TensorSpec, check_tensors, describe, first_line
@@ -52,6 +53,8 @@ class RuntimeEngine(ABC, Generic[Network]):
         if network is None:
             raise EngineUnavailable(f"inferring with {self._reference or self.name}: the engine is not loaded")
         check_tensors(self._reference, "input", self._inputs, tensors)
+        if self._has_no_rows(tensors):  # not every network can be asked: some shapes say -1 for what nothing tells then
+            return {spec.name: np.empty([axis or 0 for axis in spec.shape], spec.dtype) for spec in self._outputs}
         try:
             return self._run(network, tensors)
         except Exception as error:  # the exceptions of runtimes share no base
@@ -63,6 +66,10 @@ class RuntimeEngine(ABC, Generic[Network]):
     def close(self) -> None:
         self._network = None
         self._inputs = self._outputs = ()
+
+    def _has_no_rows(self, tensors: Mapping[str, NDArray[Any]]) -> bool:
+        takes_any = all(spec.shape[:1] == (None,) for spec in (*self._inputs, *self._outputs))
+        return takes_any and not any(map(len, tensors.values()))
 
     @abstractmethod
     def _run(self, network: Network, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from models.engine import EngineUnavailable
+from models.engines import torch_pictures
 
 Call = Callable[..., Tensor]
 Maker = Callable[[Mapping[str, Any]], Call]
@@ -148,6 +149,7 @@ OPERATORS: dict[str, Maker] = {
     "Constant": _constant,
     "DequantizeLinear": _dequantize,
     "Div": _plain(torch.div),
+    "Exp": _plain(torch.exp),
     "Gemm": _gemm,
     "Log": _plain(torch.log),
     "MatMul": _plain(torch.matmul),
@@ -161,4 +163,5 @@ OPERATORS: dict[str, Maker] = {
     "Squeeze": _squeeze,
     "Sub": _plain(torch.sub),
     "Transpose": _transpose,
+    **torch_pictures.OPERATORS,
 }

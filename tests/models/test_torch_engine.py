@@ -23,6 +23,9 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(0, 3, (7, 4)).astype(np.float32)
 MATRIX = RNG.normal(size=(4, 3)).astype(np.float32)
 ROW = RNG.normal(size=3).astype(np.float32)
+PICTURE = RNG.normal(0, 3, (2, 2, 7, 6)).astype(np.float32)
+KERNEL = RNG.normal(size=(3, 2, 3, 2)).astype(np.float32)
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 HALVES = (np.arange(28, dtype=np.float32).reshape(7, 4) - 14) / 2
 
 
@@ -72,6 +75,19 @@ CASES: list[tuple[str, NDArray[Any], list[NDArray[Any] | None], dict[str, Any]]]
     ("Sub", X, [floats(1, 2, 3, 4)], {}),
     ("Transpose", X, [], {}),
     ("Transpose", X[None], [], {"perm": [1, 0, 2]}),
+    ("Exp", X, [], {}),
+    ("Conv", PICTURE, [KERNEL], {}),
+    ("Conv", PICTURE, [KERNEL, ROW], {"pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]}),
+    ("Conv", PICTURE, [KERNEL[:, :1].repeat(2, 0)[:4], None], {"group": 2}),
+    ("MaxPool", PICTURE, [], {"kernel_shape": [3, 2], "pads": [1, 0, 0, 1], "strides": [2, 1]}),
+    ("MaxPool", PICTURE, [], {"kernel_shape": [2, 2]}),
+    ("Resize", PICTURE, [None, floats(1, 1, 2, 3)], NEAREST),
+    ("Resize", PICTURE, [None, floats(1, 1, 0.5, 1)], NEAREST),
+    ("Resize", PICTURE, [None, None, np.array([2, 2, 14, 12])], NEAREST),
+    ("Shape", PICTURE, [], {}),
+    ("Shape", PICTURE, [], {"start": 1, "end": -1}),
+    ("Slice", X, [np.array([1]), np.array([5])], {}),
+    ("Slice", X, [np.array([-2, 3]), np.array([9, 0]), np.array([0, -1]), np.array([1, -2])], {}),
 ]
 
 
