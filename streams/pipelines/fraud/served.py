@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from models.drift import DriftMonitor, Report, compare
 from models.engine import Engine, ModelError, ModelIncompatible, TensorSpec
-from models.falling import Fall, open_falling
 from models.fraud.decisions import Decisions
 from models.fraud.inputs import INPUTS, STATE
 from models.reference import SCORE, Reference
 from models.repository import Model
 from models.selection import EngineOptions
-from streams.engine_reason import EngineReason
+from streams.engined import Engined
 from streams.pipelines.fraud.flags import FlagWriter
 from streams.pipelines.fraud.transactions import Transactions
 from streams.settings import Fraud
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 SPECS = (str(TensorSpec("features", "float32", (None, len(INPUTS)))), str(TensorSpec("score", "float32", (None,))))
 
 
-class FraudModel:
+class FraudModel(Engined):
     """Implements `streams.pipeline.Served`.
 
     Args:
@@ -45,30 +44,13 @@ class FraudModel:
         manifest = loaded.manifest
         _check(loaded)
         decisions = Decisions(*settings.thresholds(loaded.reference, manifest.thresholds), settings.rules)
-        self._loaded = loaded
-        options = EngineOptions(max_batch_size=max_batch_size)
-        self._engine, self.passed = open_falling(loaded, settings.engine, options)
-        self._reason = EngineReason(self.passed)
-        self.model = loaded.reference
+        super().__init__(loaded, settings.engine, EngineOptions(max_batch_size=max_batch_size))
         self._sample = _sample(loaded)
         self._monitor = None if self._sample is None else DriftMonitor(self._sample)
         score = partial(_infer, self._engine)  # not a method of this object: what refers to itself is freed late
         self._flags = FlagWriter(
             self.model, decisions, settings.rules, score, manifest.baseline, settings.include_features
         )
-
-    @property
-    def engine(self) -> str:
-        return self._engine.name
-
-    @property
-    def engine_reason(self) -> str:
-        return self._reason.after(self._engine.falls)
-
-    @property
-    def falls(self) -> tuple[Fall, ...]:
-        """Engines that served before, and why they do not any more."""
-        return self._engine.falls
 
     def infer(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         return _infer(self._engine, features)
@@ -85,13 +67,6 @@ class FraudModel:
         if self._sample is None or self._monitor is None:
             return None
         return partial(compare, self._sample, self._monitor.window())
-
-    def check_model(self) -> None:
-        self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
-
-    def close(self) -> None:
-        """Release the engine."""
-        self._engine.close()
 
 
 def _infer(engine: Engine, features: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.pictures import Limits, Picture, PictureError, decode
+from models.vision.pictures import Limits, PictureError, decode
 from models.vision.preprocess import Preprocess
 from streams.clock import Clock
 from streams.decoding import EARLIEST_MS
@@ -47,7 +47,6 @@ class Frames:
         sizes: int32 [n, 2], width and height of the source picture.
         placements: float32 [n, 4], where the picture lies in the network's input (`models.vision.preprocess`).
         tensor: [n, ...], that input.
-        pictures: the pictures themselves, where snapshots are wanted, else None.
         seen: what there is in each, once it is known.
     """
 
@@ -58,7 +57,6 @@ class Frames:
     sizes: NDArray[np.int32]
     placements: NDArray[np.float32]
     tensor: NDArray[Any]
-    pictures: list[Picture | None]
     seen: list[Sighting | None]
 
     def __len__(self) -> int:
@@ -84,7 +82,6 @@ class _Frame:
     event_time_ms: int
     size: tuple[int, int] = (0, 0)
     placement: NDArray[np.float32] | None = None
-    picture: Picture | None = None
 
 
 class FrameDecoder:
@@ -97,7 +94,6 @@ class FrameDecoder:
     Args:
         preprocess: of the model that serves, asked for each record batch.
         threads: what decodes; a record batch's frames are shared among its threads.
-        keep: whether the pictures are kept for snapshots.
     """
 
     def __init__(
@@ -106,11 +102,10 @@ class FrameDecoder:
         preprocess: Callable[[], Preprocess],
         threads: Executor,
         clock: Clock,
-        keep: bool = False,
     ) -> None:
         self._limits = Limits(max_bytes=settings.max_value_bytes, max_pixels=settings.max_pixels)
         self._max_future_s = settings.max_future_s
-        self._preprocess, self._threads, self._clock, self._keep = preprocess, threads, clock, keep
+        self._preprocess, self._threads, self._clock = preprocess, threads, clock
 
     def __call__(self, batch: RecordBatch) -> Decoded[Frames]:
         """Read, decode and fit; a bad record is an entry in `poison`, never an exception."""
@@ -142,22 +137,18 @@ class FrameDecoder:
             np.array([each.size for each in kept], np.int32).reshape(-1, 2),
             np.array([each.placement for each in kept], np.float32).reshape(-1, 4),
             tensor if len(good) == len(tensor) else tensor[good],
-            [each.picture for each in kept],
             [None] * len(kept),
         )
         return Decoded(columns, rows, poison)
 
     def _fit(self, preprocess: Preprocess, value: bytes, frame: _Frame, out: NDArray[Any]) -> PoisonEvent | None:
         try:
-            picture = decode(
-                value, self._limits, None if self._keep else (preprocess.picture.width, preprocess.picture.height)
-            )
+            picture = decode(value, self._limits, (preprocess.picture.width, preprocess.picture.height))
         except PictureError as error:
             return PoisonEvent("decode", str(error), error.kind)
         frame.size = (picture.width, picture.height)
         frame.placement = preprocess.one(picture.pixels, out)
         frame.placement[:2] /= picture.factor
-        frame.picture = picture if self._keep else None
         return None
 
 

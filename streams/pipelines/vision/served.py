@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.falling import Fall, open_falling
 from models.repository import Model
 from models.selection import EngineOptions
 from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
-from streams.engine_reason import EngineReason
+from streams.engined import Engined
 from streams.pipelines.vision.frames import Frames
 from streams.pipelines.vision.messages import detections
 from streams.settings import Vision
@@ -27,7 +26,7 @@ def threads(settings: Vision) -> int:
     return settings.threads or os.cpu_count() or 1
 
 
-class VisionModel:
+class VisionModel(Engined):
     """Implements `streams.pipeline.Served`: objects in pixels of the network's input, which do for every frame.
 
     Raises:
@@ -35,8 +34,6 @@ class VisionModel:
     """
 
     def __init__(self, loaded: Model, settings: Vision) -> None:
-        self._loaded = loaded
-        self.model = loaded.reference
         self.labels = loaded.manifest.labels
         self._least_score = Detector(loaded.manifest, settings.score_threshold).score
         self.preprocess = Preprocess(loaded.manifest)
@@ -44,22 +41,8 @@ class VisionModel:
         low = min(self._least_score, settings.low_score)
         self._detector = Detector(loaded.manifest, low, settings.iou_threshold, MAX_OBJECTS)
         options = EngineOptions(threads=threads(settings), max_batch_size=settings.max_batch_size)
-        self._engine, self.passed = open_falling(loaded, settings.engine, options)
-        self._reason = EngineReason(self.passed)
+        super().__init__(loaded, settings.engine, options)
         self._encode = msgspec.json.Encoder().encode
-
-    @property
-    def engine(self) -> str:
-        return self._engine.name
-
-    @property
-    def engine_reason(self) -> str:
-        return self._reason.after(self._engine.falls)
-
-    @property
-    def falls(self) -> tuple[Fall, ...]:
-        """Engines that served before, and why they do not any more."""
-        return self._engine.falls
 
     def infer(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """float32 [n, MAX_OBJECTS, 6], as `Detector.decode` returns them, in pixels of the input."""
@@ -75,10 +58,3 @@ class VisionModel:
             for sighting in columns.seen
             if sighting is not None
         ]
-
-    def check_model(self) -> None:
-        self._loaded.golden().replay(self._engine, self._loaded.manifest.golden, self._loaded.reference)
-
-    def close(self) -> None:
-        """Release the engine."""
-        self._engine.close()
