@@ -13,7 +13,11 @@ from connectors.kafka_port import free_port
 
 @contextlib.contextmanager
 def broker(
-    bootstrap: str | None, said: Callable[[str], None], properties: Mapping[str, str] | None = None
+    bootstrap: str | None,
+    said: Callable[[str], None],
+    properties: Mapping[str, str] | None = None,
+    *,
+    optimising: bool = True,
 ) -> Iterator[str]:
     """Yield a broker's address (host:port); without one given, start one in a folder that is deleted at the end.
 
@@ -22,6 +26,7 @@ def broker(
 
     Args:
         properties: further server properties of one that is started.
+        optimising: whether Java's optimising compiler runs in it, which suits a broker under full load.
 
     Raises:
         ConnectorError: the embedded broker could not be started.
@@ -34,6 +39,7 @@ def broker(
             home=Path(folder),
             port=free_port(),
             heap="1g",
+            optimising=optimising,
             owned=True,
             jars=BrokerSettings().home / "jars",
             properties=properties or {},

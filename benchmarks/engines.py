@@ -19,7 +19,7 @@ from models.engine import Engine
 from models.fraud.inputs import INPUTS
 from models.repository import Repository
 from streams.batcher import Batcher
-from streams.compute import ComputeThread
+from streams.compute import ComputeThreads
 from streams.settings import Batch
 
 Rows = NDArray[np.float32]
@@ -143,7 +143,7 @@ class _Served:
         self.sizes: list[int] = []
         self.done = 0
         self.changed = asyncio.Event()
-        self._engine, self._compute = engine, ComputeThread("bench-compute")
+        self._engine, self._compute = engine, ComputeThreads("bench-compute")
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -226,7 +226,7 @@ def vision_command(bootstrap: str | None, quick: bool, as_json: bool) -> None:
         try:
             with (
                 started("frames", ("-m", "benchmarks.frames", str(frames), str(plan.each))) as drawing,
-                broker(bootstrap, say) as address,
+                broker(bootstrap, say, optimising=False) as address,
             ):
                 drawing.finish(RUN_LIMIT_S)
                 outcome = run(plan, address, frames, scratch, began_s, say)

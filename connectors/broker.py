@@ -42,6 +42,8 @@ class BrokerSettings:
         home: Its folder; two brokers never share one.
         port: Where clients connect, on 127.0.0.1. The controller takes the next port, or any free one.
         heap: Java's largest heap, as `-Xmx` reads it.
+        optimising: Whether Java's optimising compiler runs. A broker under full load gains a tenth by it. Below that it
+            takes a third of a core from everything else on the machine, for minutes.
         owned: Whether the broker ends with the process that started it, even when that is killed; otherwise
             it runs until someone stops it.
         jars: Where Kafka's jars are kept; `<home>/jars` where not given. Several homes may share it.
@@ -52,6 +54,7 @@ class BrokerSettings:
     home: Path = Path(".headrace/kafka")
     port: int = 9092
     heap: str = "512m"
+    optimising: bool = False
     owned: bool = False
     jars: Path | None = None
     start_timeout_s: float = 60.0
@@ -112,7 +115,8 @@ class Broker:
             self._let_go()  # of a broker that has ended since, by itself or by another process
             self._check_port()
             jars = kafka_runtime.classpath((self.settings.jars or self._home.root / "jars").absolute(), tell)
-            kafka = KafkaJava(self._home, kafka_runtime.java(), jars, self.settings.heap)
+            settings = self.settings
+            kafka = KafkaJava(self._home, kafka_runtime.java(), jars, settings.heap, settings.optimising)
             self._home.prepare_run()
             if not self._home.is_formatted():
                 tell("formatting the data folder")

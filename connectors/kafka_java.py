@@ -18,7 +18,7 @@ from connectors.kafka_port import free_port
 
 FORMAT_TIMEOUT_S = 60
 
-# The serial collector and a small first heap start fastest; both compilers stay: a benchmark's broker runs hot.
+# The serial collector and a small first heap start fastest.
 JVM_OPTIONS = (
     "-Xms64m",
     "-XX:+UseSerialGC",
@@ -30,18 +30,20 @@ JVM_OPTIONS = (
     "-Djava.io.tmpdir=tmp",
     "-Dlog4j2.configurationFile=log4j2.properties",
 )
+QUICK_COMPILER_ONLY = "-XX:TieredStopAtLevel=1"
 # Variables that would change what this Java runs.
 _JAVA_VARIABLES = ("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 
 
 @dataclass(frozen=True)
 class KafkaJava:
-    """One Java runtime with Kafka's jars and a largest heap (as `-Xmx` reads it), for one broker's folder."""
+    """One Java runtime with Kafka's jars, for one broker's folder; heap and compiler as `BrokerSettings` has them."""
 
     home: BrokerHome
     java: Path
     jars: list[Path]
     heap: str
+    optimising: bool
 
     def format(self) -> None:
         """Make the storage beside its place and move it there whole: an interrupted format leaves no half of one.
@@ -78,7 +80,8 @@ class KafkaJava:
         """
         # Relative to the folder: a colon in the folder's own path would split the entries of an absolute one.
         classpath = ":".join(os.path.relpath(jar, self.home.root) for jar in self.jars)
-        command = [str(self.java), f"-Xmx{self.heap}", *JVM_OPTIONS, "-cp", classpath, main, *arguments]
+        compilers = [] if self.optimising else [QUICK_COMPILER_ONLY]
+        command = [str(self.java), f"-Xmx{self.heap}", *JVM_OPTIONS, *compilers, "-cp", classpath, main, *arguments]
         with self.home.console_log.open("wb") as console:
             try:
                 # Its own session: a Ctrl-C at the terminal reaches the caller, who stops the broker after its clients.

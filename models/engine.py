@@ -94,7 +94,9 @@ class TensorSpec:
 class Engine(Protocol):
     """What runs a network: load once, infer often, close.
 
-    Thread rule: `infer` may be called from any thread, one call at a time; it releases the GIL while it computes.
+    Thread rule: `infer` may be called from any thread, and from several at once; where the runtime serves one call at a
+    time, the others wait. It releases the GIL while it computes. `load` and `close` belong to one thread, and come when
+    nothing is inferred.
     Nothing is cast or padded: a tensor that is not as declared raises ModelIncompatible.
     """
 

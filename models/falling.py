@@ -46,7 +46,8 @@ class FallingEngine:
     opened after the failed one has given its memory back. An error that is the batch's own is raised as it is. There
     is no way back up: a process that starts again begins with the best engine.
 
-    Thread rule as for every Engine: `infer` from any thread, one call at a time. `on_fall` is called on that thread.
+    Thread rule as for every Engine. Of calls that fail at once, one makes the move, and the others follow it; `on_fall`
+    is called on that one's thread.
 
     Args:
         current: what serves now, open.
@@ -66,6 +67,7 @@ class FallingEngine:
         self._below = list(below)
         self._ready = ready
         self._on_fall = on_fall
+        self._moving = threading.Lock()
         self.falls: tuple[Fall, ...] = ()
 
     @property
@@ -95,13 +97,17 @@ class FallingEngine:
 
     def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         while True:
+            current = self._current
             try:
-                return self._current.infer(tensors)
+                return current.infer(tensors)
             except ModelError as error:
-                fault = device_fault(error)
-                if fault is None or not (self._below or self._ready):
-                    raise
-                self._fall(fault, error)
+                with self._moving:
+                    if current is not self._current:  # which may be why this call has failed
+                        continue
+                    fault = device_fault(error)
+                    if fault is None or not (self._below or self._ready):
+                        raise
+                    self._fall(fault, error)
 
     def close(self) -> None:
         self._below = []

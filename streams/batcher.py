@@ -61,8 +61,12 @@ class Batcher(Generic[Item]):
         self._records += len(item)
         self._changed.set()
 
-    async def take(self) -> list[Item]:
-        """The next micro-batch: at least one item, at most `max_batch_size` records unless one item is longer."""
+    async def take(self, among: int = 1) -> list[Item]:
+        """The next micro-batch: at least one item, at most `max_batch_size` records unless one item is longer.
+
+        Args:
+            among: idle engines, which share what waits.
+        """
         while True:
             await self._wait_for_change(None)
             if not self._queue:
@@ -73,7 +77,7 @@ class Batcher(Generic[Item]):
                 if left <= 0 or not await self._wait_for_change(left):
                     break
             if self._queue:
-                return self._cut()
+                return self._cut(among)
 
     async def _wait_for_change(self, timeout_s: float | None) -> bool:
         if timeout_s is None and self._queue:
@@ -87,14 +91,14 @@ class Batcher(Generic[Item]):
             return False
         return True
 
-    def _cut(self) -> list[Item]:
+    def _cut(self, among: int) -> list[Item]:
         if self._shed is not None:
             left = self._shed([item for _, item in self._queue])
             self._queue = deque((since, item) for (since, _), item in zip(self._queue, left, strict=True))
             self._records = sum(map(len, left))
         items: list[Item] = []
-        size = 0
-        while self._queue and (not items or size + len(self._queue[0][1]) <= self._settings.max_batch_size):
+        size, most = 0, min(self._settings.max_batch_size, -(-self._records // among))
+        while self._queue and (not items or size + len(self._queue[0][1]) <= most):
             _, item = self._queue.popleft()
             items.append(item)
             size += len(item)

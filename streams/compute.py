@@ -1,4 +1,4 @@
-"""The thread that computes: one call at a time, in order, and never in the way of the process's end."""
+"""Threads that compute, never in the way of the process's end; a single one takes its calls in order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ T = TypeVar("T")
 Call = tuple["Future[Any]", Callable[[], Any]]
 
 
-class ComputeThread(Executor):
-    """An executor of one daemon thread.
+class ComputeThreads(Executor):
+    """An executor of `count` daemon threads.
 
     `ThreadPoolExecutor` joins its threads when the interpreter ends: a model call that hangs would then keep a worker
     that its watchdog has given up from ever ending.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, count: int = 1) -> None:
+        self.count = count
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name=name if count == 1 else f"{name}-{number}", daemon=True)
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -37,9 +42,10 @@ class ComputeThread(Executor):
                 call = self._calls.get()
                 if call is not None:
                     call[0].cancel()
-        self._calls.put(None)
-        if wait:
-            self._thread.join()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:

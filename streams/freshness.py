@@ -56,11 +56,15 @@ class LatestPerKey:
 class Pace:
     """How long a record takes to be served, of late.
 
+    Args:
+        instances: how many micro-batches are served at once.
+
     Attributes:
         seconds_each: 0 before the first micro-batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, instances: int = 1) -> None:
+        self._instances = instances
         self.seconds_each = 0.0
         self._records = 0
 
@@ -69,4 +73,4 @@ class Pace:
         if records:
             self._records = min(self._records + records, PACE_RECORDS)
             weight = min(1.0, records / self._records)
-            self.seconds_each += (seconds / records - self.seconds_each) * weight
+            self.seconds_each += (seconds / records / self._instances - self.seconds_each) * weight

@@ -69,7 +69,7 @@ class Freshness(Protocol):
 class Served(Protocol[C_in]):
     """One version of a pipeline's model, ready to serve; what a swap replaces.
 
-    All methods are called from one compute thread at a time, never from the event loop.
+    All methods are called from one compute thread at a time, never from the event loop; but see `Following.instances`.
     """
 
     @property
@@ -106,7 +106,7 @@ class Opened(Served[C_in], Protocol[C_in]):
     """A served version that holds an engine."""
 
     def close(self) -> None:
-        """Release it."""
+        """Release it; what was inferred before may still be encoded."""
 
 
 def origin(served: Served[Any]) -> Headers:
@@ -120,7 +120,7 @@ def origin(served: Served[Any]) -> Headers:
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
-    All methods are called from one compute thread at a time, never from the event loop.
+    All methods are called from one compute thread at a time, never from the event loop; but see `Following.instances`.
     """
 
     name: str
@@ -158,6 +158,9 @@ class Following(Pipeline[C], Protocol):
     """Of one row's prediction; that of other pipelines is a single number."""
     topics_beside: tuple[str, ...]
     """What it writes to beside its output."""
+    instances: int
+    """How many micro-batches are decoded and inferred at once. With more than one, `decode`, `features` and `infer` are
+    called from as many threads at once and leave the store alone; the other methods as ever, in order."""
 
     def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
         """Apply the predictions of these rows, in order, to the state of their partition, and note in the columns what

@@ -15,8 +15,9 @@ from streams.challenger import Answered, Challenger, Scored
 from streams.clock import Clock, SystemClock
 from streams.deadletter import DeadLetterGuard, dead_letters
 from streams.errors import ModelFailing, PoisonEvent
+from streams.gate import Gate
 from streams.isolation import as_poison, isolate
-from streams.pipeline import C, Decoded, Features, Following, Pipeline, Rows, Served, origin
+from streams.pipeline import C, Decoded, Features, Following, Opened, Pipeline, Rows, Served, origin
 from streams.records import Headers, Outbox, Outgoing, Processed, RecordBatch
 from streams.state import KeyedState
 
@@ -49,11 +50,23 @@ class _Work(Generic[C]):
             self.predictions = self.predictions[good]
 
 
+@dataclass(frozen=True, slots=True)
+class Begun(Generic[C]):
+    """A micro-batch that has its predictions: `Processor.finish` makes outboxes of it."""
+
+    works: Sequence[_Work[C]]
+    served: Served[C]
+    processed: Processed
+
+
 _NONE = np.empty(0, np.float32)
 
 
 class Processor(Generic[C]):
-    """Runs a pipeline over micro-batches. Stateless itself; not for two threads at once.
+    """Runs a pipeline over micro-batches. Stateless itself.
+
+    Thread rule: `process` and `finish` from one thread at a time, in the order of the input. Where the pipeline has
+    `instances`, `begin` may run in so many threads at once, and beside `finish`.
 
     Args:
         pipeline: the domain.
@@ -81,6 +94,7 @@ class Processor(Generic[C]):
         self._following = cast("Following[C] | None", pipeline if hasattr(pipeline, "conclude") else None)
         self._shape = () if self._following is None else self._following.prediction_shape
         self.challenger: Challenger[C] | None = None
+        self._gate = Gate()
 
     def process(self, batches: Sequence[RecordBatch]) -> Processed:
         """One micro-batch: record batches of one topic, in order for each partition.
@@ -89,12 +103,33 @@ class Processor(Generic[C]):
             DeadLetterLimit: too many poison events; nothing of this micro-batch may be produced.
             ModelFailing: the model fails for all of them; likewise.
         """
+        return self.finish(self.begin(batches))
+
+    def begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
+        """Decode and infer.
+
+        Raises:
+            ModelFailing: as `process`.
+        """
+        with self._gate.passing():
+            return self._begin(batches)
+
+    def exchange(self, opened: Opened[C]) -> Opened[C]:
+        """Serve this version from the next micro-batch on.
+
+        Returns: the one before, with which nothing is inferred any more.
+        """
+        with self._gate.alone():
+            before, self.pipeline.served = self.pipeline.served, opened
+        return cast("Opened[C]", before)
+
+    def _begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
         processed = Processed(records=sum(map(len, batches)))
         seconds, now = processed.stage_seconds, self._clock.monotonic
         started = now()
         # All of them now: a revocation may put another store in a partition's place, which a restore fills meanwhile.
         stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
-        served = self.pipeline.served  # one version from here to the headers, though another may be loaded meanwhile
+        served = self.pipeline.served  # one version from here to the headers
         works = [self._decode(batch, store) for batch, store in zip(batches, stores, strict=True)]
         seconds["decode"], started = now() - started, now()
         self._remember(works)
@@ -102,7 +137,18 @@ class Processor(Generic[C]):
             self._features(work)
         seconds["features"], started = now() - started, now()
         self._infer(works, served)
-        seconds["infer"], started = now() - started, now()
+        seconds["infer"] = now() - started
+        return Begun(works, served, processed)
+
+    def finish(self, begun: Begun[C]) -> Processed:
+        """Apply the predictions to the state, and write what follows from them.
+
+        Raises:
+            DeadLetterLimit: as `process`.
+        """
+        works, served, processed = begun.works, begun.served, begun.processed
+        seconds, now = processed.stage_seconds, self._clock.monotonic
+        started = now()
         if self._following is not None:
             for work in works:
                 self._conclude(work, self._following)

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from streams.batcher import Batcher
 from streams.clock import Clock, SystemClock
+from streams.compute import ComputeThreads
 from streams.emitter import Letters, Sender, Sent
 from streams.freshness import Pace
 from streams.pipeline import Freshness
-from streams.processor import Processor
+from streams.processor import Begun, Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
 from streams.tables import TableReader
@@ -52,12 +53,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    loads: Sequence[_Load]
-    letters: Sequence[Letters]
-
-
-@dataclass(frozen=True, slots=True)
 class _Load:
     """What came of one partition for a micro-batch: computed and written as one record batch."""
 
@@ -80,6 +75,22 @@ class _Load:
         return consumer.is_alive(self.messages[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A micro-batch in the works, and what becomes of it: letters, or what is yet to be finished."""
+
+    loads: Sequence[_Load]
+    records: int
+    started: float
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    loads: Sequence[_Load]
+    letters: Sequence[Letters]
+
+
 _Sent = tuple[_Load, Letters, Sent]
 
 
@@ -92,6 +103,8 @@ class Runner:
     Args:
         processor: the pipeline.
         compute: an executor of one thread, so that state changes happen in order.
+        instances: a thread for each micro-batch that is decoded and inferred at once; None: one after the other, in the
+            thread of `compute`.
 
     Attributes:
         emitter: is told of drains and revocations; `run` sets it, whoever needs it told before that may, too.
@@ -105,16 +118,20 @@ class Runner:
         settings: Settings,
         telemetry: Telemetry,
         clock: Clock | None = None,
+        instances: ComputeThreads | None = None,
     ) -> None:
         self._processor = processor
-        self._compute = compute
+        self._compute, self._instances = compute, instances
+        self._idle_instances = 1 if instances is None else instances.count
+        self._pace = Pace(self._idle_instances)
+        self._instance_idle = asyncio.Event()
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock or SystemClock()
         self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
-        self._pace = Pace()
         shed = None if self._freshness is None else partial(self._shed, self._freshness)
         self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock, shed)
+        self._begun: asyncio.Queue[_Begun] = asyncio.Queue()  # as many as there are slots
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
         self._busy: Counter[int] = Counter()
@@ -144,16 +161,18 @@ class Runner:
         self.emitter = emitter
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._compute_all(consumer))
+                beginning = tasks.create_task(self._begin_all(consumer))
+                tasks.create_task(self._finish_all(beginning))
                 tasks.create_task(self._emit_all(consumer, emitter, tasks))
         finally:
             self._failed = True
 
-    async def _compute_all(self, consumer: Acknowledger) -> None:
-        loop = asyncio.get_running_loop()
+    async def _begin_all(self, consumer: Acknowledger) -> None:
+        """Take micro-batches, one for each instance that is idle."""
         while True:
             await self._slots.acquire()
-            taken = await self._batcher.take()
+            await self._idle_instance()
+            taken = await self._batcher.take(self._idle_instances)
             deliveries = [each for each in taken if not self._draining and consumer.is_alive(each.message)]
             if not deliveries:
                 self._slots.release()
@@ -162,19 +181,56 @@ class Runner:
             self._begin(loads)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
+            future = self._compute_begun([each.batch for each in loads])
+            self._begun.put_nowait(_Begun(loads, sum(map(len, deliveries)), started, future))
+
+    async def _idle_instance(self) -> None:
+        while not self._idle_instances:
+            self._instance_idle.clear()
+            await self._instance_idle.wait()
+
+    def _compute_begun(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any]
+        if self._instances is None:
+            future = loop.run_in_executor(self._compute, self._process, batches)
+        else:
+            future = loop.run_in_executor(self._instances, self._processor.begin, batches)
+        self._idle_instances -= 1
+        future.add_done_callback(self._instance_is_idle)
+        return future
+
+    def _instance_is_idle(self, _: asyncio.Future[Any]) -> None:
+        self._idle_instances += 1
+        self._instance_idle.set()
+
+    async def _finish_all(self, beginning: asyncio.Task[None]) -> None:
+        """What was begun, in that order."""
+        while True:
+            begun = await self._begun.get()
             try:
-                letters = await loop.run_in_executor(self._compute, self._process, [each.batch for each in loads])
+                letters = await begun.future
+                if self._instances is not None:
+                    letters = await asyncio.get_running_loop().run_in_executor(self._compute, self._finish, letters)
             except Exception:
                 # What came before is good: it is written and committed, so that it does not come again.
-                self._end(loads)
+                beginning.cancel()
+                self._end(begun.loads)
+                while not self._begun.empty():
+                    later = self._begun.get_nowait()
+                    later.future.cancel()
+                    self._end(later.loads)
                 await self._wait_idle()
                 raise
-            self._pace.served(sum(map(len, deliveries)), self._clock.monotonic() - started)
-            await self._computed.put(_Job(loads, letters))
+            self._pace.served(begun.records, self._clock.monotonic() - begun.started)
+            await self._computed.put(_Job(begun.loads, letters))
 
     def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:
         """In the compute thread: from records to what goes over the wire."""
-        processed = self._processor.process(batches)
+        return self._finish(self._processor.begin(batches))
+
+    def _finish(self, begun: Begun[Any]) -> list[Letters]:
+        processed = self._processor.finish(begun)
         self._telemetry.processed(processed)
         started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         letters = [Letters(outbox, timestamp_ms) for outbox in processed.outboxes]

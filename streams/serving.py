@@ -224,7 +224,7 @@ class ModelSwitch:
         return await asyncio.get_running_loop().run_in_executor(self._compute, change)
 
     def _exchange(self, opened: Opened[Any]) -> str:
-        before, self._pipeline.served = self._pipeline.served, opened
+        before = self._processor.exchange(opened)
         reference = before.model
         before.close()
         return reference

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from streams import encoding, topics
 from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
-from streams.compute import ComputeThread
+from streams.compute import ComputeThreads
 from streams.deadletter import DeadLetterGuard
 from streams.drifting import DriftWatch
 from streams.emitter import Emitter, Sender
@@ -61,7 +61,7 @@ class Worker:
         self.telemetry = Telemetry(self.pipeline.name)
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
-        self._compute = ComputeThread(f"{self.pipeline.name}-compute")
+        self._compute = ComputeThreads(f"{self.pipeline.name}-compute")
         table = self.pipeline.table
         followed = () if table is None else table.topics()
         self._followed = [topic for topic in followed if topic != self.pipeline.input_topic]
@@ -69,7 +69,9 @@ class Worker:
         guard = DeadLetterGuard(settings.dead_letter)
         self._processor = Processor(self.pipeline, self.state, guard, self.clock, self._table_log)
         self._name_model()
-        self.runner = Runner(self._processor, self._compute, settings, self.telemetry, self.clock)
+        several = getattr(self.pipeline, "instances", 1)
+        self._instances = ComputeThreads(f"{self.pipeline.name}-instance", several) if several > 1 else None
+        self.runner = Runner(self._processor, self._compute, settings, self.telemetry, self.clock, self._instances)
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
@@ -173,7 +175,8 @@ class Worker:
                 await self._reader.stop()
             if self._switch is not None:
                 await self._switch.stop()
-            self._compute.shutdown(wait=False, cancel_futures=True)
+            for threads in filter(None, (self._compute, self._instances)):
+                threads.shutdown(wait=False, cancel_futures=True)
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:
                 close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,7 @@ class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
     other may be. Device memory, pinned host buffers, contexts and graphs are made by `load`; `infer` allocates nothing
     on the device.
 
-    Thread rule as for every Engine: TensorRT's stream, contexts and buffers serve one call at a time.
+    Thread rule as for every Engine; stream, contexts and buffers serve one call at a time, so that others wait.
 
     Args:
         max_batch_size: the largest batch that kernels are chosen for; part of the plan's key.
@@ -63,6 +64,7 @@ class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
         self._folder = folder or plan_cache.default_folder()
         self._build = build
         self._held: list[Any] = []  # what the slots point into, and what must outlive them
+        self._turn = threading.Lock()
 
     def load(self, model: Model) -> None:
         self.load_bytes(model.onnx_bytes(), model.reference, tensorrt_build.precision_of(model))
@@ -100,7 +102,8 @@ class TensorRtEngine(RuntimeEngine["list[_Slot]"]):
                 torch.cuda.empty_cache()  # to the device, for the engine that comes next
 
     def _run(self, network: list[_Slot], tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        return infer_in_slots(network, tensors, self._outputs)
+        with self._turn:
+            return infer_in_slots(network, tensors, self._outputs)
 
     def _open(self, onnx: bytes, reference: str, precision: str) -> None:
         import tensorrt

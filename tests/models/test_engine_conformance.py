@@ -142,11 +142,12 @@ def test_rows_may_lie_anywhere_and_be_read_only(engine: Engine, model: Model, ba
         assert_close(engine.infer(tensors), expected, model)
 
 
-def test_one_thread_after_the_other_may_call(engine: Engine, model: Model, batch: dict[str, NDArray[Any]]) -> None:
-    expected = engine.infer(batch)
-    for _ in range(2):
-        with ThreadPoolExecutor(1) as pool:
-            assert_close(pool.submit(engine.infer, batch).result(), expected, model)
+def test_several_threads_may_call_at_once(engine: Engine, model: Model, batch: dict[str, NDArray[Any]]) -> None:
+    parts = [take(batch, slice(start, start + 5)) for start in range(8)]
+    expected = [engine.infer(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for got, answer in zip(pool.map(engine.infer, parts * 4), expected * 4, strict=True):
+            assert_close(got, answer, model)
 
 
 def test_tensors_that_are_not_as_declared_are_refused_and_it_goes_on(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def test_the_batch_in_which_the_device_fails_is_answered_by_the_next_engine(cpu:
     assert (fall.engine, fall.to) == ("tensorrt-fp32", "onnx-cpu")
     assert "inferring on tensorrt-fp32: failed" in fall.reason
     assert fall.seconds < 5
+
+
+def test_of_calls_that_fail_at_once_one_makes_the_move_and_all_are_answered(cpu: OnnxEngine) -> None:
+    together = threading.Barrier(4)
+
+    class Crowded(Breaking):
+        def infer(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            together.wait(10)
+            return super().infer(tensors)
+
+    engine = FallingEngine(Crowded("tensorrt-fp32", LOST[0], served=0), ready=cpu)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: engine.infer(BATCH)["y"], range(4)))
+    for answer in answers:
+        np.testing.assert_array_equal(answer, ANSWER)
+    assert [(fall.engine, fall.to) for fall in engine.falls] == [("tensorrt-fp32", "onnx-cpu")]
 
 
 @pytest.mark.parametrize("message", NEITHER)

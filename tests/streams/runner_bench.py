@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
+from streams.compute import ComputeThreads
 from streams.deadletter import DeadLetterGuard
 from streams.emitter import Emitter
 from streams.pipeline import Freshness
@@ -44,15 +45,24 @@ class Gated(CountingPipeline):
 class Bench:
     """A runner between an assignment and a log."""
 
-    def __init__(self, *, acknowledge: bool = True, freshness: Freshness | None = None, **sections: Any) -> None:
+    def __init__(
+        self,
+        *,
+        acknowledge: bool = True,
+        freshness: Freshness | None = None,
+        pipeline: Any = None,
+        **sections: Any,
+    ) -> None:
         self.settings = Settings(**({"worker": Worker(drain_timeout_s=0.2)} | sections))
-        self.pipeline = Gated()
+        self.pipeline = pipeline or Gated()
         self.pipeline.freshness = freshness
         self.state = KeyedState(CHANGELOG, CountStore)
         self.telemetry = Telemetry("counting")
         self.compute = ThreadPoolExecutor(1)
         processor = Processor(self.pipeline, self.state, DeadLetterGuard(self.settings.dead_letter))
-        self.runner = Runner(processor, self.compute, self.settings, self.telemetry)
+        several = getattr(self.pipeline, "instances", 1)
+        self.instances = ComputeThreads("instance", several) if several > 1 else None
+        self.runner = Runner(processor, self.compute, self.settings, self.telemetry, instances=self.instances)
         self.consumer, self.log = Assignment(), Log(acknowledge=acknowledge)
 
     @asynccontextmanager
@@ -66,6 +76,8 @@ class Bench:
             task.cancel()
             await asyncio.wait({task}, timeout=LONG_S)
             self.compute.shutdown()
+            if self.instances is not None:
+                self.instances.shutdown()
             assert task.done(), "the runner goes on after it was cancelled"
 
     async def deliver(self, values: list[bytes], start: int, partition: int = 0) -> Message:
@@ -75,6 +87,9 @@ class Bench:
 
     def offsets(self, partition: int = 0) -> list[int]:
         return [json.loads(each.value or b"")["offset"] for each in self.log.of(OUT, partition)]
+
+    def values(self, partition: int = 0) -> list[bytes | None]:
+        return [each.value for each in self.log.of(OUT, partition)]
 
     def mark(self, partition: int = 0) -> int | None:
         return self.consumer.marks.committable(partition)

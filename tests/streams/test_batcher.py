@@ -67,6 +67,22 @@ def test_items_are_never_split_and_keep_their_order() -> None:
     _run(scenario())
 
 
+def test_idle_engines_share_what_waits() -> None:
+    async def scenario() -> None:
+        batcher = _batcher(max_batch_size=10)
+        items = [range(start, start + 1) for start in range(5)]
+        for item in items:
+            await batcher.put(item)
+        assert await batcher.take(among=2) == items[:3]
+        assert await batcher.take() == items[3:]
+        await batcher.put(range(8))
+        await batcher.put(range(8, 9))
+        assert await batcher.take(among=2) == [range(8)], "one item at least, which is not split"
+        assert await batcher.take(among=2) == [range(8, 9)]
+
+    _run(scenario())
+
+
 def test_an_item_longer_than_a_batch_goes_alone() -> None:
     async def scenario() -> None:
         batcher = _batcher(max_batch_size=10, max_queue_size=10)

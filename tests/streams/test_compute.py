@@ -1,4 +1,4 @@
-"""The compute thread: order, errors, and an end that a hanging call cannot hold up."""
+"""Threads that compute: order, errors, and an end that a hanging call cannot hold up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
-from streams.compute import ComputeThread
+from streams.compute import ComputeThreads
 
 
 def test_calls_run_in_order_in_one_thread_of_that_name() -> None:
-    compute = ComputeThread("numbers")
+    compute = ComputeThreads("numbers")
     seen: list[tuple[int, str]] = []
     futures = [compute.submit(lambda n=n: seen.append((n, threading.current_thread().name))) for n in range(100)]
     for future in futures:
@@ -22,7 +22,7 @@ def test_calls_run_in_order_in_one_thread_of_that_name() -> None:
 
 
 def test_an_error_belongs_to_the_caller_and_the_next_call_runs() -> None:
-    compute = ComputeThread("errors")
+    compute = ComputeThreads("errors")
     with pytest.raises(ZeroDivisionError):
         compute.submit(lambda: 1 // 0).result(10)
     assert compute.submit(lambda: 2).result(10) == 2
@@ -30,7 +30,7 @@ def test_an_error_belongs_to_the_caller_and_the_next_call_runs() -> None:
 
 
 def test_what_has_not_begun_can_be_cancelled() -> None:
-    compute = ComputeThread("cancelled")
+    compute = ComputeThreads("cancelled")
     began, go_on = threading.Event(), threading.Event()
     first = compute.submit(lambda: (began.set(), go_on.wait(10)))
     second = compute.submit(lambda: None)
@@ -43,7 +43,7 @@ def test_what_has_not_begun_can_be_cancelled() -> None:
 
 def test_a_call_that_hangs_does_not_keep_the_process_from_ending() -> None:
     script = (
-        "import threading; from streams.compute import ComputeThread; compute = ComputeThread('hangs'); "
+        "import threading; from streams.compute import ComputeThreads; compute = ComputeThreads('hangs'); "
         "began = threading.Event(); compute.submit(lambda: (began.set(), threading.Event().wait())); began.wait()"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == 0

@@ -93,6 +93,12 @@ def test_the_pace_is_that_of_the_latest_records() -> None:
     assert pace.seconds_each < 0.03
 
 
+def test_the_pace_of_several_at_once_is_as_many_times_as_fast() -> None:
+    pace = Pace(instances=4)
+    pace.served(16, 1.6)
+    assert pace.seconds_each == pytest.approx(0.025)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_waits_every_key_keeps_its_newest_and_order_and_sums_hold(seed: int) -> None:
     dice = random.Random(seed)

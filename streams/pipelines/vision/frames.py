@@ -93,14 +93,14 @@ class FrameDecoder:
 
     Args:
         preprocess: of the model that serves, asked for each record batch.
-        threads: what decodes; a record batch's frames are shared among its threads.
+        threads: share a record batch's frames among them; None: the caller's own thread decodes.
     """
 
     def __init__(
         self,
         settings: Vision,
         preprocess: Callable[[], Preprocess],
-        threads: Executor,
+        threads: Executor | None,
         clock: Clock,
     ) -> None:
         self._limits = Limits(max_bytes=settings.max_value_bytes, max_pixels=settings.max_pixels)
@@ -123,7 +123,8 @@ class FrameDecoder:
         def fit(place: int) -> PoisonEvent | None:
             return self._fit(preprocess, batch.values[found[place].row] or b"", found[place], tensor[place])
 
-        for each, wrong in zip(found, self._threads.map(fit, range(len(found))), strict=True):
+        in_turn = map if self._threads is None else self._threads.map
+        for each, wrong in zip(found, in_turn(fit, range(len(found))), strict=True):
             if wrong is not None:
                 poison[each.row] = wrong
         good = np.array([place for place, each in enumerate(found) if each.row not in poison], np.intp)

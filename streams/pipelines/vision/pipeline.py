@@ -20,7 +20,7 @@ from streams.pipeline import Beside, Decoded, Rows
 from streams.pipelines.vision.camera import Frame
 from streams.pipelines.vision.cameras import Cameras, Sites, warm_up
 from streams.pipelines.vision.frames import FrameDecoder, Frames, Sighting
-from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, threads
+from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, instances, threads
 from streams.records import RecordBatch
 from streams.settings import Models, Vision
 from streams.sites import check_scenes
@@ -46,7 +46,9 @@ class VisionPipeline:
         self.batch = settings.batch
         latest = settings.freshness == "latest-per-key"
         self.freshness = LatestPerKey(settings.staleness_bound_s, settings.max_batch_size) if latest else None
-        self._threads = ThreadPoolExecutor(threads(settings), "vision-decode")
+        self.instances = instances(settings, self.served.engine)
+        each = threads(settings) // self.instances
+        self._threads = ThreadPoolExecutor(threads(settings), "vision-decode") if each > 1 else None
         self._sites = Sites(settings)
         self._clock = clock or SystemClock()
         self._encode = msgspec.json.Encoder().encode
@@ -101,7 +103,8 @@ class VisionPipeline:
     def close(self) -> None:
         """Release the model and the threads."""
         self.served.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _frame(columns: Frames, row: int, objects: NDArray[np.float32]) -> Frame:

@@ -21,9 +21,26 @@ from streams.settings import Vision
 MAX_OBJECTS = 300  # of one frame, the surest ones
 
 
+INSTANCES_ON_CPU = 4  # where there are as many cores
+INSTANCES_ON_GPU = 2  # the next micro-batch is decoded while one is on the device
+
+
 def threads(settings: Vision) -> int:
     """How many threads decode, and compute where there is no GPU."""
     return settings.threads or os.cpu_count() or 1
+
+
+def instances(settings: Vision, engine: str) -> int:
+    """How many micro-batches are decoded and inferred at once, each by its share of the threads.
+
+    Cores do more with frames of their own than with parts of the same ones, since they never wait for each other. But
+    where there are many, a frame would take long if it had only one of them.
+    """
+    return threads(settings) // _threads_each(settings) if engine.endswith("-cpu") else INSTANCES_ON_GPU
+
+
+def _threads_each(settings: Vision) -> int:
+    return max(1, threads(settings) // INSTANCES_ON_CPU)
 
 
 class VisionModel(Engined):
@@ -40,7 +57,7 @@ class VisionModel(Engined):
         # Boxes that are too weak to be published still carry on with a track.
         low = min(self._least_score, settings.low_score)
         self._detector = Detector(loaded.manifest, low, settings.iou_threshold, MAX_OBJECTS)
-        options = EngineOptions(threads=threads(settings), max_batch_size=settings.max_batch_size)
+        options = EngineOptions(threads=_threads_each(settings), max_batch_size=settings.max_batch_size)
         super().__init__(loaded, settings.engine, options)
         self._encode = msgspec.json.Encoder().encode
 

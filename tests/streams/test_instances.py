@@ -1,0 +1,194 @@
+"""Several micro-batches decoded and inferred at once: what follows from them keeps its order all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from numpy.typing import NDArray
+
+from streams.errors import DeadLetterLimit, ModelFailing
+from streams.pipeline import Opened
+from streams.processor import Processor
+from streams.settings import Batch, DeadLetter, Worker
+from streams.state import KeyedState
+from tests.counting import CountStore
+from tests.streams.concluding import OUT, Concluding
+from tests.streams.inmemory import TOPIC, batch
+from tests.streams.runner_bench import CHANGELOG, LONG_S, Bench, run, until
+
+
+class Several(Concluding):
+    """Two instances. A batch with `slow` in it is inferred until `go`; `together` is set where two are inferred."""
+
+    def __init__(self) -> None:
+        super().__init__(TOPIC, OUT)
+        self.instances = 2
+        self.freshness = None
+        self.go, self.slow, self.together = threading.Event(), threading.Event(), threading.Event()
+        self._inside, self._counting = 0, threading.Lock()
+        self.began = 0
+
+    def features(self, columns: Any, store: CountStore) -> NDArray[Any]:
+        with self._counting:
+            self.began += 1
+        if b"slow" in columns.values:
+            self.slow.set()
+            self.go.wait(LONG_S)
+        return super().features(columns, store)
+
+    def infer(self, features: NDArray[Any]) -> NDArray[Any]:
+        with self._counting:
+            self._inside += 1
+            if self._inside == 2 or self.slow.is_set():
+                self.together.set()
+        try:
+            if (features == 2).any():
+                raise RuntimeError("the model is broken")
+            return super().infer(features)
+        finally:
+            with self._counting:
+                self._inside -= 1
+
+
+def _bench(pipeline: Several, **sections: Any) -> Bench:
+    return Bench(pipeline=pipeline, **({"batch": Batch(max_batch_size=2)} | sections))
+
+
+def test_a_slow_micro_batch_is_not_overtaken_by_the_next_that_is_inferred_beside_it() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline)
+        async with bench.running():
+            await bench.deliver([b"slow", b"x"], 0)
+            await until(pipeline.slow.is_set)
+            await bench.deliver([b"x", b"x"], 2)
+            await until(pipeline.together.is_set)
+            await asyncio.sleep(0.02)
+            assert bench.values() == []
+            pipeline.go.set()
+            await until(lambda: bench.mark() == 4)
+        assert bench.values() == [b"1", b"2", b"3", b"4"]
+
+    run(scenario)
+
+
+def test_idle_instances_share_what_waits() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline, batch=Batch(max_batch_size=100))
+        for offset in range(4):
+            await bench.deliver([b"x"], offset)
+        async with bench.running():
+            await until(lambda: bench.mark() == 4)
+        assert bench.metric("headrace_batch_records_count") == 2
+        assert bench.values() == [b"1", b"2", b"3", b"4"]
+
+    run(scenario)
+
+
+def test_no_more_are_begun_than_there_are_instances() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline)
+        async with bench.running():
+            for start in range(0, 10, 2):
+                await bench.deliver([b"slow", b"slow"], start)
+            await until(lambda: pipeline.began == 2)
+            await asyncio.sleep(0.05)
+            assert pipeline.began == 2
+            pipeline.go.set()
+            await until(lambda: bench.mark() == 10)
+        assert bench.values() == [b"%d" % count for count in range(1, 11)]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("values", "error"), [([b"poison"] * 50, DeadLetterLimit), ([b"nan"] * 50, ModelFailing)])
+def test_what_ends_the_runner_commits_what_came_before_and_nothing_that_was_begun_after(
+    values: list[bytes], error: type[Exception]
+) -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        limits = DeadLetter(max_consecutive=20)
+        bench = _bench(pipeline, dead_letter=limits, worker=Worker(drain_timeout_s=4 * LONG_S))
+        async with bench.running() as task:
+            await bench.deliver([b"slow"], 0)
+            await until(pipeline.slow.is_set)
+            await bench.deliver(values, 1)
+            await bench.deliver([b"x"] * 2, 51)
+            pipeline.go.set()
+            await asyncio.wait({task}, timeout=LONG_S)
+            assert task.done(), "the runner waits for what it has given up"
+            found = task.exception()
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            assert isinstance(found, error)
+        assert bench.values() == [b"1"]
+        assert bench.mark() == 1
+
+    run(scenario)
+
+
+def test_a_drain_waits_for_all_that_was_begun() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline, worker=Worker(drain_timeout_s=LONG_S))
+        async with bench.running():
+            await bench.deliver([b"slow", b"x"], 0)
+            await bench.deliver([b"slow", b"x"], 2)
+            await until(lambda: pipeline.began == 2)
+            draining = asyncio.create_task(bench.runner.drain())
+            await asyncio.sleep(0.02)
+            assert not draining.done()
+            pipeline.go.set()
+            await asyncio.wait_for(draining, LONG_S)
+            assert bench.mark() == 4
+
+    run(scenario)
+
+
+class _Version(Concluding):
+    """A served version that is apart from its pipeline."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(TOPIC, OUT)
+        self.model = model
+        self.inferring, self.go = threading.Event(), threading.Event()
+
+    def infer(self, features: NDArray[Any]) -> NDArray[Any]:
+        self.inferring.set()
+        self.go.wait(LONG_S)
+        return super().infer(features)
+
+    def close(self) -> None:
+        pass
+
+
+class _Swapped(Concluding):
+    served: Opened[Any] = None  # type: ignore[assignment]
+
+
+def test_a_version_is_exchanged_when_nothing_is_inferred_with_it() -> None:
+    pipeline, first, second = _Swapped(TOPIC, OUT), _Version("counting/1"), _Version("counting/2")
+    pipeline.served = first
+    processor = Processor(pipeline, KeyedState(CHANGELOG, CountStore))
+    begun: list[Any] = []
+    beginning = threading.Thread(target=lambda: begun.append(processor.begin([batch([b"x"])])), daemon=True)
+    beginning.start()
+    assert first.inferring.wait(LONG_S)
+    exchanged: list[Any] = []
+    exchanging = threading.Thread(target=lambda: exchanged.append(processor.exchange(second)), daemon=True)
+    exchanging.start()
+    exchanging.join(0.05)
+    assert not exchanged
+    first.go.set()
+    exchanging.join(LONG_S)
+    beginning.join(LONG_S)
+    assert exchanged == [first]
+    (outbox,) = processor.finish(begun[0]).outboxes
+    headers = {dict(each.headers_of(0)).get("model") for each in outbox.outgoing if each.topic == OUT}
+    assert headers == {b"counting/1"}, "the version that has inferred it says so"
+    assert pipeline.served is second
