@@ -39,7 +39,7 @@ class DriftWatch:
     """Belongs to one event loop.
 
     Args:
-        compute: the executor on whose one thread micro-batches are computed.
+        compute: the executor on whose one thread micro-batches are finished.
     """
 
     def __init__(

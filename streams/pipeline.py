@@ -67,10 +67,7 @@ class Freshness(Protocol):
 
 
 class Served(Protocol[C_in]):
-    """One version of a pipeline's model, ready to serve; what a swap replaces.
-
-    All methods are called from one compute thread at a time, never from the event loop; but see `Following.instances`.
-    """
+    """One version of a pipeline's model, ready to serve; what a swap replaces. Threads are those of `Pipeline`."""
 
     @property
     def model(self) -> str:
@@ -106,7 +103,7 @@ class Opened(Served[C_in], Protocol[C_in]):
     """A served version that holds an engine."""
 
     def close(self) -> None:
-        """Release it; what was inferred before may still be encoded."""
+        """Release it."""
 
 
 def origin(served: Served[Any]) -> Headers:
@@ -120,7 +117,8 @@ def origin(served: Served[Any]) -> Headers:
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
-    All methods are called from one compute thread at a time, never from the event loop; but see `Following.instances`.
+    Nothing is called from the event loop. One thread decodes, computes features and infers, one call at a time; another
+    one concludes and encodes what the first has inferred, while that goes on with the next micro-batch.
     """
 
     name: str
@@ -159,8 +157,8 @@ class Following(Pipeline[C], Protocol):
     topics_beside: tuple[str, ...]
     """What it writes to beside its output."""
     instances: int
-    """How many micro-batches are decoded and inferred at once. With more than one, `decode`, `features` and `infer` are
-    called from as many threads at once and leave the store alone; the other methods as ever, in order."""
+    """How many micro-batches are decoded and inferred at once, in as many threads; with more than one, `features`
+    leaves the store alone."""
 
     def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
         """Apply the predictions of these rows, in order, to the state of their partition, and note in the columns what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ _NONE = np.empty(0, np.float32)
 class Processor(Generic[C]):
     """Runs a pipeline over micro-batches. Stateless itself.
 
-    Thread rule: `process` and `finish` from one thread at a time, in the order of the input. Where the pipeline has
-    `instances`, `begin` may run in so many threads at once, and beside `finish`.
+    Thread rule: `begin` and `finish` may run beside each other, each in the order of the input and one call at a time;
+    `begin` in as many threads at once as the pipeline has `instances`.
 
     Args:
         pipeline: the domain.
@@ -95,6 +96,9 @@ class Processor(Generic[C]):
         self._shape = () if self._following is None else self._following.prediction_shape
         self.challenger: Challenger[C] | None = None
         self._gate = Gate()
+        self._counting = threading.Lock()
+        self._begun: Counter[int] = Counter()  # micro-batches that are not finished, by the version that they are of
+        self._retired: list[Opened[C]] = []
 
     def process(self, batches: Sequence[RecordBatch]) -> Processed:
         """One micro-batch: record batches of one topic, in order for each partition.
@@ -112,16 +116,25 @@ class Processor(Generic[C]):
             ModelFailing: as `process`.
         """
         with self._gate.passing():
-            return self._begin(batches)
+            begun = self._begin(batches)
+            with self._counting:
+                self._begun[id(begun.served)] += 1
+            return begun
 
-    def exchange(self, opened: Opened[C]) -> Opened[C]:
-        """Serve this version from the next micro-batch on.
+    def exchange(self, opened: Opened[C]) -> None:
+        """Serve this version from the next micro-batch on; the one before is closed once all that it began is finished.
 
-        Returns: the one before, with which nothing is inferred any more.
+        To be called where `finish` is.
         """
         with self._gate.alone():
             before, self.pipeline.served = self.pipeline.served, opened
-        return cast("Opened[C]", before)
+        self._retired.append(cast("Opened[C]", before))
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        for served in [each for each in self._retired if not self._begun[id(each)]]:
+            self._retired.remove(served)
+            served.close()
 
     def _begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
         processed = Processed(records=sum(map(len, batches)))
@@ -146,6 +159,14 @@ class Processor(Generic[C]):
         Raises:
             DeadLetterLimit: as `process`.
         """
+        try:
+            return self._finish(begun)
+        finally:
+            with self._counting:
+                self._begun -= Counter([id(begun.served)])
+            self._close_retired()
+
+    def _finish(self, begun: Begun[C]) -> Processed:
         works, served, processed = begun.works, begun.served, begun.processed
         seconds, now = processed.stage_seconds, self._clock.monotonic
         started = now()

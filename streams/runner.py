@@ -77,12 +77,12 @@ class _Load:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A micro-batch in the works, and what becomes of it: letters, or what is yet to be finished."""
+    """A micro-batch that is being decoded and inferred."""
 
     loads: Sequence[_Load]
     records: int
     started: float
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Begun[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,8 @@ class Runner:
 
     Args:
         processor: the pipeline.
-        compute: an executor of one thread, so that state changes happen in order.
-        instances: a thread for each micro-batch that is decoded and inferred at once; None: one after the other, in the
-            thread of `compute`.
+        instances: a thread for each micro-batch that is decoded and inferred at once.
+        compute: an executor of one thread, which finishes them in order.
 
     Attributes:
         emitter: is told of drains and revocations; `run` sets it, whoever needs it told before that may, too.
@@ -114,16 +113,16 @@ class Runner:
     def __init__(
         self,
         processor: Processor[Any],
+        instances: ComputeThreads,
         compute: Executor,
         settings: Settings,
         telemetry: Telemetry,
         clock: Clock | None = None,
-        instances: ComputeThreads | None = None,
     ) -> None:
         self._processor = processor
-        self._compute, self._instances = compute, instances
-        self._idle_instances = 1 if instances is None else instances.count
-        self._pace = Pace(self._idle_instances)
+        self._instances, self._compute = instances, compute
+        self._idle_instances = instances.count
+        self._pace = Pace(instances.count)
         self._instance_idle = asyncio.Event()
         self._settings = settings
         self._telemetry = telemetry
@@ -181,7 +180,11 @@ class Runner:
             self._begin(loads)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
-            future = self._compute_begun([each.batch for each in loads])
+            future = asyncio.get_running_loop().run_in_executor(
+                self._instances, self._processor.begin, [each.batch for each in loads]
+            )
+            self._idle_instances -= 1
+            future.add_done_callback(self._instance_is_idle)
             self._begun.put_nowait(_Begun(loads, sum(map(len, deliveries)), started, future))
 
     async def _idle_instance(self) -> None:
@@ -189,29 +192,17 @@ class Runner:
             self._instance_idle.clear()
             await self._instance_idle.wait()
 
-    def _compute_begun(self, batches: Sequence[RecordBatch]) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any]
-        if self._instances is None:
-            future = loop.run_in_executor(self._compute, self._process, batches)
-        else:
-            future = loop.run_in_executor(self._instances, self._processor.begin, batches)
-        self._idle_instances -= 1
-        future.add_done_callback(self._instance_is_idle)
-        return future
-
     def _instance_is_idle(self, _: asyncio.Future[Any]) -> None:
         self._idle_instances += 1
         self._instance_idle.set()
 
     async def _finish_all(self, beginning: asyncio.Task[None]) -> None:
         """What was begun, in that order."""
+        loop = asyncio.get_running_loop()
         while True:
             begun = await self._begun.get()
             try:
-                letters = await begun.future
-                if self._instances is not None:
-                    letters = await asyncio.get_running_loop().run_in_executor(self._compute, self._finish, letters)
+                letters = await loop.run_in_executor(self._compute, self._finish, await begun.future)
             except Exception:
                 # What came before is good: it is written and committed, so that it does not come again.
                 beginning.cancel()
@@ -225,11 +216,8 @@ class Runner:
             self._pace.served(begun.records, self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
-    def _process(self, batches: Sequence[RecordBatch]) -> list[Letters]:
-        """In the compute thread: from records to what goes over the wire."""
-        return self._finish(self._processor.begin(batches))
-
     def _finish(self, begun: Begun[Any]) -> list[Letters]:
+        """In the compute thread: from predictions to what goes over the wire."""
         processed = self._processor.finish(begun)
         self._telemetry.processed(processed)
         started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)

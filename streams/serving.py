@@ -64,7 +64,7 @@ class ModelSwitch:
 
     Args:
         processor: of a `Switchable` pipeline, whose `served` is replaced.
-        compute: the executor on whose one thread micro-batches are computed; the switch is a call of its own there.
+        compute: the executor on whose one thread micro-batches are finished; the switch is a call of its own there.
         worker: what reports call this worker.
         switched: called on the event loop after a switch.
     """
@@ -220,13 +220,12 @@ class ModelSwitch:
             return None, str(error) if isinstance(error, (ModelError, HeadraceError)) else repr(error)
 
     async def _in_between(self, change: Callable[[], Any]) -> Any:
-        """Make a change in the compute thread, where no micro-batch is under way."""
+        """Make a change in the compute thread, where no micro-batch is being finished."""
         return await asyncio.get_running_loop().run_in_executor(self._compute, change)
 
     def _exchange(self, opened: Opened[Any]) -> str:
-        before = self._processor.exchange(opened)
-        reference = before.model
-        before.close()
+        reference = self._pipeline.served.model
+        self._processor.exchange(opened)
         return reference
 
     async def _make(self, topic: str) -> None:

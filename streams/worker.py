@@ -61,6 +61,7 @@ class Worker:
         self.telemetry = Telemetry(self.pipeline.name)
         stateful = self.pipeline.new_store() is not None
         self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
+        self._instances = ComputeThreads(f"{self.pipeline.name}-instance", getattr(self.pipeline, "instances", 1))
         self._compute = ComputeThreads(f"{self.pipeline.name}-compute")
         table = self.pipeline.table
         followed = () if table is None else table.topics()
@@ -69,9 +70,7 @@ class Worker:
         guard = DeadLetterGuard(settings.dead_letter)
         self._processor = Processor(self.pipeline, self.state, guard, self.clock, self._table_log)
         self._name_model()
-        several = getattr(self.pipeline, "instances", 1)
-        self._instances = ComputeThreads(f"{self.pipeline.name}-instance", several) if several > 1 else None
-        self.runner = Runner(self._processor, self._compute, settings, self.telemetry, self.clock, self._instances)
+        self.runner = Runner(self._processor, self._instances, self._compute, settings, self.telemetry, self.clock)
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
@@ -175,7 +174,7 @@ class Worker:
                 await self._reader.stop()
             if self._switch is not None:
                 await self._switch.stop()
-            for threads in filter(None, (self._compute, self._instances)):
+            for threads in (self._instances, self._compute):
                 threads.shutdown(wait=False, cancel_futures=True)
             close: Callable[[], None] | None = getattr(self.pipeline, "close", None)
             if close is not None:

@@ -60,9 +60,8 @@ class Bench:
         self.telemetry = Telemetry("counting")
         self.compute = ThreadPoolExecutor(1)
         processor = Processor(self.pipeline, self.state, DeadLetterGuard(self.settings.dead_letter))
-        several = getattr(self.pipeline, "instances", 1)
-        self.instances = ComputeThreads("instance", several) if several > 1 else None
-        self.runner = Runner(processor, self.compute, self.settings, self.telemetry, instances=self.instances)
+        self.instances = ComputeThreads("instance", getattr(self.pipeline, "instances", 1))
+        self.runner = Runner(processor, self.instances, self.compute, self.settings, self.telemetry)
         self.consumer, self.log = Assignment(), Log(acknowledge=acknowledge)
 
     @asynccontextmanager
@@ -76,8 +75,7 @@ class Bench:
             task.cancel()
             await asyncio.wait({task}, timeout=LONG_S)
             self.compute.shutdown()
-            if self.instances is not None:
-                self.instances.shutdown()
+            self.instances.shutdown()
             assert task.done(), "the runner goes on after it was cancelled"
 
     async def deliver(self, values: list[bytes], start: int, partition: int = 0) -> Message:

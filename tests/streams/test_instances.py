@@ -156,7 +156,7 @@ class _Version(Concluding):
     def __init__(self, model: str) -> None:
         super().__init__(TOPIC, OUT)
         self.model = model
-        self.inferring, self.go = threading.Event(), threading.Event()
+        self.inferring, self.go, self.closed = threading.Event(), threading.Event(), False
 
     def infer(self, features: NDArray[Any]) -> NDArray[Any]:
         self.inferring.set()
@@ -164,14 +164,14 @@ class _Version(Concluding):
         return super().infer(features)
 
     def close(self) -> None:
-        pass
+        self.closed = True
 
 
 class _Swapped(Concluding):
     served: Opened[Any] = None  # type: ignore[assignment]
 
 
-def test_a_version_is_exchanged_when_nothing_is_inferred_with_it() -> None:
+def test_a_version_is_exchanged_between_two_micro_batches_and_closed_after_its_last() -> None:
     pipeline, first, second = _Swapped(TOPIC, OUT), _Version("counting/1"), _Version("counting/2")
     pipeline.served = first
     processor = Processor(pipeline, KeyedState(CHANGELOG, CountStore))
@@ -179,16 +179,28 @@ def test_a_version_is_exchanged_when_nothing_is_inferred_with_it() -> None:
     beginning = threading.Thread(target=lambda: begun.append(processor.begin([batch([b"x"])])), daemon=True)
     beginning.start()
     assert first.inferring.wait(LONG_S)
-    exchanged: list[Any] = []
-    exchanging = threading.Thread(target=lambda: exchanged.append(processor.exchange(second)), daemon=True)
+    exchanging = threading.Thread(target=processor.exchange, args=(second,), daemon=True)
     exchanging.start()
     exchanging.join(0.05)
-    assert not exchanged
+    assert exchanging.is_alive()
+    assert pipeline.served is first
     first.go.set()
-    exchanging.join(LONG_S)
-    beginning.join(LONG_S)
-    assert exchanged == [first]
+    for thread in (exchanging, beginning):
+        thread.join(LONG_S)
+    assert pipeline.served is second
+    assert not first.closed, "what it has inferred is not written yet"
     (outbox,) = processor.finish(begun[0]).outboxes
     headers = {dict(each.headers_of(0)).get("model") for each in outbox.outgoing if each.topic == OUT}
     assert headers == {b"counting/1"}, "the version that has inferred it says so"
-    assert pipeline.served is second
+    assert first.closed
+
+
+def test_a_version_that_nothing_waits_for_is_closed_at_once() -> None:
+    pipeline, first, second = _Swapped(TOPIC, OUT), _Version("counting/1"), _Version("counting/2")
+    pipeline.served = first
+    first.go.set()
+    processor = Processor(pipeline, KeyedState(CHANGELOG, CountStore))
+    processor.process([batch([b"x"])])
+    processor.exchange(second)
+    assert first.closed
+    assert not second.closed

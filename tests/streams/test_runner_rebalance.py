@@ -6,8 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-from streams.processor import Processor
-from streams.runner import Runner
 from streams.settings import Batch, Worker
 from tests.streams.inmemory import batch
 from tests.streams.runner_bench import LONG_S, Bench, Gated, run, until
@@ -81,11 +79,8 @@ def test_a_late_batch_does_not_touch_the_state_that_was_restored_meanwhile() -> 
             return super().decode(batch)
 
     async def scenario() -> None:
-        bench = Bench()
         slow = SlowDecode()
-        bench.pipeline = slow
-        processor = Processor(slow, bench.state)
-        bench.runner = Runner(processor, bench.compute, bench.settings, bench.telemetry)
+        bench = Bench(pipeline=slow)
         slow.go.clear()
         async with bench.running():
             await bench.deliver([b"x"], 0)
