@@ -23,6 +23,7 @@ LATEST_MS = 253_402_300_800_000  # the year 10000, which no RFC 3339 time reache
 REWIND_MS = 10_000  # a frame that is older by more is no late one: the camera has begun again
 REWIND_FRAMES = 32  # as is one with a number that is lower by more
 VERSION = b"\x01"
+LONGEST_ID = 256  # bytes of a camera's id
 
 Order = Literal["next", "late", "restart"]
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from models.vision import tracking
 from streams.pipelines.vision import zones
-from streams.pipelines.vision.camera import CameraCorrupt, CameraState, Frame, Seen
+from streams.pipelines.vision.camera import LONGEST_ID, CameraCorrupt, CameraState, Frame, Seen
 from streams.pipelines.vision.objects import Site
 from streams.sites import SceneSettings
 
-LONGEST_ID = 1024  # bytes of a camera's id
 SWEEP_MS = 60_000
 
 

@@ -18,13 +18,12 @@ from streams.clock import Clock
 from streams.decoding import EARLIEST_MS
 from streams.errors import PoisonEvent
 from streams.pipeline import Decoded, Rows
-from streams.pipelines.vision.camera import Frame, Seen
+from streams.pipelines.vision.camera import LONGEST_ID, Frame, Seen
 from streams.records import Headers, RecordBatch
 from streams.settings import Vision
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
-MAX_KEY_BYTES = 256
 LARGEST_FRAME = 2**53  # what a reader of JSON in any language takes for the number that it is
 
 
@@ -170,11 +169,11 @@ def _read(headers: Headers) -> dict[str, bytes | None]:
 
 
 def _camera(key: bytes | None) -> str:
-    if not key or len(key) > MAX_KEY_BYTES:
+    if not key or len(key) > LONGEST_ID:
         got = "none" if not key else f"{len(key)} bytes"
         raise PoisonEvent(
             "decode",
-            f"expected the camera's id of 1 to {MAX_KEY_BYTES} bytes as the record's key, got {got}",
+            f"expected the camera's id of 1 to {LONGEST_ID} bytes as the record's key, got {got}",
             "WrongKey",
         )
     try:
