@@ -116,7 +116,7 @@ def document(settings: Settings) -> Document:
             vision.output,
             "send",
             "VideoDetections",
-            "The objects of every frame, but those that newer ones have overtaken under overload.",
+            "The objects or classes of every frame, but those that newer ones have overtaken under overload.",
         ),
         "videoEvents": (vision.events, "send", "VideoEvent", "Lives of objects, zones, unsafe distances."),
         "videoFramesDeadLetter": (vision.input + SUFFIX, "send", "DeadLetter", "Frames that can never succeed."),

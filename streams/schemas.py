@@ -124,6 +124,13 @@ class DetectedObject(Struct, gc=False):
     zones: Annotated[list[str], Meta(description="that the middle of the box's lower edge is in")]
 
 
+class PictureClass(Struct, gc=False):
+    """What a picture as a whole may show."""
+
+    label: str
+    score: Annotated[float, Meta(ge=0, le=1, description="its probability, as the classifier gives it")]
+
+
 class VideoDetections(Struct, gc=False):
     """What there is in a frame; key: `camera_id`. One for every frame that was looked at, best scores first."""
 
@@ -132,8 +139,12 @@ class VideoDetections(Struct, gc=False):
     event_time: Annotated[str, Meta(description="RFC 3339, UTC, milliseconds")]
     width: Annotated[int, Meta(description="of the frame in px, as `height`")]
     height: int
-    objects: list[DetectedObject]
+    objects: Annotated[list[DetectedObject], Meta(description="none where the model is a classifier")]
     model: str
+    classes: (
+        Annotated[list[PictureClass], Meta(description="where the model is a classifier: the most probable ones")]
+        | UnsetType
+    ) = UNSET
 
 
 class OtherObject(Struct, gc=False):

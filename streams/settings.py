@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from models.fraud.rules import Rule, check
+from models.vision.specs import MAX_LABELS
 from streams.cluster import Kafka as Kafka  # a section like those below
 from streams.cluster import Secret
 from streams.errors import SettingsError
@@ -138,12 +139,13 @@ class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
     engine: str = "auto"
     score_threshold: float | None = None  # the least score of an object; default: the model's own
     iou_threshold: float | None = None  # how much two objects of a class may overlap; default: the model's own
+    top: int = 5  # of a classifier, how many labels of each frame
     freshness: Literal["latest-per-key", "every"] = "latest-per-key"  # every: nothing is left out, for replays
     staleness_bound_s: float = (
         0.25  # latest-per-key: of frames that would be older when served, the newest of each camera
     )
     threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
-    max_batch_size: int = 16  # frames of all cameras in one inference call
+    max_batch_size: int = 16  # frames of all cameras, or tiles of one, in one inference call
     max_queue_delay_s: float = 0.0  # how long a batch that is not full may wait for more
     max_queue_size: int = 256  # frames that wait; with worker.fetch_max_bytes it bounds the memory
     max_value_bytes: int = 8 << 20
@@ -320,6 +322,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
         ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.iou_threshold", 0 <= (settings.vision.iou_threshold or 0) <= 1, "between 0 and 1"),
+        ("vision.top", 1 <= settings.vision.top <= MAX_LABELS, f"between 1 and {MAX_LABELS}"),
         ("vision.threads", 1 <= (settings.vision.threads or 1) <= 256, "between 1 and 256"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )

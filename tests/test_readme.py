@@ -131,7 +131,7 @@ def test_metrics_exist() -> None:
 
 
 def test_example_messages_are_valid() -> None:
-    transaction, flag, flagged, label, seen, told = _blocks("json")
+    transaction, flag, flagged, label, seen, told, classified = _blocks("json")
     decoded = msgspec.json.decode(transaction, type=Transaction)
     assert msgspec.json.decode(flag, type=FraudFlag).transaction_id == decoded.transaction_id
     assert set(msgspec.json.decode(flag)) | {"baseline", "rule", "features"} == set(FraudFlag.__struct_fields__)
@@ -141,7 +141,9 @@ def test_example_messages_are_valid() -> None:
     assert msgspec.json.decode(label, type=FraudLabel).transaction_id == decoded.transaction_id
     detections, event = msgspec.json.decode(seen, type=VideoDetections), msgspec.json.decode(told, type=VideoEvent)
     assert event.track_id in {each.track_id for each in detections.objects}
-    assert set(msgspec.json.decode(seen)) == set(VideoDetections.__struct_fields__)
+    assert set(msgspec.json.decode(seen)) | {"classes"} == set(VideoDetections.__struct_fields__)
+    assert set(msgspec.json.decode(classified)) == set(VideoDetections.__struct_fields__)
+    assert msgspec.json.decode(classified, type=VideoDetections).objects == []
     assert set(msgspec.json.decode(told)) <= set(VideoEvent.__struct_fields__)
 
 

@@ -30,7 +30,7 @@ class Untracked(VisionPipeline):
         return None
 
     def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
-        super().conclude(columns, rows, predictions, _Nobody())  # type: ignore[arg-type]
+        super().conclude(columns, rows, predictions, _Nobody())
 
 
 class _Nobody:

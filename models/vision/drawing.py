@@ -1,4 +1,4 @@
-"""What a detector found, drawn onto the picture for people: boxes, labels, tracks and zones."""
+"""What a network found, drawn onto the picture for people: boxes, labels, tracks and zones, or classes."""
 
 from __future__ import annotations
 
@@ -80,6 +80,16 @@ class Drawing:
         for each in shown[:MOST_PLATES]:
             taken.append(self._plate(pixels, each, line, taken))
 
+    def classes(self, pixels: Pixels, classes: Sequence[tuple[str, float]]) -> None:
+        """Write labels and scores into the upper left corner, one below the other, as many as there is room for."""
+        size = _font_px(pixels)
+        left, height = size // 2, round(size * 1.5)
+        room = max(1, (pixels.shape[0] - left) // height)
+        for place, (label, score) in enumerate(classes[:room]):
+            text, top = f"{label}  {_percent(score)}", left + place * height
+            right = left + self._width(text, size) + size
+            self._words(pixels, text, (left, top, right, top + height), size, self.colour(label), DARK)
+
     def colour(self, label: str) -> Colour:
         """A label's colour: the same in every run, unless another label has come before and has it."""
         if label not in self._colours:
@@ -97,7 +107,7 @@ class Drawing:
         """A small plate with the words: above the box, or where else there is room."""
         size = _font_px(pixels)
         text = shown.label if shown.track_id is None else f"{shown.label} #{shown.track_id}"
-        text = f"{text}  {min(max(shown.score, 0.0), 1.0) * 100:.0f}%"
+        text = f"{text}  {_percent(shown.score)}"
         width, height = self._width(text, size) + size, round(size * 1.5)
         place = _free(_inside(shown.box, pixels), width, height, line, pixels, taken)
         self._words(pixels, text, place, size, self.colour(shown.label), DARK)
@@ -138,6 +148,10 @@ def crop(pixels: Pixels, box: Sequence[float], margin: float = 0.1) -> Pixels:
     )
     right, bottom = min(max(math.ceil(x2 + wider), left + 1), width), min(max(math.ceil(y2 + taller), top + 1), height)
     return pixels[top:bottom, left:right]
+
+
+def _percent(score: float) -> str:
+    return f"{min(max(score, 0.0), 1.0) * 100:.0f}%"
 
 
 def _font_px(pixels: Pixels) -> int:

@@ -38,6 +38,7 @@ class Preprocess:
                 "manifest, got none; add it with --task detect or --task classify"
             )
         self.picture = picture
+        self.least = picture.width, picture.height  # pixels that a picture may be decoded at, and lose nothing
         self.shape = row_shape(picture)
         self.name, self.dtype = _input_of(manifest, self.shape)
         self._gain, self._shift = _affine(picture)

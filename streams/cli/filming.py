@@ -1,4 +1,4 @@
-"""Detections for people to look at: films with boxes in them, and the best picture of each track."""
+"""Detections for people to look at: films with boxes or classes in them, and the best picture of each track."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from connectors.video_sink import FilmWriter
-    from models.vision.drawing import Outline, Shown
+    from models.vision.drawing import Drawing, Outline, Shown
     from streams.settings import Vision
 
     Zones = Callable[[str, int, int], Sequence[Outline]]
@@ -40,11 +40,19 @@ class DetectedObject(msgspec.Struct):
     zones: list[str] = []
 
 
+class PictureClass(msgspec.Struct):
+    """Of a class, what can be written."""
+
+    label: str
+    score: float
+
+
 class Detections(msgspec.Struct):
     """Of a message on `video.detections`, what can be drawn."""
 
     objects: list[DetectedObject]
     event_time: str | int | None = None
+    classes: list[PictureClass] | None = None
 
     def time_ms(self, otherwise: int) -> int:
         """When the frame was taken."""
@@ -62,6 +70,13 @@ class Detections(msgspec.Struct):
 
         found = [Shown(each.label, each.score, each.box, each.track_id, each.zones) for each in self.objects]
         return [each for each in found if each.drawable]
+
+    def draw(self, drawing: Drawing, pixels: NDArray[np.uint8], zones: Sequence[Outline]) -> None:
+        """Draw a detector's objects, or write a classifier's classes, onto the frame."""
+        if self.classes is None:
+            drawing.draw(pixels, self.shown(), zones)
+        else:
+            drawing.classes(pixels, [(each.label, each.score) for each in self.classes])
 
 
 class Filming:
@@ -117,13 +132,12 @@ class Filming:
         except PictureError:
             self.left_out += 1
             return
-        shown = detections.shown()
         if self._snapshots is not None:
-            for each in shown:
+            for each in detections.shown():
                 self._snapshot(self._snapshots, camera, pixels, each)
         if self._film is not None and (film := self._film_of(camera)) is not None:
             height, width = pixels.shape[:2]
-            self._drawing.draw(pixels, shown, self._zones(camera, width, height))
+            detections.draw(self._drawing, pixels, self._zones(camera, width, height))
             film.write(pixels, detections.time_ms(received_ms))
         self.frames += 1
 

@@ -1,4 +1,4 @@
-"""`headrace predict vision`: a detector over a film or pictures, without a broker."""
+"""`headrace predict vision`: a detector or a classifier over a film or pictures, without a broker."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ PICTURES = (".png", ".jpg", ".jpeg")
 @click.option(
     "--from", "source", required=True, metavar="SOURCE", help="A video file, or a folder of pictures, or one."
 )
-@click.option("--model", "reference", metavar="NAME[/VERSION]", help="A model with the task detect.  [vision.model]")
+@click.option(
+    "--model", "reference", metavar="NAME[/VERSION]", help="A model with the task detect or classify.  [vision.model]"
+)
 @click.option("--camera", metavar="ID", default="camera-1", show_default=True, help="Whose frames they are.")
 @click.option("--fps", type=click.FloatRange(0, 1000), default=0, help="Look at so many frames a second.  [all]")
 @click.option(
     "--score", type=click.FloatRange(0, 1), help="The least score of an object.  [the setting, or the model's]"
 )
-@click.option("--draw", metavar="OUT.mp4|OUT.png", help="Also draw boxes, labels and tracks: a film, or one picture.")
-@click.option("--snapshots", metavar="DIR", help="Also write the best picture of each track.")
+@click.option(
+    "--draw",
+    metavar="OUT.mp4|OUT.png",
+    help="Also draw boxes, labels and tracks, or classes: a film, or one picture.",
+)
+@click.option("--snapshots", metavar="DIR", help="Also write the best picture of each track of a detector's.")
 @click.option("--output", metavar="FILE", help="Where the detections go.  [standard output]")
 @click.option("--engine", type=click.Choice([AUTO, *ENGINES]), help="What runs it.  [vision.engine: auto]")
 @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
@@ -66,12 +72,15 @@ def vision(
     of the frame. A frame that can never succeed comes as a JSON line on standard error, with its number and the reason.
     Thresholds, cameras and zones are those of the section `vision` of the settings.
 
+    A classifier gives each frame's most probable labels instead, as many as `vision.top` says; it follows nothing.
+
     \b
     Examples:
       headrace predict vision --from gate.mp4 --camera gate > detections.jsonl
       headrace predict vision --model yolox-nano --from gate.mp4 --draw gate-seen.mp4
       headrace predict vision --model fastestdet --from dog.jpg --draw seen.png
       headrace predict vision --model yolox-nano --from pictures/ | jq '.objects[].label'
+      headrace predict vision --model cells --from slides/ | jq -c '.classes[0]'
     """
     from connectors.video import Wanted, open_video
     from streams.clock import SystemClock
@@ -88,6 +97,8 @@ def vision(
             raise click.UsageError("--from is a film or pictures; a stream goes through `headrace produce video`")
         pipeline = PIPELINES["vision"].build(loaded)
         stack.callback(pipeline.close)
+        if pipeline.new_store() is None:
+            _refuse(pipeline.served.model, {"--score": score, "--snapshots": snapshots})
         canvas = stack.enter_context(_Canvas(draw, snapshots, loaded.vision)) if draw or snapshots else None
         target = stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer
         stack.enter_context(pipe_safe())
@@ -116,6 +127,13 @@ def _settings(reference: str | None, score: float | None, engine: str | None, ro
         return loaded
     # A version that the settings fix is one of their own model.
     return msgspec.structs.replace(loaded, vision=msgspec.structs.replace(loaded.vision, version=version))
+
+
+def _refuse(model: str, options: dict[str, object]) -> None:
+    """Raises: UsageError: an option is about objects, and the model is a classifier."""
+    for option, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"{option} is for objects; {model} is a classifier, which finds and follows none")
 
 
 def _still(source: str) -> bool:
@@ -166,7 +184,7 @@ class _Canvas:
         if self._drawn > 1:
             raise HeadraceError(f"drawing to {path}: expected one picture, got several; give --draw OUT.mp4")
         picture = decode(frame.value, Limits(*self._limits))
-        Drawing().draw(picture.pixels, detections.shown(), self._zones(camera, picture.width, picture.height))
+        detections.draw(Drawing(), picture.pixels, self._zones(camera, picture.width, picture.height))
         try:
             path.write_bytes(bytes(cv2.imencode(path.suffix, picture.pixels)[1]))
         except OSError as error:

@@ -51,7 +51,11 @@ _COLUMNS = f"{'part':>4}  {'offset':>10}  {'time':<24}  {'key':<{KEY_WIDTH}}  va
 @click.option("--headers", is_flag=True, help="Show all headers; error.* of dead letters are always shown.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="End after so many records.  [no limit]")
 @click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
-@click.option("--draw", metavar="OUT.mp4", help="Detections: write the frames as a film, with boxes, labels and zones.")
+@click.option(
+    "--draw",
+    metavar="OUT.mp4",
+    help="Detections: write the frames as a film, with boxes, labels and zones, or classes.",
+)
 @click.option("--snapshots", metavar="DIR", help="Detections: write the best picture of each track.")
 def subscribe(
     topic: str,

@@ -41,7 +41,7 @@ def worker(
     """Run a worker of PIPELINE until Ctrl-C or SIGTERM.
 
     fraud scores transactions; labels joins what they turn out to be with these scores, so run fraud first. vision
-    finds and follows objects in video frames.
+    finds and follows objects in video frames, or classifies them, as its model does.
 
     Start more of them, here or on other machines, to share the input topic's partitions. A worker ends with exit
     code 0 after a signal, and non-zero when going on would be wrong; what is uncommitted then is read again.

@@ -1,1 +1,1 @@
-"""The vision domain: video frames in; objects, tracks and alerts out."""
+"""The vision domain: video frames in; objects, tracks and alerts out, or classes."""

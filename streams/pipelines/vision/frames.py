@@ -6,14 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.vision.pictures import Limits, PictureError, decode
-from models.vision.preprocess import Preprocess
+from models.vision.preprocess import Placement
 from streams.clock import Clock
 from streams.decoding import EARLIEST_MS
 from streams.errors import PoisonEvent
@@ -25,6 +25,23 @@ from streams.settings import Vision
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 LARGEST_FRAME = 2**53  # what a reader of JSON in any language takes for the number that it is
+
+
+class Fit(Protocol):
+    """Makes room for a record batch's pictures, and fills it; any number of threads, each with its own row.
+
+    `models.vision.preprocess.Preprocess` is one, for networks that see each picture whole.
+    """
+
+    @property
+    def least(self) -> tuple[int, int] | None:
+        """The fewest pixels, width and height, that a picture may be decoded at; None: all that it has."""
+
+    def batch(self, rows: int) -> NDArray[Any]:
+        """[rows, ...]: what the model that serves sees of so many pictures."""
+
+    def one(self, picture: NDArray[np.uint8], out: NDArray[Any]) -> Placement:
+        """Write a picture into one row, and say where in it it stands."""
 
 
 class Sighting(NamedTuple):
@@ -45,7 +62,7 @@ class Frames:
         offset: int64 [n].
         sizes: int32 [n, 2], width and height of the source picture.
         placements: float32 [n, 4], where the picture lies in the network's input (`models.vision.preprocess`).
-        tensor: [n, ...], that input.
+        tensor: [n, ...], what the model sees, as its `Fit` writes it.
         seen: what there is in each, once it is known.
     """
 
@@ -91,24 +108,24 @@ class FrameDecoder:
     one that promises more bytes or pixels than the settings allow.
 
     Args:
-        preprocess: of the model that serves, asked for each record batch.
+        fit: of the model that serves, asked for each record batch.
         threads: share a record batch's frames among them; None: the caller's own thread decodes.
     """
 
     def __init__(
         self,
         settings: Vision,
-        preprocess: Callable[[], Preprocess],
+        fit: Callable[[], Fit],
         threads: Executor | None,
         clock: Clock,
     ) -> None:
         self._limits = Limits(max_bytes=settings.max_value_bytes, max_pixels=settings.max_pixels)
         self._max_future_s = settings.max_future_s
-        self._preprocess, self._threads, self._clock = preprocess, threads, clock
+        self._fit, self._threads, self._clock = fit, threads, clock
 
     def __call__(self, batch: RecordBatch) -> Decoded[Frames]:
         """Read, decode and fit; a bad record is an entry in `poison`, never an exception."""
-        preprocess = self._preprocess()
+        fit = self._fit()
         latest_ms = int((self._clock.time() + self._max_future_s) * 1000)
         poison: dict[int, PoisonEvent] = {}
         found: list[_Frame] = []
@@ -117,13 +134,13 @@ class FrameDecoder:
                 found.append(_described(batch, row, latest_ms))
             except PoisonEvent as error:
                 poison[row] = error
-        tensor = preprocess.batch(len(found))
+        tensor = fit.batch(len(found))
 
-        def fit(place: int) -> PoisonEvent | None:
-            return self._fit(preprocess, batch.values[found[place].row] or b"", found[place], tensor[place])
+        def fill(place: int) -> PoisonEvent | None:
+            return self._fill(fit, batch.values[found[place].row] or b"", found[place], tensor[place])
 
         in_turn = map if self._threads is None else self._threads.map
-        for each, wrong in zip(found, in_turn(fit, range(len(found))), strict=True):
+        for each, wrong in zip(found, in_turn(fill, range(len(found))), strict=True):
             if wrong is not None:
                 poison[each.row] = wrong
         good = np.array([place for place, each in enumerate(found) if each.row not in poison], np.intp)
@@ -141,13 +158,13 @@ class FrameDecoder:
         )
         return Decoded(columns, rows, poison)
 
-    def _fit(self, preprocess: Preprocess, value: bytes, frame: _Frame, out: NDArray[Any]) -> PoisonEvent | None:
+    def _fill(self, fit: Fit, value: bytes, frame: _Frame, out: NDArray[Any]) -> PoisonEvent | None:
         try:
-            picture = decode(value, self._limits, (preprocess.picture.width, preprocess.picture.height))
+            picture = decode(value, self._limits, fit.least)
         except PictureError as error:
             return PoisonEvent("decode", str(error), error.kind)
         frame.size = (picture.width, picture.height)
-        frame.placement = preprocess.one(picture.pixels, out)
+        frame.placement = fit.one(picture.pixels, out)
         frame.placement[:2] /= picture.factor
         return None
 

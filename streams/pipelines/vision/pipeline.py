@@ -1,30 +1,63 @@
-"""Video frames in; objects with tracks out, and what an operator wants to know of them."""
+"""Video frames in; out comes what the model's task makes of them: objects with tracks and events, or classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engine import ModelIncompatible
 from models.repository import Model
-from models.vision.placement import in_source
 from streams.clock import Clock, SystemClock
-from streams.errors import SettingsError
 from streams.freshness import LatestPerKey
 from streams.pipeline import Beside, Decoded, Rows
-from streams.pipelines.vision.camera import Frame
-from streams.pipelines.vision.cameras import Cameras, Sites, warm_up
-from streams.pipelines.vision.frames import FrameDecoder, Frames, Sighting
-from streams.pipelines.vision.served import MAX_OBJECTS, VisionModel, instances, threads
+from streams.pipelines.vision.classified import Classified
+from streams.pipelines.vision.frames import FrameDecoder, Frames
+from streams.pipelines.vision.served import Seeing, instances, threads
+from streams.pipelines.vision.tracked import Tracked
 from streams.records import RecordBatch
 from streams.settings import Models, Vision
-from streams.sites import check_scenes
 from streams.versions import Versions
+
+
+class Task(Protocol):
+    """What is done with frames, by what the model's manifest says that its network does with a picture.
+
+    Its methods are those of `streams.pipeline.Following`, and called as those are.
+    """
+
+    @property
+    def prediction_shape(self) -> tuple[int, ...]:
+        """Of one frame's prediction, whatever version serves."""
+
+    @property
+    def topics_beside(self) -> tuple[str, ...]:
+        """What it writes to beside detections."""
+
+    def serve(self, loaded: Model) -> Seeing:
+        """Make a version ready. Raises: ModelError, SettingsError: it must not serve."""
+
+    def warm_up(self) -> None:
+        """Compile what is not the model's."""
+
+    def new_store(self) -> Any:
+        """An empty store for one partition, or None."""
+
+    def conclude(
+        self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any, served: Seeing
+    ) -> None:
+        """Apply the predictions of these rows."""
+
+    def beside(self, columns: Frames) -> Sequence[Beside]:
+        """Records for `topics_beside`."""
+
+
+TASKS: Mapping[str, Callable[[Vision, Clock], Task]] = {"detect": Tracked, "classify": Classified}
 
 
 class VisionPipeline:
@@ -33,72 +66,64 @@ class VisionPipeline:
     name = "vision"
     table = None
     comparable = False
-    prediction_shape = (MAX_OBJECTS, 6)
 
     def __init__(self, settings: Vision, models: Models | None = None, clock: Clock | None = None) -> None:
-        self._settings = settings
         self._versions = Versions((models or Models()).repository(), self.name, settings.model, settings.version)
         self.rollout_of = settings.model
-        self.served = self._serve(self._versions.first())
+        clock = clock or SystemClock()
+        first = self._versions.first()
+        self._task_name, self._task = first.manifest.task, _task_of(first)(settings, clock)
+        self.served = self._task.serve(first)
+        self.prediction_shape, self.topics_beside = self._task.prediction_shape, self._task.topics_beside
         self.input_topic, self.output_topic = settings.input, settings.output
-        self.topics_beside = (settings.events,)
         self.max_message_bytes = settings.max_message_bytes
-        self.batch = settings.batch
+        at_once = self.served.frames_at_once
+        self.batch = msgspec.structs.replace(settings.batch, max_batch_size=at_once)
         latest = settings.freshness == "latest-per-key"
-        self.freshness = LatestPerKey(settings.staleness_bound_s, settings.max_batch_size) if latest else None
+        self.freshness = LatestPerKey(settings.staleness_bound_s, at_once) if latest else None
         self.instances = instances(settings, self.served.engine)
         each = threads(settings) // self.instances
         self._threads = ThreadPoolExecutor(threads(settings), "vision-decode") if each > 1 else None
-        self._sites = Sites(settings)
-        self._clock = clock or SystemClock()
-        self._encode = msgspec.json.Encoder().encode
-        self._decoder = FrameDecoder(settings, lambda: self.served.preprocess, self._threads, self._clock)
+        self._decoder = FrameDecoder(settings, lambda: self.served.fit, self._threads, clock)
 
-    def open(self, version: int, sha256: str) -> VisionModel:
+    def open(self, version: int, sha256: str) -> Seeing:
         """Make another version ready, as `streams.serving` asks for it; from any thread.
 
         Raises:
             ModelError, SettingsError: it must not serve.
         """
-        return self._serve(self._versions.asked(version, sha256))
-
-    def _serve(self, loaded: Model) -> VisionModel:
-        try:
-            check_scenes(self._settings, loaded.manifest.labels)
-        except ValueError as error:
-            raise SettingsError(f"vision.{error} (model {loaded.reference})") from None
-        return VisionModel(loaded, self._settings)
+        loaded = self._versions.asked(version, sha256)
+        if loaded.manifest.task != self._task_name:
+            raise ModelIncompatible(
+                f"serving {loaded.reference} in the place of {self.served.model}: expected the same task, "
+                f"{self._task_name!r}, got {loaded.manifest.task!r}; add it under a name of its own, and set "
+                "vision.model to that"
+            )
+        return self._task.serve(loaded)
 
     def warm_up(self) -> None:
         # Frames are shared among threads of the pipeline's own; OpenCV's would contend with them within each resize.
         cv2.setNumThreads(1)
-        warm_up()
-        self.served.infer(np.zeros_like(self.served.preprocess.batch(1)))  # the detector's kernel, too
+        self._task.warm_up()
+        fit = self.served.fit
+        row = fit.batch(1)
+        fit.one(np.zeros((8, 8, 3), np.uint8), row[0])
+        self.served.infer(row)  # what reads its outputs, too
 
-    def new_store(self) -> Cameras:
-        return Cameras(self._sites)
+    def new_store(self) -> Any:
+        return self._task.new_store()
 
     def decode(self, batch: RecordBatch) -> Decoded[Frames]:
         return self._decoder(batch)
 
-    def features(self, columns: Frames, store: Cameras) -> NDArray[Any]:
+    def features(self, columns: Frames, store: Any) -> NDArray[Any]:
         return columns.tensor
 
-    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Cameras) -> None:
-        found = in_source(predictions[rows], columns.placements[rows], columns.sizes[rows])
-        picked = rows.tolist()
-        frames = [_frame(columns, row, objects) for row, objects in zip(picked, found, strict=True)]
-        seen = store.apply(frames, self.served.labels, int(self._clock.time() * 1000))
-        for row, sighting in zip(picked, map(Sighting, frames, seen), strict=True):
-            columns.seen[row] = sighting
+    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
+        self._task.conclude(columns, rows, predictions, store, self.served)
 
     def beside(self, columns: Frames) -> Sequence[Beside]:
-        return [
-            Beside(self._settings.events, place, self._encode(event))
-            for place, sighting in enumerate(columns.seen)
-            if sighting is not None
-            for event in sighting.seen.events
-        ]
+        return self._task.beside(columns)
 
     def close(self) -> None:
         """Release the model and the threads."""
@@ -107,17 +132,12 @@ class VisionPipeline:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _frame(columns: Frames, row: int, objects: NDArray[np.float32]) -> Frame:
-    """One frame's detections: float32 [k, 6] of box in pixels, score and class."""
-    width, height = columns.sizes[row].tolist()
-    return Frame(
-        columns.cameras[row],
-        int(columns.offset[row]),
-        int(columns.frame[row]),
-        int(columns.event_time_ms[row]),
-        width,
-        height,
-        objects[:, :4],
-        objects[:, 4],
-        objects[:, 5].astype(np.int64),
-    )
+def _task_of(loaded: Model) -> Callable[[Vision, Clock], Task]:
+    """Raises: ModelIncompatible where the model has none of them."""
+    task = TASKS.get(loaded.manifest.task)
+    if task is None:
+        raise ModelIncompatible(
+            f"serving {loaded.reference} on video frames: expected the task 'detect' or 'classify' in its manifest, "
+            f"got {loaded.manifest.task!r}; add it with --task detect or --task classify"
+        )
+    return task

@@ -1,9 +1,9 @@
-"""One version of the vision model, ready to serve: its engine, its pre-processing, its detector."""
+"""One version of a detector, ready to serve: its engine, its pre-processing; and what versions of any task share."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -14,7 +14,8 @@ from models.selection import EngineOptions
 from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from streams.engined import Engined
-from streams.pipelines.vision.frames import Frames
+from streams.pipeline import Opened
+from streams.pipelines.vision.frames import Fit, Frames
 from streams.pipelines.vision.messages import detections
 from streams.settings import Vision
 
@@ -39,12 +40,33 @@ def instances(settings: Vision, engine: str) -> int:
     return threads(settings) // _threads_each(settings) if engine.endswith("-cpu") else INSTANCES_ON_GPU
 
 
+def engine_options(settings: Vision) -> EngineOptions:
+    """How the engine of a model of any task is made: with the threads of one instance."""
+    return EngineOptions(threads=_threads_each(settings), max_batch_size=settings.max_batch_size)
+
+
 def _threads_each(settings: Vision) -> int:
     return max(1, threads(settings) // INSTANCES_ON_CPU)
 
 
+class Seeing(Opened[Frames], Protocol):
+    """A served version of any task."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of its classes."""
+
+    @property
+    def fit(self) -> Fit:
+        """What makes its features of pictures."""
+
+    @property
+    def frames_at_once(self) -> int:
+        """How many frames a micro-batch may hold."""
+
+
 class VisionModel(Engined):
-    """Implements `streams.pipeline.Served`: objects in pixels of the network's input, which do for every frame.
+    """Implements `Seeing`: objects in pixels of the network's input, which do for every frame.
 
     Raises:
         ModelError: the version cannot be served, or not by this pipeline.
@@ -53,19 +75,19 @@ class VisionModel(Engined):
     def __init__(self, loaded: Model, settings: Vision) -> None:
         self.labels = loaded.manifest.labels
         self._least_score = Detector(loaded.manifest, settings.score_threshold).score
-        self.preprocess = Preprocess(loaded.manifest)
+        self.fit = Preprocess(loaded.manifest)
+        self.frames_at_once = settings.max_batch_size
         # Boxes that are too weak to be published still carry on with a track.
         low = min(self._least_score, settings.low_score)
         self._detector = Detector(loaded.manifest, low, settings.iou_threshold, MAX_OBJECTS)
-        options = EngineOptions(threads=_threads_each(settings), max_batch_size=settings.max_batch_size)
-        super().__init__(loaded, settings.engine, options)
+        super().__init__(loaded, settings.engine, engine_options(settings))
         self._encode = msgspec.json.Encoder().encode
 
     def infer(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """float32 [n, MAX_OBJECTS, 6], as `Detector.decode` returns them, in pixels of the input."""
-        outputs = self._engine.infer({self.preprocess.name: features})
+        outputs = self._engine.infer({self.fit.name: features})
         as_it_is = np.broadcast_to(np.array([1, 1, 0, 0], np.float32), (len(features), 4))
-        picture = self.preprocess.picture
+        picture = self.fit.picture
         whole = np.broadcast_to(np.array([picture.width, picture.height]), (len(features), 2))
         return self._detector.decode(outputs, as_it_is, whole)
 

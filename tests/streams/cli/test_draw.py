@@ -163,6 +163,24 @@ def test_what_cannot_be_drawn_is_counted_and_the_rest_is_drawn(headrace: Run, si
     assert len(film_of(out)) == 1
 
 
+def test_classes_are_written_on_the_film_and_have_no_snapshots(headrace: Run, site: Site, tmp_path: Path) -> None:
+    found = [{"label": "bar", "score": 0.8}, {"label": "none", "score": 0.2}]
+    for number in range(3):
+        place = site.frame("gate", bytes(cv2.imencode(".jpg", picture(number, *SIZE))[1]))
+        site.detect("gate", place, message_of(number) | {"objects": [], "classes": found})
+    site.flush()
+    out, shots = tmp_path / "out.mp4", tmp_path / "shots"
+    arguments = ("--from", "earliest", "--limit", 3, "--draw", out, "--snapshots", shots)
+    done = headrace("subscribe", site.detections, *arguments)
+    assert f"3 frames to {out}" in done.err
+    assert "snapshots" not in done.err
+    assert not shots.exists()
+    for number, (_, pixels) in enumerate(film_of(out)):
+        changed = np.abs(pixels.astype(int) - picture(number, *SIZE)).max(axis=2) > 60
+        assert changed[5:30, 5:40].mean() > 0.5
+        assert not changed[60:200].any()
+
+
 def test_a_film_of_nothing_leaves_no_file(headrace: Run, site: Site, tmp_path: Path) -> None:
     done = headrace("subscribe", site.detections, "--seconds", 0.3, "--draw", tmp_path / "out.mp4")
     assert "0 frames" in done.err

@@ -43,6 +43,9 @@ def test_each_message_has_a_schema_that_stands_on_its_own() -> None:
     required = {"transaction_id", "card_id", "terminal_id", "amount", "event_time"}
     assert set(schemas["Transaction"]["required"]) == required
     assert "Reason" in schemas["FraudFlag"]["$defs"]
+    detections = schemas["VideoDetections"]
+    assert detections["properties"]["classes"]["items"] == {"$ref": "#/$defs/PictureClass"}
+    assert "classes" not in detections["required"]
 
 
 def test_the_asyncapi_document_is_whole() -> None:
