@@ -24,6 +24,7 @@ class Follower:
 
     def __init__(self, kafka: Kafka, partitions: Sequence[TopicPartition], max_wait_ms: int, clock: Clock) -> None:
         self._kafka, self._partitions, self._max_wait_ms, self._clock = kafka, partitions, max_wait_ms, clock
+        self._started = False
 
     async def start(self) -> None:
         """Connect; nothing is fetched yet.
@@ -40,14 +41,16 @@ class Follower:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=self._max_wait_ms,
         )
+        self._started = True
         await self._consumer.start()
         fetch_record_batches(self._consumer, BATCH_RECORDS)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
 
     async def stop(self) -> None:
-        """Close the connection."""
-        await self._consumer.stop()
+        """Close the connection, if there is one."""
+        if self._started:
+            await self._consumer.stop()
 
     @property
     def reading(self) -> frozenset[TopicPartition]:

@@ -160,7 +160,7 @@ class Following(Pipeline[C], Protocol):
     """How many micro-batches are decoded and inferred at once, in as many threads; with more than one, `features`
     leaves the store alone."""
 
-    def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
+    def conclude(self, columns: C, rows: Rows, predictions: NDArray[np.float32], store: Any, served: Served[C]) -> None:
         """Apply the predictions of these rows, in order, to the state of their partition, and note in the columns what
         `Served.encode` and `beside` shall write of it.
 
@@ -169,6 +169,7 @@ class Following(Pipeline[C], Protocol):
         Args:
             rows: rising places among the columns.
             predictions: of all columns.
+            served: what has predicted them; another version may serve by now.
         """
 
     def beside(self, columns: C) -> Sequence[Beside]:

@@ -172,7 +172,7 @@ class Processor(Generic[C]):
         started = now()
         if self._following is not None:
             for work in works:
-                self._conclude(work, self._following)
+                self._conclude(work, self._following, served)
             seconds["conclude"], started = now() - started, now()
         values = [self._encode(work, served) for work in works]
         for work, encoded in zip(works, values, strict=True):
@@ -231,7 +231,7 @@ class Processor(Generic[C]):
         parts, good, failed = isolate(
             lambda rows: served.infer(features if rows is None else features[rows]), len(features)
         )
-        given = parts[0] if len(parts) == 1 else np.concatenate(parts or [_NONE])
+        given = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty((0, *self._shape), np.float32)])
         if given.shape != (len(good), *self._shape):
             raise ModelFailing(
                 f"model {served.model} on {served.engine}: expected {len(good)} predictions for "
@@ -254,11 +254,11 @@ class Processor(Generic[C]):
             work.keep(np.flatnonzero(~bad[start:stop]))
             start = stop
 
-    def _conclude(self, work: _Work[C], following: Following[C]) -> None:
+    def _conclude(self, work: _Work[C], following: Following[C], served: Served[C]) -> None:
         count = len(work.rows)
         _, good, failed = isolate(
             lambda rows: following.conclude(
-                work.columns, np.arange(count) if rows is None else rows, work.predictions, work.store
+                work.columns, np.arange(count) if rows is None else rows, work.predictions, work.store, served
             ),
             count,
         )

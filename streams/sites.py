@@ -13,6 +13,7 @@ from models.vision.thresholds import Tracking
 
 MOST_CAMERAS, MOST_ZONES, MOST_CORNERS, MOST_DISTANCES = 10_000, 64, 64, 32
 LARGEST_PX = 100_000.0
+MOST_SHARE = 2.0  # corners of which none is beyond it are meant as shares
 LONGEST_NAME = 256
 FLAT = 1e-9  # of a homography: its determinant, with the rows brought to length 1
 
@@ -191,6 +192,12 @@ def _zone(zone: Zone) -> Iterator[str]:
         if not all(abs(each) <= LARGEST_PX for each in corner):
             yield f"polygon[{number}]: expected px, or shares from 0 to 1, got {list(corner)}"
             return
+    if not zone.normalised and max(abs(each) for corner in corners for each in corner) <= MOST_SHARE:
+        yield f"polygon: expected shares from 0 to 1, or px, got {list(map(list, corners))}, which is some px at most"
+        return
+    if corners[0] == corners[-1]:
+        yield "polygon: expected each corner once, got the first one again at the end; leave it out there"
+        return
     sides = list(pairwise((*corners, corners[0])))
     for (i, one), (j, other) in combinations(enumerate(sides), 2):
         neighbours = j - i == 1 or (i == 0 and j == len(sides) - 1)

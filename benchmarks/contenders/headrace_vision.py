@@ -21,6 +21,7 @@ from streams.pipeline import Rows
 from streams.pipelines.vision.camera import Frame, Seen
 from streams.pipelines.vision.frames import Frames
 from streams.pipelines.vision.pipeline import VisionPipeline
+from streams.pipelines.vision.served import Seeing
 
 
 class Untracked(VisionPipeline):
@@ -29,8 +30,10 @@ class Untracked(VisionPipeline):
     def new_store(self) -> Any:
         return None
 
-    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
-        super().conclude(columns, rows, predictions, _Nobody())
+    def conclude(
+        self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any, served: Seeing
+    ) -> None:
+        super().conclude(columns, rows, predictions, _Nobody(), served)
 
 
 class _Nobody:

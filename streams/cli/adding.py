@@ -23,8 +23,9 @@ from streams.cli.vision_options import Vision, name_of, vision_options
 
 if TYPE_CHECKING:
     from models.adding import About
-    from models.inspection import Network
     from models.repository import Repository
+
+NO_LICENCE = "not stated"
 
 
 def _thresholds(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
@@ -81,7 +82,8 @@ def add(
     batch), weights in other files must lie below its own folder, and on a golden batch it must give finite numbers,
     the same for a row alone as in its batch. It does not replace what serves.
 
-    On a terminal you are asked for a description and a licence that you did not give. Arrays in the .npz are named
+    On a terminal you are asked for a description and a licence that you did not give; the manifest says that you gave
+    none where there is nobody to ask. Arrays in the .npz are named
     as the network's tensors are.
 
     With --task, the network looks at pictures: a detector's objects or a classifier's classes. How a picture becomes
@@ -103,9 +105,6 @@ def add(
     remote = "://" in source
     if remote and sha256 is None:
         raise click.UsageError("a URL needs --sha256: what is fetched must be what you chose")
-    missing = [f"--{key}" for key, value in (("description", description), ("licence", licence)) if not value]
-    if missing and not sys.stdin.isatty():
-        raise click.UsageError(f"there is no terminal to ask on: give {' and '.join(missing)}")
     example = _example(models, like)
     labels = labels or (vision.labels if vision else ()) or example.labels
     with _local(models, source, sha256) as (path, origin):
@@ -120,11 +119,13 @@ def add(
         summary(f"{name}/{same} is this network already; nothing was changed")
         return
     batch = adding.golden_batch(network, origin, given) if prepared is None else prepared.golden
-    if missing:
-        _describe(origin, network)
+    if not (description and licence) and sys.stdin.isatty():
+        summary(f"{origin}: {', '.join(map(str, network.inputs))} to {', '.join(map(str, network.outputs))}")
+        description = description or click.prompt("what it does", f"Added from {origin}.", err=True)
+        licence = licence or click.prompt("licence", NO_LICENCE, err=True)
     about = adding.About(
-        description=description or click.prompt("what it does", err=True),
-        licence=licence or click.prompt("licence", err=True),
+        description=description or f"Added from {origin}.",
+        licence=licence or NO_LICENCE,
         source=origin,
         state=example.state if state is None else state,
         labels=labels,
@@ -185,8 +186,3 @@ def _downloading() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-
-
-def _describe(origin: str, network: Network) -> None:
-    """What the questions are about."""
-    summary(f"{origin}: {', '.join(map(str, network.inputs))} to {', '.join(map(str, network.outputs))}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_FILMS = 32  # an encoder each
 MOST_TRACKS = 100_000
+SMALLEST_PX = 2  # a side; no film can be of less
 BETTER = 1.05  # a snapshot is written again for a picture that is so many times as good
 SNAPSHOT_QUALITY = 90
 
@@ -105,6 +106,7 @@ class Filming:
             _check_film_writer(film)
         self._film, self._snapshots, self._zones = film, snapshots, zones
         self._films: dict[str, FilmWriter] = {}
+        self._names: dict[str, str] = {}
         self._best: OrderedDict[tuple[str, int], float] = OrderedDict()
         self._drawing = Drawing()
         self.frames = 0
@@ -132,11 +134,14 @@ class Filming:
         except PictureError:
             self.left_out += 1
             return
+        height, width = pixels.shape[:2]
+        if min(height, width) < SMALLEST_PX:
+            self.left_out += 1
+            return
         if self._snapshots is not None:
             for each in detections.shown():
                 self._snapshot(self._snapshots, camera, pixels, each)
         if self._film is not None and (film := self._film_of(camera)) is not None:
-            height, width = pixels.shape[:2]
             detections.draw(self._drawing, pixels, self._zones(camera, width, height))
             film.write(pixels, detections.time_ms(received_ms))
         self.frames += 1
@@ -157,12 +162,17 @@ class Filming:
             if self._film is None or len(self._films) == MOST_FILMS:
                 self.left_out += 1
                 return None
-            taken = {film.path for film in self._films.values()}
-            path = self._film.with_suffix(f".{_name(camera)}.mp4")
-            while path in taken:
-                path = path.with_suffix(".again.mp4")
-            self._films[camera] = FilmWriter(path)
+            self._films[camera] = FilmWriter(self._film.with_suffix(f".{self._name(camera)}.mp4"))
         return self._films[camera]
+
+    def _name(self, camera: str) -> str:
+        """The camera's id as part of a file's name, no other camera's."""
+        if camera not in self._names:
+            name = re.sub(r"[^\w-]+", "_", camera)[:100] or "_"
+            while name in self._names.values():
+                name += "_again"
+            self._names[camera] = name
+        return self._names[camera]
 
     def _snapshot(self, folder: Path, camera: str, pixels: NDArray[np.uint8], shown: Shown) -> None:
         if shown.track_id is None:
@@ -175,7 +185,7 @@ class Filming:
         from connectors.jpeg import encode_jpeg
         from models.vision.drawing import crop
 
-        path = folder / _name(camera) / f"{shown.track_id}.jpg"
+        path = folder / self._name(camera) / f"{shown.track_id}.jpg"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_jpeg(crop(pixels, shown.box), SNAPSHOT_QUALITY))
@@ -213,8 +223,3 @@ def _check_film_writer(film: Path) -> None:
             f"drawing to {film}: importing {error.name} failed; drawing a film needs PyAV: pip install "
             "'headrace[video]'"
         ) from error
-
-
-def _name(text: str) -> str:
-    """A text as part of a file's name."""
-    return re.sub(r"[^\w-]+", "_", text)[:100] or "_"

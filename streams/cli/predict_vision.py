@@ -99,6 +99,10 @@ def vision(
         stack.callback(pipeline.close)
         if pipeline.new_store() is None:
             _refuse(pipeline.served.model, {"--score": score, "--snapshots": snapshots})
+        if still and snapshots:
+            raise click.UsageError(
+                "--snapshots is for what is followed through a film; pictures are each by themselves"
+            )
         canvas = stack.enter_context(_Canvas(draw, snapshots, loaded.vision)) if draw or snapshots else None
         target = stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer
         stack.enter_context(pipe_safe())

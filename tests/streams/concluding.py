@@ -45,7 +45,9 @@ class Concluding(CountingPipeline):
     def infer(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.hstack((np.where(features > 0, np.nan, 1), np.ones_like(features))).astype(np.float32)
 
-    def conclude(self, columns: Any, rows: Rows, predictions: NDArray[np.float32], store: CountStore) -> None:
+    def conclude(
+        self, columns: Any, rows: Rows, predictions: NDArray[np.float32], store: CountStore, served: Any
+    ) -> None:
         picked = rows.tolist()
         self._fail("conclude", [columns.values[row] for row in picked])
         for row in picked:

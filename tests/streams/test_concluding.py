@@ -59,6 +59,29 @@ def test_one_that_fails_costs_itself_only(bad: bytes) -> None:
     assert sum(outbox.poison.values()) == 1
 
 
+def test_a_micro_batch_of_which_the_model_takes_nothing_is_poison_while_its_golden_batch_holds() -> None:
+    class Refusing(Concluding):
+        def infer(self, features: Any) -> Any:
+            raise RuntimeError("no such picture")
+
+    outbox = _run([b"x", b"x"], Refusing(TOPIC, OUT))
+    assert outbox.poison == {("infer", "RuntimeError"): 2}
+    assert not _values(outbox, OUT)
+
+
+def test_what_follows_belongs_to_the_version_that_has_predicted() -> None:
+    asked: list[Any] = []
+
+    class Asking(Concluding):
+        def conclude(self, columns: Any, rows: Any, predictions: Any, store: Any, served: Any) -> None:
+            asked.append(served)
+            super().conclude(columns, rows, predictions, store, served)
+
+    pipeline = Asking(TOPIC, OUT)
+    _run([b"x"], pipeline)
+    assert asked == [pipeline.served]
+
+
 def test_predictions_of_another_shape_stop_the_pipeline() -> None:
     pipeline = Concluding(TOPIC, OUT)
     pipeline.prediction_shape = (3,)

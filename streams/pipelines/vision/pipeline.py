@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 import cv2
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.engine import ModelIncompatible
+from models.engine import ModelError, ModelIncompatible
 from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.freshness import LatestPerKey
@@ -108,7 +109,8 @@ class VisionPipeline:
         fit = self.served.fit
         row = fit.batch(1)
         fit.one(np.zeros((8, 8, 3), np.uint8), row[0])
-        self.served.infer(row)  # what reads its outputs, too
+        with suppress(ModelError):  # some networks refuse a blank picture: the first frame compiles the rest then
+            self.served.infer(row)  # what reads its outputs, too
 
     def new_store(self) -> Any:
         return self._task.new_store()
@@ -119,8 +121,10 @@ class VisionPipeline:
     def features(self, columns: Frames, store: Any) -> NDArray[Any]:
         return columns.tensor
 
-    def conclude(self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any) -> None:
-        self._task.conclude(columns, rows, predictions, store, self.served)
+    def conclude(
+        self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Any, served: Seeing
+    ) -> None:
+        self._task.conclude(columns, rows, predictions, store, served)
 
     def beside(self, columns: Frames) -> Sequence[Beside]:
         return self._task.beside(columns)

@@ -20,8 +20,6 @@ from streams.pipelines.vision.messages import detections
 from streams.settings import Vision
 
 MAX_OBJECTS = 300  # of one frame, the surest ones
-
-
 INSTANCES_ON_CPU = 4  # where there are as many cores
 INSTANCES_ON_GPU = 2  # the next micro-batch is decoded while one is on the device
 

@@ -91,11 +91,15 @@ def raise_from(outcome: Outcome) -> None:
     raise outcome.result.exception
 
 
+def test_what_was_not_said_and_nobody_is_there_to_say_is_told_so() -> None:
+    add("mine.onnx", "mine")
+    manifest = own().load("mine").manifest
+    assert (manifest.description, manifest.licence) == ("Added from mine.onnx.", "not stated")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("mine.onnx", "mine"), "give --description and --licence"),
-        (("mine.onnx", "mine", "--licence", "MIT"), "give --description"),
         (("mine.onnx", "../mine", *SAID), "got '../mine'"),
         (("mine.onnx", "mine", *SAID, "--threshold", "review"), "expected NAME=NUMBER, got 'review'"),
         (("mine.onnx", "mine", *SAID, "--threshold", "review=high"), "expected a number for review, got 'high'"),
@@ -137,7 +141,7 @@ def test_weights_beside_the_file_come_with_it() -> None:
 def test_on_a_terminal_it_asks_for_what_is_missing() -> None:
     said = on_terminal("add", "mine.onnx", "mine", answers=["Multiplies.", "MIT"], code=0)
     assert "mine.onnx: x: float32 [n, 4] to y: float32 [n, 4]" in said
-    assert said.index("what it does:") < said.index("licence:")
+    assert said.index("what it does [Added from mine.onnx.]:") < said.index("licence [not stated]:")
     manifest = own().load("mine").manifest
     assert (manifest.description, manifest.licence) == ("Multiplies.", "MIT")
 

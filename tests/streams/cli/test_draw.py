@@ -121,10 +121,14 @@ def test_a_film_without_what_writes_it_says_what_to_install(
 def test_cameras_have_a_film_each_and_a_key_chooses_one(headrace: Run, site: Site, tmp_path: Path) -> None:
     site.film("gate", 6, partition=0)
     site.film("../yard 2", 4, partition=1)
+    site.film("/yard 2", 3, partition=1)
     site.flush()
-    out = tmp_path / "out.mp4"
-    headrace("subscribe", site.detections, "--from", "earliest", "--limit", 10, "--draw", out)
-    assert {path.name: len(film_of(path)) for path in tmp_path.iterdir()} == {"out.gate.mp4": 6, "out._yard_2.mp4": 4}
+    out, folder = tmp_path / "out.mp4", tmp_path / "shots"
+    options = ("--draw", out, "--snapshots", folder)
+    headrace("subscribe", site.detections, "--from", "earliest", "--limit", 13, *options)
+    films = {path.name: len(film_of(path)) for path in tmp_path.glob("*.mp4")}
+    assert films == {"out.gate.mp4": 6, "out._yard_2.mp4": 4, "out._yard_2_again.mp4": 3}
+    assert {path.parent.name for path in folder.rglob("*.jpg")} == {"gate", "_yard_2", "_yard_2_again"}
     one = tmp_path / "one.mp4"
     arguments = ("--from", "earliest", "--seconds", 2, "--draw", one, "--key", "../yard 2")
     headrace("subscribe", site.detections, *arguments)
@@ -153,13 +157,14 @@ def test_what_cannot_be_drawn_is_counted_and_the_rest_is_drawn(headrace: Run, si
     site.detect("gate", None, message_of(0))
     site.detect("gate", "nonsense", message_of(0))
     site.detect("gate", f"{site.frames}/9/1", message_of(0))
+    site.detect("gate", site.frame("gate", bytes(cv2.imencode(".png", picture(1, 64, 1))[1])), message_of(0))
     site.detect("gate", place, b"{")
     site.detect("gate", place, {"objects": [{"label": "x"}]})
     site.flush()
     out = tmp_path / "out.mp4"
-    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 7, "--draw", out, "--format", "json")
-    assert len(done.lines()) == 7
-    assert f"1 frames to {out}; 6 left out" in done.err
+    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 8, "--draw", out, "--format", "json")
+    assert len(done.lines()) == 8
+    assert f"1 frames to {out}; 7 left out" in done.err
     assert len(film_of(out)) == 1
 
 

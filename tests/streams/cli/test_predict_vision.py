@@ -100,6 +100,8 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     assert "expected one picture, got several; give --draw OUT.mp4" in several.error
     assert "expected a name ending in .mp4" in predict(root, path, "--draw", tmp_path / "a.gif", code=1).error
     assert isinstance(predict(root, tmp_path / "none.mp4", code=1).result.exception, VideoError)
+    pictures = predict(root, tmp_path, "--snapshots", tmp_path / "shots", code=2)
+    assert "pictures are each by themselves" in " ".join(pictures.err.split())
     fraud = run("predict", "vision", "--root", root, "--model", "fraud", "--from", path, code=1)
     assert isinstance(fraud.result.exception, ModelIncompatible)
     assert "add it with --task detect" in fraud.error

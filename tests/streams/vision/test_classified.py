@@ -250,7 +250,7 @@ def test_another_version_of_the_task_takes_over_and_one_of_another_task_is_refus
         "name of its own, and set vision.model to that"
     )
     assert messages(see(pipeline, [png(noise(1))]))[0]["model"] == "colours/1"
-    processor.exchange(pipeline.open(2, fewer.manifest.sha256)).close()
+    processor.exchange(pipeline.open(2, fewer.manifest.sha256))
     picture = noise(8, 28, 16)
     (message,) = messages(see(pipeline, [png(picture)]))
     assert message["model"] == "colours/2"

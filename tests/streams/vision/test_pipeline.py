@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 
+from models.engine import InferenceFailed
 from streams.pipelines.vision.pipeline import VisionPipeline
 from streams.settings import Vision
 
@@ -26,3 +27,14 @@ def test_opencv_takes_no_threads_of_its_own() -> None:
     pipeline.warm_up()
     pipeline.close()
     assert cv2.getNumThreads() == 1
+
+
+def test_a_network_that_refuses_a_blank_picture_can_be_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = VisionPipeline(Vision(threads=1))
+
+    def refuse(_: object) -> None:
+        raise InferenceFailed("blank")
+
+    monkeypatch.setattr(pipeline.served, "infer", refuse)
+    pipeline.warm_up()
+    pipeline.close()
