@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,8 @@ def camera_of(key: bytes) -> int:
 
 def simulated(each: int) -> Frames:
     """Draw and encode `each` frames of every camera, in as many processes as there are cores; always the same ones."""
-    with ProcessPoolExecutor(min(CAMERAS, os.cpu_count() or 1)) as pool:
+    context = multiprocessing.get_context("spawn")  # a forked process inherits locks that other threads hold
+    with ProcessPoolExecutor(min(CAMERAS, os.cpu_count() or 1), context) as pool:
         return Frames(list(pool.map(_seen, range(CAMERAS), [each] * CAMERAS)))
 
 

@@ -32,10 +32,11 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Replayed:
-    """What some events became, in their order."""
+    """What some events became, in their order; `beside` is what goes to topics beside the output."""
 
     keys: Sequence[bytes | None] = ()
     values: Sequence[bytes | None] = ()
+    beside: list[bytes | None] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
 
@@ -75,12 +76,14 @@ class Replay:
         Raises:
             ModelFailing: the model fails for all of them.
         """
-        first = self._ends[self._pipeline.input_topic]
+        first, beside = self._ends[self._pipeline.input_topic], getattr(self._pipeline, "topics_beside", ())
         batch = self._records(self._pipeline.input_topic, keys, values, headers, timestamps_ms)
         replayed = Replayed()
         for outgoing in self._processor.process([batch]).outboxes[0].outgoing:
             if outgoing.topic == self._pipeline.output_topic:
                 replayed.keys, replayed.values = outgoing.keys, outgoing.values
+            elif outgoing.topic in beside:
+                replayed.beside += outgoing.values
             elif outgoing.topic == self._pipeline.input_topic + SUFFIX:
                 replayed.dead_letters += [_dead_letter(outgoing, n, first) for n in range(len(outgoing))]
         return replayed

@@ -182,8 +182,9 @@ class ModelSwitch:
             return ""
         if not self._pipeline.comparable:
             error = (
-                f"challenge of {reference}: pipeline {self._pipeline.name} takes no challenger, since its state "
-                "follows what the champion sees; promote the version instead, and roll back where it is worse"
+                f"challenge of {reference}: pipeline {self._pipeline.name} takes no challenger, since its answers are "
+                "no single numbers to be set beside each other; promote the version instead, and roll back where it "
+                "is worse"
             )
             logger.error("%s", error)
             return error

@@ -44,6 +44,9 @@ PICTURES = (".png", ".jpg", ".jpeg")
     help="Also draw boxes, labels and tracks, or classes: a film, or one picture.",
 )
 @click.option("--snapshots", metavar="DIR", help="Also write the best picture of each track of a detector's.")
+@click.option(
+    "--events", metavar="FILE", help="Also write what happens, as on `video.events`: lives, zones, distances."
+)
 @click.option("--output", metavar="FILE", help="Where the detections go.  [standard output]")
 @click.option("--engine", type=click.Choice([AUTO, *ENGINES]), help="What runs it.  [vision.engine: auto]")
 @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
@@ -60,6 +63,7 @@ def vision(
     score: float | None,
     draw: str | None,
     snapshots: str | None,
+    events: str | None,
     output: str | None,
     engine: str | None,
     strict: bool,
@@ -70,14 +74,15 @@ def vision(
 
     Detections come as JSON lines on standard output, one for each frame, as on `video.detections`: boxes are in pixels
     of the frame. A frame that can never succeed comes as a JSON line on standard error, with its number and the reason.
-    Thresholds, cameras and zones are those of the section `vision` of the settings.
+    What happens in a film, as on `video.events`, goes to --events. Thresholds, cameras and zones are those of the
+    section `vision` of the settings.
 
     A classifier gives each frame's most probable labels instead, as many as `vision.top` says; it follows nothing.
 
     \b
     Examples:
       headrace predict vision --from gate.mp4 --camera gate > detections.jsonl
-      headrace predict vision --model yolox-nano --from gate.mp4 --draw gate-seen.mp4
+      headrace predict vision --model yolox-nano --from gate.mp4 --draw seen.mp4 --events events.jsonl
       headrace predict vision --model fastestdet --from dog.jpg --draw seen.png
       headrace predict vision --model yolox-nano --from pictures/ | jq '.objects[].label'
       headrace predict vision --model cells --from slides/ | jq -c '.classes[0]'
@@ -98,16 +103,19 @@ def vision(
         pipeline = PIPELINES["vision"].build(loaded)
         stack.callback(pipeline.close)
         if pipeline.new_store() is None:
-            _refuse(pipeline.served.model, {"--score": score, "--snapshots": snapshots})
-        if still and snapshots:
-            raise click.UsageError(
-                "--snapshots is for what is followed through a film; pictures are each by themselves"
-            )
+            _refuse(pipeline.served.model, {"--score": score, "--snapshots": snapshots, "--events": events})
+        for option, value in {"--snapshots": snapshots, "--events": events}.items() if still else ():
+            if value is not None:
+                raise click.UsageError(
+                    f"{option} is for what is followed through a film; pictures are each by themselves"
+                )
         canvas = stack.enter_context(_Canvas(draw, snapshots, loaded.vision)) if draw or snapshots else None
         target = stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer
+        told = stack.enter_context(predictions_file(events)) if events else None
         stack.enter_context(pipe_safe())
         # Pictures have nothing to do with each other: one at a time, and nothing is remembered of it.
-        job = _Job(opened, pipeline, 1 if still else pipeline.batch.max_batch_size, not still, canvas, target, camera)
+        at_once = 1 if still else pipeline.batch.max_batch_size
+        job = _Job(opened, pipeline, at_once, not still, canvas, target, told, camera)
         try:
             job.run()
         finally:
@@ -203,6 +211,7 @@ class _Job:
     follows: bool
     canvas: _Canvas | None
     target: BinaryIO
+    told: BinaryIO | None
     camera: str
     frames: int = 0
     dead: DeadLetters = field(default_factory=DeadLetters)
@@ -234,6 +243,8 @@ class _Job:
         dead = {letter.row for letter in replayed.dead_letters}
         for letter in replayed.dead_letters:
             self.dead.tell(letter, {"frame": frames[letter.row].frame})
+        if self.told is not None:
+            self.told.writelines((event or b"") + b"\n" for event in replayed.beside)
         seen = [frame for row, frame in enumerate(frames) if row not in dead]
         for frame, value in zip(seen, replayed.values, strict=True):
             self.target.write((value or b"") + b"\n")

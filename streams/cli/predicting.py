@@ -39,7 +39,7 @@ class DeadLetters:
 
 
 def predictions_file(output: str) -> BinaryIO:
-    """A new file. Raises: HeadraceError."""
+    """A file for what comes out. Raises: HeadraceError."""
     path = existing_file(output)
     try:
         return path.open("wb")

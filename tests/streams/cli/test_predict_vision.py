@@ -57,8 +57,10 @@ def test_a_photograph_shows_what_people_see_in_it(root: Path, tmp_path: Path) ->
 
 def test_a_film_is_followed_and_drawn(root: Path, tmp_path: Path) -> None:
     arguments = ("--fps", 4, "--draw", tmp_path / "out.mp4", "--snapshots", tmp_path / "shots")
-    done = predict(root, BOTTLES, *arguments, "--output", tmp_path / "found.jsonl")
+    outputs = ("--output", tmp_path / "found.jsonl", "--events", tmp_path / "events.jsonl")
+    done = predict(root, BOTTLES, *arguments, *outputs)
     assert "160 frames" in done.err
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
     assert [each["frame"] for each in found] == sorted(each["frame"] for each in found)
     by_eye = json.loads((BOTTLES.parent / "contents.json").read_text())[BOTTLES.name]["bottles_by_eye"]
@@ -68,6 +70,10 @@ def test_a_film_is_followed_and_drawn(root: Path, tmp_path: Path) -> None:
         assert len(followed) == bottles, frame
     tracks = {each["track_id"] for row in found for each in row["objects"]} - {None}
     assert {int(path.stem) for path in (tmp_path / "shots/camera-1").iterdir()} == tracks
+    new = [each["track_id"] for each in events if each["kind"] == "new"]
+    assert new
+    assert len(set(new)) == len(new)
+    assert {each["track_id"] for each in events} == set(new) <= tracks, "a life begins before it goes on"
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = [frame.time for frame in container.decode(video=0)]
     assert len(frames) == 160
@@ -102,6 +108,8 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     assert isinstance(predict(root, tmp_path / "none.mp4", code=1).result.exception, VideoError)
     pictures = predict(root, tmp_path, "--snapshots", tmp_path / "shots", code=2)
     assert "pictures are each by themselves" in " ".join(pictures.err.split())
+    told = predict(root, tmp_path, "--events", tmp_path / "events.jsonl", code=2)
+    assert "--events is for what is followed" in " ".join(told.err.split())
     fraud = run("predict", "vision", "--root", root, "--model", "fraud", "--from", path, code=1)
     assert isinstance(fraud.result.exception, ModelIncompatible)
     assert "add it with --task detect" in fraud.error
