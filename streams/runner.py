@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -77,12 +77,12 @@ class _Load:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A micro-batch that is being decoded and inferred."""
+    """A micro-batch in the works, and what goes over the wire for it."""
 
     loads: Sequence[_Load]
     records: int
     started: float
-    future: asyncio.Future[Begun[Any]]
+    letters: asyncio.Future[list[Letters]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,7 @@ class Runner:
 
     async def _begin_all(self, consumer: Acknowledger) -> None:
         """Take micro-batches, one for each instance that is idle."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
             await self._idle_instance()
@@ -180,45 +181,46 @@ class Runner:
             self._begin(loads)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
-            future = asyncio.get_running_loop().run_in_executor(
-                self._instances, self._processor.begin, [each.batch for each in loads]
-            )
+            begun = self._instances.submit(self._processor.begin, [each.batch for each in loads])
             self._idle_instances -= 1
-            future.add_done_callback(self._instance_is_idle)
-            self._begun.put_nowait(_Begun(loads, sum(map(len, deliveries)), started, future))
+            asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
+            # Its turn in the one thread that finishes is now, whichever is begun first.
+            letters = loop.run_in_executor(self._compute, self._finish, begun)
+            self._begun.put_nowait(_Begun(loads, sum(map(len, deliveries)), started, letters))
 
     async def _idle_instance(self) -> None:
         while not self._idle_instances:
             self._instance_idle.clear()
             await self._instance_idle.wait()
 
-    def _instance_is_idle(self, _: asyncio.Future[Any]) -> None:
+    def _instance_is_idle(self, begun: asyncio.Future[Any]) -> None:
+        if not begun.cancelled():
+            begun.exception()  # who finishes it raises it
         self._idle_instances += 1
         self._instance_idle.set()
 
     async def _finish_all(self, beginning: asyncio.Task[None]) -> None:
         """What was begun, in that order."""
-        loop = asyncio.get_running_loop()
         while True:
             begun = await self._begun.get()
             try:
-                letters = await loop.run_in_executor(self._compute, self._finish, await begun.future)
+                letters = await begun.letters
             except Exception:
                 # What came before is good: it is written and committed, so that it does not come again.
                 beginning.cancel()
                 self._end(begun.loads)
                 while not self._begun.empty():
                     later = self._begun.get_nowait()
-                    later.future.cancel()
+                    later.letters.cancel()
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
             self._pace.served(begun.records, self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
-    def _finish(self, begun: Begun[Any]) -> list[Letters]:
-        """In the compute thread: from predictions to what goes over the wire."""
-        processed = self._processor.finish(begun)
+    def _finish(self, begun: Future[Begun[Any]]) -> list[Letters]:
+        """In the compute thread: from predictions, once they are there, to what goes over the wire."""
+        processed = self._processor.finish(begun.result())
         self._telemetry.processed(processed)
         started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         letters = [Letters(outbox, timestamp_ms) for outbox in processed.outboxes]
