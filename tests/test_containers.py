@@ -7,8 +7,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
+
 from connectors.kafka_runtime import KAFKA_VERSION
 from streams import settings
+from streams.pipelines import PIPELINES
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -25,11 +28,23 @@ def test_the_worker_image_carries_the_project_version() -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    environ = dict(re.findall(r"\b(HEADRACE_[A-Z]+__[A-Z_]+)[=:] ?(\S+)", DOCKERFILE + COMPOSE))
-    loaded = settings.load(environ=environ)
-    assert loaded.kafka.bootstrap_servers == "kafka:19092"
-    assert loaded.worker.slot == "compose-1"
-    assert (loaded.worker.http_host, loaded.worker.http_port) == ("0.0.0.0", 8080)
+    services = yaml.safe_load(COMPOSE)["services"]
+    image = dict(re.findall(r"\b(HEADRACE_[A-Z]+__[A-Z_]+)=(\S+)", DOCKERFILE))
+    slots = []
+    for name in ("worker", "vision-worker"):
+        loaded = settings.load(environ=image | services[name]["environment"])
+        assert loaded.kafka.bootstrap_servers == "kafka:19092"
+        assert (loaded.worker.http_host, loaded.worker.http_port) == ("0.0.0.0", 8080)
+        slots.append(loaded.worker.slot)
+    assert len(set(slots)) == 2
+
+
+def test_every_worker_makes_its_own_topics_and_runs_its_own_pipeline() -> None:
+    for name, service in yaml.safe_load(COMPOSE)["services"].items():
+        if name != "kafka":
+            made, run = re.findall(r"headrace (?:topics create|worker) (\w+)", service["entrypoint"][-1])
+            assert made == run
+            assert made in PIPELINES
 
 
 def test_what_the_image_compiles_is_there() -> None:
@@ -42,7 +57,7 @@ def test_what_the_image_compiles_is_there() -> None:
 
 def test_ports_are_published_on_the_loopback_only() -> None:
     published = re.findall(r'^ +- "([\d.:]+)"', COMPOSE, re.MULTILINE)
-    assert published == ["127.0.0.1:9092:9092", "127.0.0.1:8080:8080"]
+    assert published == ["127.0.0.1:9092:9092", "127.0.0.1:8080:8080", "127.0.0.1:8081:8080"]
 
 
 def test_the_wheel_can_be_built_from_what_the_context_holds() -> None:
