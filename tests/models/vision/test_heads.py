@@ -266,6 +266,21 @@ def test_distances_of_all_strides_in_one_tensor_or_one_for_each() -> None:
     )
 
 
+def test_strides_and_pictures_without_a_candidate_have_no_objects() -> None:
+    parts = levels(17, 8, STRIDES)
+    for scores in parts[::2]:
+        scores[:] = -9
+    parts[0][1, 5, 2] = 4  # one object, of the second picture and the first stride
+    names = tuple(f"out{place}" for place in range(len(parts)))
+    head = Head("gfl", names, activation="sigmoid", boxes="xyxy", strides=STRIDES)
+    reader = Detector(detector(head, LABELS, SIZE, tuple((name, (-1, -1, -1)) for name in names)), FLOOR)
+    placements, sizes = np.tile(np.array([1, 1, 0, 0], np.float32), (PICTURES, 1)), np.tile(SIZE, (PICTURES, 1))
+    found = reader.decode(dict(zip(names, parts, strict=True)), placements, sizes)
+    assert (found[:, :, 5] >= 0).sum(axis=1).tolist() == [0, 1, 0]
+    parts[0][:] = -9
+    assert (reader.decode(dict(zip(names, parts, strict=True)), placements, sizes)[:, :, 5] == -1).all()
+
+
 def test_columns_are_labels_by_their_number() -> None:
     """COCO's 91 numbers have gaps: what stands in one is no label."""
     names = tuple(f"n{each}" for each in range(80))
