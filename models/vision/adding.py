@@ -104,7 +104,7 @@ def prepare(
     if sizes is not None:
         network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
     cards = testcards(taken, width, height)
-    served = serve(network, name, cards)
+    served = serve(network, name, cards, lists=task == "detect")
     if task == "detect":
         labels, head = _named(served.outputs, room, labels, name, wishes, choose, sizes is not None)
     else:

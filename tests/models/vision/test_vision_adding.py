@@ -89,6 +89,27 @@ def test_a_network_frozen_to_one_picture_takes_a_batch(
     assert len({int((rows[:, 5] >= 0).sum()) for rows in together}) > 1
 
 
+@pytest.mark.parametrize("batch", [1, "n"])
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes("end2end")])
+@pytest.mark.parametrize("limit", [0.1, 0.9])
+def test_rows_of_objects_go_picture_by_picture_though_the_cards_show_one_or_none(
+    tmp_path: Path, limit: float, wishes: Wishes, batch: int | str
+) -> None:
+    model = added(tmp_path, networks.rows_detector(limit, batch), wishes=wishes)
+    assert model.manifest.picture is not None
+    assert model.manifest.picture.batch == 1
+    found = detect(model, [np.full((64, 64, 3), level, np.uint8) for level in (0, 240, 250, 0)])
+    assert [[int(row[5]) for row in rows if row[5] >= 0] for rows in found] == [[], [2], [2], []]
+    np.testing.assert_allclose(found[1:3, 0, :4], [[8, 16, 40, 32]] * 2)
+
+
+@pytest.mark.parametrize("share", [0.9999, 2.0])
+def test_lists_go_picture_by_picture_though_the_cards_show_one_or_none(tmp_path: Path, share: float) -> None:
+    model = added(tmp_path, networks.lists_detector(share=share), wishes=Wishes("ssd"))
+    assert model.manifest.picture is not None
+    assert model.manifest.picture.batch == 1
+
+
 def test_lists_of_no_object_and_an_empty_batch_pass(tmp_path: Path) -> None:
     model = added(tmp_path, networks.lists_detector(), wishes=Wishes("ssd"))
     engine = repository.open_engine(model, "onnx-cpu")
