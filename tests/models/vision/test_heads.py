@@ -98,11 +98,13 @@ def test_yolox_without_its_grid() -> None:
     read = lambda each: plain_heads.yolox(each, FLOOR, SIZE, STRIDES)  # noqa: E731
     rows = raw_rows(2)
     check(Head("yolox", decoded=False, strides=STRIDES), (rows,), read)
-    maps, start = [], 0
+    maps, parts, start = [], [], 0
     for stride in STRIDES:
         shape = (SIZE[1] // stride, SIZE[0] // stride)
         part = rows[:, start : (start := start + shape[0] * shape[1])]
         maps.append(part.swapaxes(1, 2).reshape(PICTURES, -1, *shape))
+        parts.append(part)
+    check(Head("yolox", decoded=False, strides=STRIDES), tuple(parts), lambda each: read((np.concatenate(each),)))
     check(
         Head("yolox", decoded=False, strides=STRIDES),
         tuple(maps),
@@ -117,6 +119,18 @@ def test_yolov8_either_way_round(dtype: str) -> None:
     read = lambda each: plain_heads.yolov8(each, FLOOR)  # noqa: E731
     check(Head("yolov8"), (np.ascontiguousarray(rows.swapaxes(1, 2)),), read)
     check(Head("yolov8", transposed=True), (rows,), lambda each: read((each[0].T,)))
+
+
+def test_yolov8_of_each_stride() -> None:
+    rows = np.concatenate((centres(400, 3), probabilities((PICTURES, 400, LABELS), 3)), axis=2)
+    parts = np.split(rows, [300, 380], axis=1)
+    read = lambda each: plain_heads.yolov8((np.concatenate(each).T,), FLOOR)  # noqa: E731
+    check(Head("yolov8", transposed=True), tuple(parts), read)
+    turned = tuple(part.swapaxes(1, 2) for part in parts)
+    check(Head("yolov8"), turned, lambda each: plain_heads.yolov8((np.concatenate(each, axis=1),), FLOOR))
+    maps = tuple(part.reshape(PICTURES, 4 + LABELS, -1, 4) for part in turned)
+    flat = lambda each: [level.reshape(len(level), -1) for level in each]  # noqa: E731
+    check(Head("yolov8"), maps, lambda each: plain_heads.yolov8((np.concatenate(flat(each), axis=1),), FLOOR))
 
 
 def test_yolov8_in_shares_and_with_logits() -> None:
