@@ -205,11 +205,12 @@ def _family(outputs: Outputs, name: str, choose: Choose | None, sized: bool) -> 
         return found[0]
     if choose is not None:
         return choose(found)
-    fitting = " or ".join(f"--outputs {','.join(head.tensors)}" for head in found[:MOST_NAMED])
+    family = found[0].family
+    ways = [f"--outputs {','.join(head.tensors)}" for head in found[:MOST_NAMED]] + ["…"] * (len(found) > MOST_NAMED)
+    export = "" if len(found[0].tensors) > 1 else ", or export the network with all boxes in one output"
     raise ModelRefused(
-        f"reading the outputs of {name}: {_shapes(outputs)}: several fit {found[0].family}, "
-        f"{FAMILIES[found[0].family].outputs}: say which, {fitting}, or export the network with one output for all "
-        f"boxes; {NOTHING_ADDED}"
+        f"reading the outputs of {name}: {_shapes(outputs)}: several fit {family}, {FAMILIES[family].outputs}: say "
+        f"which: {' or '.join(ways)}{export}; {NOTHING_ADDED}"
     )
 
 

@@ -99,6 +99,21 @@ def lists_detector(first: int = 1, share: float = 0.95) -> bytes:
     return _model(nodes, tensors, [1, 3, SIDE, SIDE], outputs)
 
 
+def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
+    """images [n, 3, 64, 64] -> these outputs, [n, ...], the same for every picture."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "nought"], ["zeros"]),
+    ]
+    tensors = {"nought": np.zeros(1, np.float32)}
+    for name, array in outputs.items():
+        tensors |= {f"{name}.shape": np.array([-1] + [1] * array.ndim), f"{name}.own": array[None].astype(np.float32)}
+        nodes.append(helper.make_node("Reshape", ["zeros", f"{name}.shape"], [f"{name}.zeros"]))
+        nodes.append(helper.make_node("Add", [f"{name}.zeros", f"{name}.own"], [name]))
+    axes: dict[str, tuple[int, Axes]] = {name: (FLOAT, ["n", *array.shape]) for name, array in outputs.items()}
+    return _model(nodes, tensors, ["n", 3, SIDE, SIDE], axes)
+
+
 def rows_detector(limit: float, batch: int | str = 1) -> bytes:
     """images [batch, 3, 64, 64] -> rows [k, 7], as YOLOv7's export with suppression inside gives them.
 
