@@ -33,6 +33,7 @@ from models.vision.foreign import (
 from models.vision.heads.families import FAMILIES
 from models.vision.heads.outputs import Outputs
 from models.vision.heads.recognise import recognise
+from models.vision.heads.unread import explain, look
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
@@ -223,22 +224,15 @@ def _unfit(outputs: Outputs) -> str:
     """What was expected of outputs that fit no family, or not the one that was asked for."""
     if not outputs.family:
         return (
-            f"expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got {_shapes(outputs)}: is the "
-            f"number of labels right?{_hint(outputs)}"
+            f"expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got {_shapes(outputs)}: "
+            f"{explain(outputs)}"
         )
     others = dict.fromkeys(head.family for head in recognise(replace(outputs, family="")))
-    alike = f"; they look like {' or '.join(others)}" if others else ""
+    alike = f"they look like {' or '.join(others)}" if others else look(outputs)
     return (
         f"expected those of {outputs.family}, {FAMILIES[outputs.family].outputs}, with {outputs.labels} labels, got "
-        f"{_shapes(outputs)}{alike}"
+        f"{_shapes(outputs)}{alike and f'; {alike}'}"
     )
-
-
-def _hint(outputs: Outputs) -> str:
-    """Numbers of labels that the shapes would fit, of families whose outputs have a column for each."""
-    columns = sorted({axis for each in outputs.rank(2) for axis in each.shape if 5 < axis <= 4096})
-    possible = sorted({axis - more for axis in columns for more in (4, 5)})
-    return f" (it may be {' or '.join(map(str, possible))})" if 0 < len(possible) <= 4 else ""
 
 
 def _classes(outputs: Arrays, name: str, labels: int) -> Head:

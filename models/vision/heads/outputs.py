@@ -25,6 +25,8 @@ STRIDES = (
     (4,),
 )
 ANCHORS = 3  # boxes in each cell of YOLOv5's grids
+FEWEST_BINS = 4  # of a distance to a side of a box
+FEW = 0.05  # of the scores of all cells, those that say yes
 
 Layout = Literal["rows", "columns", "maps"]
 

@@ -13,6 +13,8 @@ from models.vision.heads.candidates import grid
 from models.vision.heads.order import Pair, settled
 from models.vision.heads.outputs import (
     ANCHORS,
+    FEW,
+    FEWEST_BINS,
     STRIDES,
     Outputs,
     Tensor,
@@ -25,8 +27,6 @@ from models.vision.heads.outputs import (
 from models.vision.specs import Activation, Boxes, Head
 
 MOST_QUERIES = 1000
-FEWEST_BINS = 4
-FEW = 0.05  # of the scores of all cells, those that say yes
 COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
 """What COCO's annotations call its 80 classes, in order."""
 

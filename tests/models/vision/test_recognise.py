@@ -9,6 +9,7 @@ from models.vision.heads.candidates import Spec
 from models.vision.heads.families import FAMILIES, decoder
 from models.vision.heads.outputs import Outputs
 from models.vision.heads.recognise import COCO91, recognise
+from models.vision.heads.unread import explain
 from models.vision.specs import Head, Picture
 from streams.cli.vision_options import FAMILIES as OFFERED
 
@@ -282,6 +283,34 @@ def test_what_is_of_no_family_is_none() -> None:
     assert found(logits(2100, 78)) == []
     assert found(logits(3, 224, 224)) == []
     assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "labels", "sentence"),
+    [
+        ([logits(3, 40, 40, 10), logits(3, 20, 20, 10), logits(3, 10, 10, 10)], 5, "like YOLOv5's grids without their"),
+        ([logits(30, 40, 40), logits(30, 20, 20), logits(30, 10, 10)], 5, "like YOLOv5's grids without their decoding"),
+        ([logits(37, side, side) for side in (40, 20, 10)], 5, "is the number of labels right?"),
+        (split(join(logits(2100, 32), shares(2100, 5))), 5, "like YOLOv8's grids without their decoding, distances"),
+        (
+            [columns(join(pixels(2100), shares(2100, 5), logits(2100, 32))), shares(32, 80, 80)],
+            5,
+            "segmentation",
+        ),
+        ([columns(join(pixels(2100), shares(2100, 1), logits(2100, 51)))], 1, "YOLOv8's pose, key points"),
+        ([softmaxed(4420, 2), logits(4420, 4)], 1, "scores and offsets from places that are in no output"),
+        ([softmaxed(4420, 7), corners(4420)], 5, "is the number of labels right? (it may be 6 or 7)"),
+        ([columns(join(pixels(2100), logits(2100, 5)))], 5, "say --family yolov8 --activation sigmoid"),
+        ([columns(join(pixels(2100), shares(2100, 80)))], 79, "is the number of labels right? (it may be 80)"),
+        ([join(logits(2100, 4), shares(2100, 92))], 80, "is the number of labels right? (it may be 91 or 92)"),
+        ([join(on_grid(2100), shares(2100, 96))], 80, "is the number of labels right? (it may be 95 or 96)"),
+    ],
+)
+def test_what_is_not_read_is_said(arrays: list[np.ndarray], labels: int, sentence: str) -> None:
+    names = tuple(f"l{each}" for each in range(labels))
+    tensors = {str(place): array for place, array in enumerate(arrays)}
+    assert found(*arrays, labels=labels) == []
+    assert sentence in explain(Outputs.of(tensors, Picture(SIZE, SIZE), names))
 
 
 def test_every_family_can_be_typed_and_read() -> None:
