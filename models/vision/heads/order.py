@@ -20,20 +20,25 @@ FEW_NEGATIVE = 0.2  # boxes leave the picture here and there
 MOST_NEGATIVE = {"boxes": 0.5, "distances": 0.9}  # of logits of classes, which nearly all say no
 
 
-def settled(pairs: Sequence[Pair], places: Places) -> list[Pair]:
+def settled(pairs: Sequence[Pair], places: Places, said: Sequence[str] = ()) -> list[Pair]:
     """The pairs of scores and places, without those that are the wrong way round.
 
     Of a pair that is there both ways round, what the numbers speak for stays; where they do not tell, what the names
     speak for; where neither does, both stay.
+
+    Args:
+        said: names in an order that decides alone.
     """
-    return [pair for pair in pairs if _turned(pair) not in pairs or not _wrong(pair, places)]
+    return [pair for pair in pairs if _turned(pair) not in pairs or not _wrong(pair, places, said)]
 
 
 def _turned(pair: Pair) -> Pair:
     return pair[1], pair[0]
 
 
-def _wrong(pair: Pair, places: Places) -> bool:
+def _wrong(pair: Pair, places: Places, said: Sequence[str]) -> bool:
+    if said:
+        return said.index(pair[0].name) > said.index(pair[1].name)
     fits, turned_fits = (_by_values(*each, places) for each in (pair, _turned(pair)))
     if fits == turned_fits:
         fits, turned_fits = (_by_names(*each) for each in (pair, _turned(pair)))

@@ -93,6 +93,11 @@ class Outputs:
         coco = len(labels) == 80 and (labels[0].lower(), labels[16].lower()) == ("person", "dog")
         return cls(tensors, picture, len(labels), coco, family, activation, ordered)
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The outputs that the user names, if any."""
+        return tuple(each.name for each in self.tensors) if self.ordered else ()
+
     def rank(self, rank: int) -> list[Tensor]:
         """Floats of so many axes, that of the batch not counted."""
         return [each for each in self.tensors if len(each.shape) == rank and each.array.dtype.kind == "f"]

@@ -45,9 +45,8 @@ def _as_ordered(outputs: Outputs, heads: list[Head]) -> list[Head]:
     """Heads that read all outputs, in their order where some do."""
     if not outputs.ordered:
         return heads
-    names = tuple(each.name for each in outputs.tensors)
-    whole = [head for head in heads if sorted(head.tensors) == sorted(names)]
-    return [head for head in whole if head.tensors == names] or whole
+    whole = [head for head in heads if sorted(head.tensors) == sorted(outputs.order)]
+    return [head for head in whole if head.tensors == outputs.order] or whole
 
 
 def _objectness(outputs: Outputs) -> Iterator[Head]:
@@ -161,7 +160,7 @@ def _queries(outputs: Outputs) -> Iterator[Head]:
                 and (extra in (0, 1) or _coco(outputs, scores))
             ):
                 pairs.append((scores, boxes))
-    for scores, boxes in pairs if outputs.ordered else settled(pairs, "boxes"):
+    for scores, boxes in settled(pairs, "boxes", outputs.order):
         yield from _scored(outputs, scores, boxes, _coco(outputs, scores))
 
 
@@ -221,7 +220,7 @@ def _apart(outputs: Outputs, level: list[tuple[int, Tensor]]) -> list[Pair]:
     classes = [each for width, each in level if width == outputs.labels]
     sides = [each for width, each in level if width % 4 == 0 and width >= 4 * FEWEST_BINS]
     pairs = [(one, other) for one in classes for other in sides if one is not other]
-    return pairs if outputs.ordered else settled(pairs, "distances")
+    return settled(pairs, "distances", outputs.order)
 
 
 def _scores_first(outputs: Outputs, tensor: Tensor, strides: tuple[int, ...]) -> bool:

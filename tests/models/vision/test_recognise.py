@@ -254,6 +254,9 @@ def test_scores_and_boxes_that_look_alike_are_told_apart_by_their_names_or_not_a
     order = ("a1600", "b1600", "a400", "b400", "a100", "b100")
     assert [head.tensors for head in named(levels, 32)] == [order, ("b1600", "a1600", "b400", "a400", "b100", "a100")]
     assert [head.tensors for head in named(levels, 32, ordered=True)] == [order]
+    turned = {name: levels[name] for name in sorted(levels, reverse=True)}  # all b, then all a
+    expected = ("b1600", "a1600", "b400", "a400", "b100", "a100")
+    assert [head.tensors for head in named(turned, 32, ordered=True)] == [expected]
 
 
 def test_two_outputs_that_fit_one_family_are_two_answers() -> None:
