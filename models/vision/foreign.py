@@ -97,7 +97,7 @@ def testcards(taken: PictureInput, width: int, height: int) -> NDArray[Any]:
     return np.ascontiguousarray(values, taken.spec.dtype)
 
 
-def serve(network: Network, name: str, batch: NDArray[Any], *, lists: bool = False) -> Served:
+def serve(network: Network, name: str, batch: NDArray[Any], *, lists: bool = True) -> Served:
     """Find how the network takes a batch: as it is, rewritten, or picture by picture.
 
     Whichever it is, a picture alone gives what it gives in the batch.

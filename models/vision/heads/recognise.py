@@ -226,8 +226,8 @@ def _apart(outputs: Outputs, level: list[tuple[int, Tensor]]) -> list[Pair]:
 def _scores_first(outputs: Outputs, tensor: Tensor, strides: tuple[int, ...]) -> bool:
     """Whether rows are scores and then distances, and not a box and more scores than there are labels.
 
-    A box stands where its cell is, or only its first four numbers are no probabilities. Scores are probabilities, or
-    nearly all of them say no, which distances do not.
+    A box stands where its cell is, and what comes after it are probabilities; distances are none. Scores are, or nearly
+    all of them say no, which distances do not.
     """
     rows, labels = tensor.array, outputs.labels
     points, _ = grid(outputs.picture, strides, 0.5)
@@ -235,9 +235,9 @@ def _scores_first(outputs: Outputs, tensor: Tensor, strides: tuple[int, ...]) ->
     for unit in (np.ones(2), sides):
         if (np.abs(rows[:, :, :2] * unit - points).mean(axis=(0, 1)) < sides / 8).all():
             return False
-    scores, rest = rows[:, :, :labels], rows[:, :, labels:]
-    if are_shares(rest) or (are_shares(rows[:, :, 4:labels]) and labels > 4 and not are_shares(rows[:, :, :4])):
+    if are_shares(rows[:, :, max(labels, 4) :]):
         return False
+    scores, rest = rows[:, :, :labels], rows[:, :, labels:]
     return are_shares(scores) or bool((scores > 0).mean() < FEW <= (rest > 0).mean())
 
 

@@ -217,7 +217,10 @@ def test_boxes_and_more_scores_than_labels_are_no_distances() -> None:
     for rows, labels in ((one_more["yolox"], 5), (one_more["yolox"], 1), (one_more["yolov8"], 5), (segments, 5)):
         assert found(rows, labels=labels) == []
     assert found(join(on_grid(2100), shares(2100, 1), logits(2100, 32)), labels=1) == []
-    assert found(join(on_grid(2100) / SIZE, shares(2100, 1), logits(2100, 32)), labels=1) == []
+    normalised = np.clip(on_grid(2100) / SIZE, 0, 1)
+    assert found(join(normalised, shares(2100, 1), logits(2100, 32)), labels=1) == []
+    assert found(join(on_grid(2100), logits(2100, 200) - 15, logits(2100, 32)), labels=200) == []
+    assert found(join(shares(2100, 2), logits(2100, 2), shares(2100, 17)), labels=1) == []  # YOLOX of 16 classes
     assert found(*split(join(logits(2100, 32), shares(2100, 5)))) == []  # YOLOv8's grids: distances first
     assert found(*split(join(logits(2100, 32), logits(2100, 5) - 15))) == []
     assert [head.family for head in found(segments, family="gfl")] == ["gfl"]
@@ -230,6 +233,7 @@ def test_scores_and_boxes_of_one_width_are_told_apart_by_what_they_hold(turned: 
         ("dense", logits(2100, 4) - 8, pixels(2100), 4),
         ("dense", shares(2100, 4), corners(2100) / SIZE, 4),
         ("rtdetr", logits(300, 4) - 5, shares(300, 4) * 0.4, 4),
+        ("rtdetr", logits(300, 4) * 0.1 - 1, shares(300, 4) * 0.4, 4),
         ("detr", softmaxed(100, 4), shares(100, 4) * 0.4, 3),
     )
     for family, scores, boxes, labels in cases:
@@ -247,6 +251,7 @@ def test_scores_and_boxes_that_look_alike_are_told_apart_by_their_names_or_not_a
     for first, second in (("pred_boxes", "out"), ("out", "pred_logits"), ("boxes", "scores")):
         heads = named({first: boxes, second: scores}, 4)
         assert [(head.family, head.tensors) for head in heads] == [("rtdetr", (second, first))]
+    assert len(named({"box_scores": boxes, "out": scores}, 4)) == 2
     alike = {"a": boxes, "b": scores}
     assert [head.tensors for head in named(alike, 4)] == [("b", "a"), ("a", "b")]
     assert [head.tensors for head in named(alike, 4, ordered=True)] == [("a", "b")]
