@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -31,7 +31,9 @@ from models.vision.foreign import (
     testcards,
 )
 from models.vision.heads.families import FAMILIES
-from models.vision.heads.recognise import Outputs, recognise
+from models.vision.heads.outputs import Outputs
+from models.vision.heads.recognise import recognise
+from models.vision.heads.unread import explain, look
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
@@ -39,6 +41,7 @@ from models.vision.testcard import draw
 TOLERANCE = Tolerance(RTOL, ATOL)
 
 BACKGROUND = ("background", "bg")
+MOST_NAMED = 4  # ways to choose outputs, in an error
 
 Choose = Callable[[Sequence[Head]], Head]
 
@@ -49,6 +52,7 @@ class Wishes:
 
     Args:
         family: of the outputs; None: it is found out.
+        outputs: which the family reads, in its order; empty: it is found out.
         size: width and height of the input; None: the network says.
         picture: fields of `Picture` that are not the family's defaults.
         head: likewise of `Head`.
@@ -60,6 +64,7 @@ class Wishes:
     picture: Mapping[str, Any] = field(default_factory=dict)
     head: Mapping[str, Any] = field(default_factory=dict)
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,12 @@ def prepare(
     if sizes is not None:
         network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
     cards = testcards(taken, width, height)
-    served = serve(network, name, cards)
+    served = serve(network, name, cards, lists=task == "detect")
+    outputs = _chosen(served.outputs, wishes.outputs, name)
     if task == "detect":
-        labels, head = _named(served.outputs, room, labels, name, wishes, choose, sizes is not None)
+        labels, head = _named(outputs, room, labels, name, wishes, choose, sizes is not None)
     else:
-        head = _classes(served.outputs, name, len(labels))
+        head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
     chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
@@ -146,6 +152,16 @@ def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
     return said
 
 
+def _chosen(outputs: Arrays, names: Sequence[str], name: str) -> Arrays:
+    """The outputs that are to be read, in their order."""
+    if len(set(names)) < len(names) or not outputs.keys() >= set(names):
+        raise ModelRefused(
+            f"reading the outputs of {name}: expected different ones of {', '.join(outputs)}, got {', '.join(names)}; "
+            f"{NOTHING_ADDED}"
+        )
+    return {each: outputs[each] for each in names or outputs}
+
+
 def _named(
     outputs: Arrays,
     picture: Picture,
@@ -156,53 +172,67 @@ def _named(
     sized: bool,
 ) -> tuple[Sequence[str], Head]:
     """The labels and the family; a first label that names the background is none where the outputs fit without it."""
+    said = (wishes.family or "", str(wishes.head.get("activation", "")), bool(wishes.outputs))
     if labels[0].strip("_").lower() in BACKGROUND:
-        without = Outputs.of(outputs, picture, labels[1:])
-        if any(wishes.family in (None, head.family) for head in recognise(without)):
-            return labels[1:], _family(without, name, wishes, choose, sized)
-    return labels, _family(Outputs.of(outputs, picture, labels), name, wishes, choose, sized)
+        without = Outputs.of(outputs, picture, labels[1:], *said)
+        if recognise(without):
+            return labels[1:], _family(without, name, choose, sized)
+    return labels, _family(Outputs.of(outputs, picture, labels, *said), name, choose, sized)
 
 
-def _family(outputs: Outputs, name: str, wishes: Wishes, choose: Choose | None, sized: bool) -> Head:
-    """The one family that the outputs fit, or the one that was asked for.
+def _family(outputs: Outputs, name: str, choose: Choose | None, sized: bool) -> Head:
+    """The one family that the outputs fit, of the one that was asked for; and the outputs of it.
 
     Args:
         sized: whether the network takes pictures' sizes as well: RT-DETR's export does, and counts classes from 0.
     """
     found = recognise(outputs)
-    if sized and any(head.family == "nms" for head in found):
+    if sized and not outputs.family and any(head.family == "nms" for head in found):
         found = [head for head in found if head.family != "ssd"]
-    shapes = ", ".join(f"{list(each.array.shape)}" for each in outputs.tensors)
-    if wishes.family is not None:
-        for head in found:
-            if head.family == wishes.family:
-                return head
-        others = f"; they look like {' or '.join(each.family for each in found)}" if found else ""
+    if not found:
+        raise ModelRefused(f"reading the outputs of {name}: {_unfit(outputs)}; {NOTHING_ADDED}")
+    first = {head.family: head for head in reversed(found)}
+    families = [first[family] for family in FAMILIES if family in first]
+    if len(families) > 1 and choose is not None:
+        family = choose(families).family
+        found = [head for head in found if head.family == family]
+    elif len(families) > 1:
+        fitting = "; ".join(f"--family {head.family} ({FAMILIES[head.family].outputs})" for head in families)
         raise ModelRefused(
-            f"reading the outputs of {name}: expected those of {wishes.family}, {FAMILIES[wishes.family].outputs}, "
-            f"with {outputs.labels} labels, got {shapes} for {PICTURES} pictures{others}; {NOTHING_ADDED}"
+            f"reading the outputs of {name}: {_shapes(outputs)} fit several families: say which: {fitting}; "
+            f"{NOTHING_ADDED}"
         )
     if len(found) == 1:
         return found[0]
-    if not found:
-        raise ModelRefused(
-            f"reading the outputs of {name}: expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got "
-            f"{shapes} for {PICTURES} pictures: is the number of labels right?{_hint(outputs)}; {NOTHING_ADDED}"
-        )
     if choose is not None:
         return choose(found)
-    fitting = "; ".join(f"--family {head.family} ({FAMILIES[head.family].outputs})" for head in found)
+    family = found[0].family
+    ways = [f"--outputs {','.join(head.tensors)}" for head in found[:MOST_NAMED]] + ["…"] * (len(found) > MOST_NAMED)
+    export = "" if len(found[0].tensors) > 1 else ", or export the network with all boxes in one output"
     raise ModelRefused(
-        f"reading the outputs of {name}: {shapes} for {PICTURES} pictures fit several families: say which: {fitting}; "
-        f"{NOTHING_ADDED}"
+        f"reading the outputs of {name}: {_shapes(outputs)}: several fit {family}, {FAMILIES[family].outputs}: say "
+        f"which: {' or '.join(ways)}{export}; {NOTHING_ADDED}"
     )
 
 
-def _hint(outputs: Outputs) -> str:
-    """Numbers of labels that the shapes would fit, of families whose outputs have a column for each."""
-    columns = sorted({axis for each in outputs.rank(2) for axis in each.shape if 5 < axis <= 4096})
-    possible = sorted({axis - more for axis in columns for more in (4, 5)})
-    return f" (it may be {' or '.join(map(str, possible))})" if 0 < len(possible) <= 4 else ""
+def _shapes(outputs: Outputs) -> str:
+    shapes = ", ".join(f"{list(each.array.shape)}" for each in outputs.tensors)
+    return f"{shapes} for {PICTURES} pictures"
+
+
+def _unfit(outputs: Outputs) -> str:
+    """What was expected of outputs that fit no family, or not the one that was asked for."""
+    if not outputs.family:
+        return (
+            f"expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got {_shapes(outputs)}: "
+            f"{explain(outputs)}"
+        )
+    others = dict.fromkeys(head.family for head in recognise(replace(outputs, family="")))
+    alike = f"they look like {' or '.join(others)}" if others else look(outputs)
+    return (
+        f"expected those of {outputs.family}, {FAMILIES[outputs.family].outputs}, with {outputs.labels} labels, got "
+        f"{_shapes(outputs)}{alike and f'; {alike}'}"
+    )
 
 
 def _classes(outputs: Arrays, name: str, labels: int) -> Head:

@@ -97,10 +97,13 @@ def testcards(taken: PictureInput, width: int, height: int) -> NDArray[Any]:
     return np.ascontiguousarray(values, taken.spec.dtype)
 
 
-def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
+def serve(network: Network, name: str, batch: NDArray[Any], *, lists: bool = True) -> Served:
     """Find how the network takes a batch: as it is, rewritten, or picture by picture.
 
     Whichever it is, a picture alone gives what it gives in the batch.
+
+    Args:
+        lists: whether outputs may be objects in rows, without an axis for the batch: those of a detector may.
 
     Raises: ModelRefused where the network runs in none of these ways, or gives no finite numbers.
     """
@@ -110,11 +113,13 @@ def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
             f"inspecting {name}: expected an input that takes one picture, or any number, got `{spec}`: export the "
             f"network with a batch of 1 or a dynamic one; {NOTHING_ADDED}"
         )
-    alone, outputs, singles = _alone(network, name, batch)
-    if all(each.shape and each.shape[0] is None for each in (spec, *network.outputs)):
+    alone, outputs, singles = _alone(network, name, batch, lists)
+    pairs = zip(alone.outputs, network.outputs, strict=True)
+    apart = all(len(each.shape) == len(own.shape) for each, own in pairs)  # else objects of several pictures mix
+    if apart and all(each.shape and each.shape[0] is None for each in (spec, *network.outputs)):
         if _batches(network.onnx, name, batch, singles):
             return Served(_all_free(network), 0, _run(network.onnx, name, batch), "")
-    else:
+    elif apart:
         for rewritten in filter(None, (_rewritten(network, name, inner) for inner in (False, True))):
             if _batches(rewritten.onnx, name, batch, singles):
                 how = "it was exported for one picture, and rewritten to take any number"
@@ -122,7 +127,7 @@ def serve(network: Network, name: str, batch: NDArray[Any]) -> Served:
     return Served(alone, 1, outputs, "it takes one picture a run: a batch of pictures goes through it one by one")
 
 
-def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, Arrays, list[Arrays]]:
+def _alone(network: Network, name: str, batch: NDArray[Any], lists: bool) -> tuple[Network, Arrays, list[Arrays]]:
     """The network picture by picture: as it is served then, its outputs, and each picture's own."""
     spec = network.inputs[0]
     engine = _load(network.onnx, name)
@@ -139,7 +144,7 @@ def _alone(network: Network, name: str, batch: NDArray[Any]) -> tuple[Network, A
                 f"{NOTHING_ADDED}"
             )
     first = singles[0]
-    batched = any(array.ndim >= 3 and len(array) == 1 for array in first.values())
+    batched = not lists or any(array.ndim >= 3 and len(array) == 1 for array in first.values())
     specs = []
     for each in network.outputs:
         leading = each.shape[0] if each.shape else None

@@ -87,8 +87,8 @@ def add(
     as the network's tensors are.
 
     With --task, the network looks at pictures: a detector's objects or a classifier's classes. How a picture becomes
-    its input and which family its outputs are of is found out from their shapes, or asked, and NAME may be left out.
-    A batch axis that the export froze is freed where its graph allows it.
+    its input and which family its outputs are of is found out from their shapes and values, or asked: --family and
+    --outputs say it. NAME may be left out. A batch axis that the export froze is freed where its graph allows it.
 
     \b
     Examples:

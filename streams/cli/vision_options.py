@@ -39,6 +39,7 @@ class Vision:
     task: Literal["detect", "classify"]
     labels: tuple[str, ...]
     family: str | None
+    outputs: tuple[str, ...]
     size: tuple[int, int] | None
     options: Mapping[str, Any]
 
@@ -83,6 +84,7 @@ class Vision:
         least: dict[str, float] = {key: said[key] for key in ("score", "iou") if key in said}
         return Wishes(
             family=self.family,
+            outputs=self.outputs,
             size=self.size,
             picture={key: said[key] for key in PICTURE if key in said},
             head={key: said[key] for key in HEAD if key in said},
@@ -96,16 +98,19 @@ def vision_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def gathered(**arguments: Any) -> Any:
         task = arguments.pop("task")
-        family, size, labels_file = (arguments.pop(key) for key in ("family", "size", "labels_file"))
+        family, outputs, size, labels_file = (
+            arguments.pop(key) for key in ("family", "outputs", "size", "labels_file")
+        )
         options = {key: arguments.pop(key) for key in (*PICTURE, *HEAD, "score", "iou")}
-        given = [key for key, value in (("family", family), ("size", size), *options.items()) if value is not None]
+        first_ones = (("family", family), ("outputs", outputs or None), ("size", size))
+        given = [key for key, value in (*first_ones, *options.items()) if value is not None]
         if task is None and (given or labels_file is not None):
             first = given[0] if given else "labels"
             raise click.UsageError(f"--{first} needs --task detect or --task classify")
         if task == "classify" and (family or options["iou"] is not None or options["boxes"]):
             raise click.UsageError("--family, --iou and --boxes are a detector's: give --task detect")
         labels = () if labels_file is None else read_labels(labels_file)
-        vision = None if task is None else Vision(task, labels, family, size, options)
+        vision = None if task is None else Vision(task, labels, family, outputs, size, options)
         return command(vision=vision, **arguments)
 
     for option in reversed(_OPTIONS):
@@ -159,6 +164,10 @@ def _size(context: click.Context, parameter: click.Parameter, text: str | None) 
     return int(found[1]), int(found[2] or found[1])
 
 
+def _outputs(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in (text or "").split(","))))
+
+
 def _fraction(text: str) -> float:
     """`0.5` or `1/255`. Raises: ValueError."""
     above, slash, below = text.partition("/")
@@ -196,16 +205,23 @@ def _ids(text: str, labels: int) -> tuple[int, ...]:
 
 
 def _choose(heads: Sequence[Head]) -> Head:
-    """Ask on the terminal."""
+    """Ask on the terminal for the family, or for the outputs where there is one family."""
     from models.vision.heads.families import FAMILIES as KNOWN
 
+    families = {head.family for head in heads}
     table = Table(box=None, show_header=False)
-    for head in heads:
-        table.add_row(head.family, KNOWN[head.family].outputs)
-    summary("the outputs fit several families:")
+    if len(families) > 1:
+        summary("the outputs fit several families:")
+        names = [head.family for head in heads]
+        for head in heads:
+            table.add_row(head.family, KNOWN[head.family].outputs)
+    else:
+        summary(f"several outputs fit {heads[0].family}, {KNOWN[heads[0].family].outputs}:")
+        names = [str(place) for place in range(1, len(heads) + 1)]
+        for name, head in zip(names, heads, strict=True):
+            table.add_row(name, ", ".join(head.tensors))
     Console(stderr=True).print(table)
-    names = [head.family for head in heads]
-    answer = click.prompt("family", type=click.Choice(names), err=True)
+    answer = click.prompt("family" if len(families) > 1 else "outputs", type=click.Choice(names), err=True)
     return heads[names.index(answer)]
 
 
@@ -214,6 +230,8 @@ _OPTIONS = (
     click.option("--task", type=click.Choice(["detect", "classify"]), help="What the network sees in pictures."),
     click.option("--labels", "labels_file", type=_PATH, metavar="FILE", help="Names of the classes, one a line."),
     click.option("--family", type=click.Choice(FAMILIES), help="Of a detector's outputs.  [default: found out]"),
+    click.option("--outputs", callback=_outputs, metavar="A,B",
+                 help="Which are read, scores before boxes or distances.  [default: found out]"),
     click.option("--size", callback=_size, metavar="WxH", help="Of the input, in pixels.  [default: the network's]"),
     click.option("--resize", type=click.Choice(["letterbox", "stretch", "crop"]),
                  help="Keep a picture's proportions and fill the rest, do not keep them, or cut off what is over.  "

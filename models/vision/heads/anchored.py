@@ -28,8 +28,8 @@ class Objectness:
     """YOLOX, YOLOv6 and YOLOv5, YOLOv7: float [n, boxes, 5 + classes] of cx, cy, w, h, objectness, class scores.
 
     The score is objectness times that of the best class. Where the network leaves the grid to its reader, as YOLOX's
-    own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides. The grids may then
-    come apart too, [n, 5 + classes, rows, columns] for each stride.
+    own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides. The grids may come
+    apart, [n, boxes, 5 + classes] or [n, 5 + classes, rows, columns] for each stride.
 
     References: Ge et al., YOLOX: Exceeding YOLO Series in 2021, section 2.1; Jocher, YOLOv5.
     """
@@ -41,7 +41,7 @@ class Objectness:
         self._grid = None if spec.head.decoded else grid(spec.picture, spec.head.strides, 0)
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
-        spec, output = self._spec, outputs[0] if len(outputs) == 1 else joined(outputs)
+        spec, output = self._spec, joined(outputs)
         cells = None if self._grid is None else len(self._grid[0])
         fits = output.ndim == 3 and output.shape[2] >= 5 + spec.fewest_columns and cells in (None, output.shape[1])
         expect(spec.head.family, f"[n, {cells or 'boxes'}, {5 + spec.fewest_columns}]", fits, outputs)
@@ -62,6 +62,8 @@ class Objectness:
 class Anchorless:
     """YOLOv8, YOLOv9, YOLO11: float [n, 4 + classes, boxes] of cx, cy, w, h and class probabilities, or transposed.
 
+    Each stride's boxes may come apart, in either way or as [n, 4 + classes, rows, columns].
+
     References: Jocher et al., Ultralytics YOLO, 2023.
     """
 
@@ -72,7 +74,7 @@ class Anchorless:
         scan(np.zeros((0, 1, 1), np.float32), 2 if spec.head.transposed else 1, 0, 1, 0.0)  # compiles, if it must
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
-        spec, output = self._spec, outputs[0]
+        spec, output = self._spec, joined(outputs, self._spec.head.transposed)
         axis = 2 if spec.head.transposed else 1
         fits = output.ndim == 3 and output.shape[axis] >= 4 + spec.fewest_columns
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"

@@ -151,11 +151,21 @@ def as_rows(output: NDArray[Any], cells: int) -> NDArray[Any]:
     return output
 
 
-def joined(outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Grids [n, k, rows, columns] behind one another: [n, cells, k]."""
-    if any(output.ndim != 4 or output.shape[:2] != outputs[0].shape[:2] for output in outputs):
+def joined(outputs: Sequence[NDArray[Any]], transposed: bool = True) -> NDArray[Any]:
+    """Boxes of each stride behind one another: [n, boxes, k], or [n, k, boxes] if not `transposed`.
+
+    Args:
+        outputs: of one stride each, as the result, or [n, k, rows, columns].
+    """
+    if len(outputs) == 1:
         return outputs[0]
-    return np.concatenate([as_rows(output, 0) for output in outputs], axis=1)
+    columns = [each.reshape(*each.shape[:2], -1) if each.ndim == 4 else each for each in outputs]
+    if transposed:
+        columns = [each.swapaxes(1, 2) if own.ndim == 4 else each for each, own in zip(columns, outputs, strict=True)]
+    axis = 1 if transposed else 2
+    if any(each.ndim != 3 or each.shape[3 - axis] != columns[0].shape[3 - axis] for each in columns):
+        return outputs[0]
+    return np.concatenate(columns, axis=axis)
 
 
 def expect(family: str, expected: str, fits: bool, outputs: Sequence[NDArray[Any]]) -> None:

@@ -52,7 +52,7 @@ class Distances:
         fits = fits and scores.shape[2] >= classes and sides.shape[2] >= 8 and sides.shape[2] % 4 == 0
         expect(spec.head.family, f"[n, {len(points)}, {classes}] and [n, {len(points)}, 4 * bins]", fits, outputs)
         picture, cell, score, label = best(scores, spec, floor)
-        shares = softmax(sides[picture, cell].reshape(len(cell), 4, -1))
+        shares = softmax(sides[picture, cell].reshape(len(cell), 4, sides.shape[2] // 4))
         far = shares @ np.arange(shares.shape[2], dtype=np.float32) * strides[cell]
         boxes = np.concatenate((points[cell] - far[:, :2], points[cell] + far[:, 2:]), axis=1)
         return picture, corners(boxes, spec), score, label

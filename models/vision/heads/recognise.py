@@ -1,144 +1,110 @@
-"""Which family a detector is of, from the shapes of its outputs and what they hold for a picture, not from names."""
+"""Which family a detector is of, from the shapes of its outputs and what they hold for a picture.
+
+Names count only where nothing else tells scores from boxes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.vision.heads.candidates import grid
-from models.vision.specs import Activation, Boxes, Head, Picture
-
-STRIDES = (
-    (8, 16, 32),
-    (8, 16, 32, 64),
-    (16, 32),
-    (8, 16),
-    (8, 16, 32, 64, 128),
-    (4, 8, 16, 32),
-    (8,),
-    (16,),
-    (32,),
-    (4,),
+from models.vision.heads.order import Pair, settled
+from models.vision.heads.outputs import (
+    ANCHORS,
+    FEW,
+    FEWEST_BINS,
+    STRIDES,
+    Outputs,
+    Tensor,
+    are_corners,
+    are_shares,
+    are_whole,
+    in_shares,
+    is_list,
 )
+from models.vision.specs import Activation, Boxes, Head
+
 MOST_QUERIES = 1000
-FEWEST_BINS = 4
 COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
 """What COCO's annotations call its 80 classes, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One output for a batch of pictures; `shape` is that of one of them."""
-
-    name: str
-    array: NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape[1:])
-
-    def within(self, low: float, high: float) -> bool:
-        """Whether all numbers are."""
-        return bool(self.array.size and self.array.min() >= low and self.array.max() <= high)
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """What a detector gave for some pictures.
-
-    Args:
-        labels: how many there are.
-        coco: whether they are COCO's 80.
-    """
-
-    tensors: tuple[Tensor, ...]
-    picture: Picture
-    labels: int
-    coco: bool
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]], picture: Picture, labels: Sequence[str]) -> Outputs:
-        tensors = tuple(Tensor(name, array) for name, array in arrays.items())
-        coco = len(labels) == 80 and (labels[0].lower(), labels[16].lower()) == ("person", "dog")
-        return cls(tensors, picture, len(labels), coco)
-
-    def rank(self, rank: int) -> list[Tensor]:
-        """Floats of so many axes, that of the batch not counted."""
-        return [each for each in self.tensors if len(each.shape) == rank and each.array.dtype.kind == "f"]
-
-    def strides(self, cells: int, each: int = 1) -> tuple[int, ...]:
-        """Of the grids that together have so many cells; none where no usual ones do."""
-        for strides in STRIDES:
-            if len(grid(self.picture, strides, 0)[0]) * each == cells:
-                return strides
-        return ()
-
-
 def recognise(outputs: Outputs) -> list[Head]:
-    """Every family that the outputs may be of."""
-    found: dict[str, Head] = {}
-    for family in (_objectness, _grids, _anchorless, _listed_rows, _lists, _queries, _distances):
+    """Every family that the outputs may be of, several times where several outputs fit it."""
+    found: dict[tuple[str, tuple[str, ...]], Head] = {}
+    for family in (_objectness, _fastestdet, _anchorless, _listed_rows, _lists, _queries, _distances):
         for head in family(outputs):
-            found.setdefault(head.family, head)
-    return list(found.values())
+            if outputs.family in ("", head.family):
+                found.setdefault((head.family, head.tensors), head)
+    return _as_ordered(outputs, list(found.values()))
+
+
+def _as_ordered(outputs: Outputs, heads: list[Head]) -> list[Head]:
+    """Heads that read all outputs, in their order where some do."""
+    if not outputs.ordered:
+        return heads
+    whole = [head for head in heads if sorted(head.tensors) == sorted(outputs.order)]
+    return [head for head in whole if head.tensors == outputs.order] or whole
 
 
 def _objectness(outputs: Outputs) -> Iterator[Head]:
-    for tensor in outputs.rank(2):
-        if tensor.shape[1] != 5 + outputs.labels or not _share(tensor.array[:, :, 4:]):
+    for tensor in outputs.rows():
+        if tensor.layout == "columns" or tensor.shape[1] != 5 + outputs.labels:
+            continue
+        if not are_shares(tensor.array[:, :, 4:]):
             continue
         strides = outputs.strides(tensor.shape[0])
-        if _is_list(tensor) and len(strides) < 2 and len(outputs.strides(tensor.shape[0], 3)) < 2:
+        if is_list(tensor) and not _on_grids(outputs, tensor):
             continue
         if not strides:
-            yield Head("yolov5", (tensor.name,), normalised=_normalised(tensor.array[:, :, :4]))
+            yield Head("yolov5", tensor.names, normalised=in_shares(tensor.array[:, :, :4]))
             continue
         points, _ = grid(outputs.picture, strides, 0.5)
         decoded = bool(np.abs(tensor.array[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
         family = "yolov6" if decoded and (tensor.array[:, :, 4] == 1).all() else "yolox"
-        yield Head(family, (tensor.name,), decoded=decoded, strides=strides)
+        yield Head(family, tensor.names, decoded=decoded, strides=strides)
 
 
-def _grids(outputs: Outputs) -> Iterator[Head]:
-    """Grids [5 + classes, rows, columns]: one of FastestDet, or YOLOX's one for each stride."""
+def _on_grids(outputs: Outputs, tensor: Tensor) -> bool:
+    """Whether there are as many boxes as several usual grids have, or several times as many."""
+    return any(len(outputs.strides(tensor.shape[0], boxes)) > 1 for boxes in (1, ANCHORS))
+
+
+def _fastestdet(outputs: Outputs) -> Iterator[Head]:
     maps = [each for each in outputs.rank(3) if each.shape[0] == 5 + outputs.labels]
     if len(maps) == 1 and maps[0].array[:, 5:].size:
         sums = maps[0].array[:, 5:].sum(axis=1)
         if np.abs(sums - 1).max() < 0.01:
-            yield Head("fastestdet", (maps[0].name,), normalised=True)
-            return
-    ordered = sorted(maps, key=lambda each: -each.shape[1])
-    strides = tuple(round(outputs.picture.height / each.shape[1]) for each in ordered if each.shape[1])
-    cells = sum(each.shape[1] * each.shape[2] for each in ordered)
-    fits = strides in STRIDES and len(grid(outputs.picture, strides, 0)[0]) == cells
-    if fits and all(_share(each.array[:, 4:]) for each in ordered):
-        yield Head("yolox", tuple(each.name for each in ordered), decoded=False, strides=strides)
+            yield Head("fastestdet", maps[0].names, normalised=True)
 
 
 def _anchorless(outputs: Outputs) -> Iterator[Head]:
-    for tensor in outputs.rank(2):
-        for axis in (0, 1):
+    told = outputs.family == "yolov8" or outputs.activation == "sigmoid"
+    for tensor in outputs.rows():
+        for axis in (0, 1) if len(tensor.names) == 1 else (1,):
             if tensor.shape[axis] != 4 + outputs.labels:
                 continue
             rows = tensor.array if axis else tensor.array.swapaxes(1, 2)
-            if not _share(rows[:, :, 4:]):
+            shares = are_shares(rows[:, :, 4:])
+            if not shares and not told:
                 continue
-            normalised = _normalised(rows[:, :, :4])
+            normalised = in_shares(rows[:, :, :4])
             queries = axis == 1 and normalised and len(rows[0]) <= MOST_QUERIES
             if queries and len(outputs.strides(len(rows[0]))) < 2:
-                yield Head("rtdetr", (tensor.name,), normalised=True)
-            elif axis == 0 or not _is_list(tensor):
-                yield Head("yolov8", (tensor.name,), transposed=axis == 1, normalised=normalised)
+                if shares:
+                    yield Head("rtdetr", tensor.names, normalised=True)
+            elif axis == 0 or not is_list(tensor) or _on_grids(outputs, tensor):
+                transposed = axis == 1 and tensor.layout == "rows"
+                activation: Activation = "none" if shares else "sigmoid"
+                yield Head("yolov8", tensor.names, (), activation, transposed=transposed, normalised=normalised)
 
 
 def _listed_rows(outputs: Outputs) -> Iterator[Head]:
     for tensor in outputs.rank(2):
-        if _is_list(tensor):
-            normalised = bool(tensor.array.size) and _normalised(tensor.array[:, :, -6:-2])
+        if is_list(tensor):
+            normalised = in_shares(tensor.array[:, :, -6:-2])
             yield Head("end2end", (tensor.name,), boxes="xyxy", normalised=normalised)
 
 
@@ -149,15 +115,17 @@ def _lists(outputs: Outputs) -> Iterator[Head]:
         columns = [each for each in lists if each.shape == boxes.shape[:1]]
         if boxes.shape[1] not in (4, 5) or not columns:
             continue
-        scores = [each for each in columns if each.array.dtype.kind == "f" and _share(each.array)]
-        classes = [each for each in columns if _whole(each.array)]
+        scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
+        classes = [each for each in columns if are_whole(each.array)]
         if boxes.shape[1] == 5 and len(classes) == 1:
             yield Head("nms", (boxes.name, classes[0].name), boxes="xyxy")
             continue
         pairs = [(one, other) for one in classes for other in scores if one is not other]
         if boxes.shape[1] != 4 or not pairs:
             continue
-        named, scored = max(pairs, key=lambda pair: (pair[0].array.dtype.kind != "f", _top(pair[0].array)))
+        named, scored = max(
+            pairs, key=lambda pair: (pair[0].array.dtype.kind != "f", float(pair[0].array.max(initial=0)))
+        )
         yield from _counted(outputs, (boxes, named, scored))
 
 
@@ -166,9 +134,9 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
     boxes, classes, scores = lists
     count = [
         each for each in outputs.tensors
-        if each.shape in ((), (1,)) and each not in lists and _whole(each.array)
+        if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
     ]  # fmt: skip
-    normalised = _normalised(boxes.array)
+    normalised = in_shares(boxes.array)
     order: Boxes = "yxyx" if normalised and count else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
     seen = classes.array[scores.array > 0]
@@ -182,22 +150,31 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
 def _queries(outputs: Outputs) -> Iterator[Head]:
     """Class scores [k, classes] and boxes [k, 4]."""
     tensors = outputs.rank(2)
+    pairs: list[Pair] = []
     for boxes in (each for each in tensors if each.shape[1] == 4):
         for scores in tensors:
-            if scores is boxes or scores.shape[0] != boxes.shape[0]:
-                continue
             extra = scores.shape[1] - outputs.labels
-            coco = outputs.coco and scores.shape[1] in (91, 92)
-            if extra in (0, 1) or coco:
-                yield from _scored(outputs, scores, boxes, coco)
+            if (
+                scores is not boxes
+                and scores.shape[0] == boxes.shape[0]
+                and (extra in (0, 1) or _coco(outputs, scores))
+            ):
+                pairs.append((scores, boxes))
+    for scores, boxes in settled(pairs, "boxes", outputs.order):
+        yield from _scored(outputs, scores, boxes, _coco(outputs, scores))
+
+
+def _coco(outputs: Outputs, scores: Tensor) -> bool:
+    """Whether there is a column for each of COCO's 91 numbers."""
+    return outputs.coco and scores.shape[1] in (91, 92)
 
 
 def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iterator[Head]:
     probabilities = scores.within(0, 1)
-    normalised = _normalised(boxes.array)
+    normalised = in_shares(boxes.array)
     names, columns = (scores.name, boxes.name), scores.shape[1]
     ids = COCO91 if coco else ()
-    if scores.shape[0] <= MOST_QUERIES and normalised and not _corners(boxes.array):
+    if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):
         if columns in (outputs.labels + 1, 92):
             softmax: Activation = "none" if probabilities else "softmax"
             yield Head("detr", names, ids, softmax, normalised=True)
@@ -209,92 +186,64 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     if background and not coco:
         ids = tuple(range(1, outputs.labels + 1))
     activation: Activation = "none" if probabilities else "softmax" if background else "sigmoid"
-    form: Boxes = "xyxy" if _corners(boxes.array) else "cxcywh"
+    form: Boxes = "xyxy" if are_corners(boxes.array) else "cxcywh"
     if form == "xyxy" or (boxes.array[:, :, 2:] >= 0).mean() > 0.99:
         yield Head("dense", names, ids, activation, form, normalised)
 
 
 def _distances(outputs: Outputs) -> Iterator[Head]:
-    for tensor in outputs.rank(2):
+    for tensor in outputs.rows():
         strides = outputs.strides(tensor.shape[0])
         bins = (tensor.shape[1] - outputs.labels) / 4
-        if strides and bins >= FEWEST_BINS and bins.is_integer():
-            yield _gfl((tensor.name,), strides, tensor.array[:, :, : outputs.labels])
+        if not strides or bins < FEWEST_BINS or not bins.is_integer():
+            continue
+        if outputs.family == "gfl" or _scores_first(outputs, tensor, strides):
+            scores = Tensor(tensor.names, tensor.array[:, :, : outputs.labels])
+            yield _gfl(tensor.names, strides, scores)
     levels: dict[int, list[tuple[int, Tensor]]] = {}
     for tensor in (*outputs.rank(2), *outputs.rank(3)):
-        stride, width = _level(outputs, tensor)
+        stride, width, _ = outputs.level(tensor)
         if stride:
             levels.setdefault(stride, []).append((width, tensor))
     strides = tuple(sorted(levels))
     if strides not in STRIDES:
         return
-    names: list[str] = []
-    scores: list[NDArray[Any]] = []
-    for stride in strides:
-        classes = [each for width, each in levels[stride] if width == outputs.labels]
-        sides = [
-            each for width, each in levels[stride]
-            if width % 4 == 0 and width >= 4 * FEWEST_BINS and each not in classes[:1]
-        ]  # fmt: skip
-        both = [each for width, each in levels[stride] if (width - outputs.labels) / 4 >= FEWEST_BINS]
-        if classes and sides:
-            names += [classes[0].name, sides[0].name]
-            scores.append(classes[0].array)
-        elif len(strides) > 1 and both and (both[0].shape[-1] - outputs.labels) % 4 == 0:
-            names.append(both[0].name)
-            scores.append(both[0].array[..., : outputs.labels])
-        else:
-            return
-    yield _gfl(tuple(names), strides, *scores)
+    pairs = [_apart(outputs, levels[stride]) for stride in strides]
+    for place in range(max(map(len, pairs)) if all(pairs) else 0):
+        chosen = [each[min(place, len(each) - 1)] for each in pairs]
+        names = tuple(tensor.name for pair in chosen for tensor in pair)
+        yield _gfl(names, strides, *(scores for scores, _ in chosen))
 
 
-def _gfl(names: tuple[str, ...], strides: tuple[int, ...], *scores: NDArray[Any]) -> Head:
+def _apart(outputs: Outputs, level: list[tuple[int, Tensor]]) -> list[Pair]:
+    """What may be the scores and the distances of one stride."""
+    classes = [each for width, each in level if width == outputs.labels]
+    sides = [each for width, each in level if width % 4 == 0 and width >= 4 * FEWEST_BINS]
+    pairs = [(one, other) for one in classes for other in sides if one is not other]
+    return settled(pairs, "distances", outputs.order)
+
+
+def _scores_first(outputs: Outputs, tensor: Tensor, strides: tuple[int, ...]) -> bool:
+    """Whether rows are scores and then distances, and not a box and more scores than there are labels.
+
+    A box stands where its cell is, and what comes after it are probabilities; distances are none. Scores are, or nearly
+    all of them say no, which distances do not.
+    """
+    rows, labels = tensor.array, outputs.labels
+    points, _ = grid(outputs.picture, strides, 0.5)
+    sides = np.array([outputs.picture.width, outputs.picture.height])
+    for unit in (np.ones(2), sides):
+        if (np.abs(rows[:, :, :2] * unit - points).mean(axis=(0, 1)) < sides / 8).all():
+            return False
+    if are_shares(rows[:, :, max(labels, 4) :]):
+        return False
+    scores, rest = rows[:, :, :labels], rows[:, :, labels:]
+    return are_shares(scores) or bool((scores > 0).mean() < FEW <= (rest > 0).mean())
+
+
+def _gfl(names: tuple[str, ...], strides: tuple[int, ...], *scores: Tensor) -> Head:
     """NanoDet-Plus, alone with a stride of 64 and both in one tensor, measures from a cell's corner, others from its
     centre."""
     corner = strides[-1] == 64 and len(names) <= len(strides)
-    activation: Activation = "none" if all(_share(each) for each in scores) else "sigmoid"
+    activation: Activation = "none" if all(are_shares(each.array) for each in scores) else "sigmoid"
     return Head("gfl", names, (), activation, "xyxy", strides=strides, offset=0.0 if corner else 0.5)
-
-
-def _level(outputs: Outputs, tensor: Tensor) -> tuple[int, int]:
-    """The stride whose grid a tensor [cells, k], [k, cells] or [k, rows, columns] is of, and k; 0 where none is."""
-    for stride in sorted({stride for strides in STRIDES for stride in strides}):
-        rows, columns = -(-outputs.picture.height // stride), -(-outputs.picture.width // stride)
-        if len(tensor.shape) == 3 and tensor.shape[1:] == (rows, columns):
-            return stride, tensor.shape[0]
-        if len(tensor.shape) == 2 and rows * columns in tensor.shape:
-            return stride, tensor.shape[1 if tensor.shape[0] == rows * columns else 0]
-    return 0, 0
-
-
-def _share(array: NDArray[Any]) -> bool:
-    """Whether all numbers are probabilities."""
-    return bool(not array.size or (array.min() >= -1e-3 and array.max() <= 1 + 1e-3))
-
-
-def _whole(array: NDArray[Any]) -> bool:
-    return bool(array.dtype.kind in "iu" or (array == np.floor(array)).all())
-
-
-def _top(array: NDArray[Any]) -> float:
-    return float(array.max()) if array.size else 0.0
-
-
-def _normalised(boxes: NDArray[Any]) -> bool:
-    """Whether boxes are in shares of the input: of those in pixels most numbers are larger than 2."""
-    numbers = np.abs(boxes[boxes != 0])
-    return bool(numbers.size and np.quantile(numbers, 0.9) <= 2)
-
-
-def _corners(boxes: NDArray[Any]) -> bool:
-    """Whether boxes are two corners: the second is further right and down."""
-    return bool(((boxes[:, :, 2] >= boxes[:, :, 0]) & (boxes[:, :, 3] >= boxes[:, :, 1])).mean() > 0.99)
-
-
-def _is_list(tensor: Tensor) -> bool:
-    """Whether rows of 6 or 7 are objects: whole classes, scores that are probabilities."""
-    array = tensor.array
-    if len(tensor.shape) != 2 or tensor.shape[1] not in (6, 7):
-        return False
-    classes, scores = (array[:, :, 5], array[:, :, 4]) if tensor.shape[1] == 6 else (array[:, :, 5], array[:, :, 6])
-    return _whole(classes) and _share(scores) and (tensor.shape[1] == 6 or _whole(array[:, :, 0]))

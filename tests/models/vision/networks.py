@@ -71,8 +71,11 @@ def attending_detector() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def lists_detector(first: int = 1) -> bytes:
-    """images [1, 3, 64, 64] -> boxes [k, 4], labels [k], scores [k]: an object at each of the brightest pixels."""
+def lists_detector(first: int = 1, share: float = 0.95) -> bytes:
+    """images [1, 3, 64, 64] -> boxes [k, 4], labels [k], scores [k]: an object at each of the brightest pixels.
+
+    Those are the pixels brighter than `share` of the brightest one's mean channel.
+    """
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[0, 1], keepdims=0),
         helper.make_node("Reshape", ["mean", "all"], ["pixels"]),
@@ -88,12 +91,53 @@ def lists_detector(first: int = 1) -> bytes:
     grid = np.array([[x, y, x + 6, y + 4] for y in range(SIDE) for x in range(SIDE)], np.float32)
     tensors = {
         "all": np.array([-1]),
-        "share": np.array([0.95], np.float32),
+        "share": np.array([share], np.float32),
         "grid": grid,
         "kinds": np.arange(SIDE * SIDE) % 3 + first,
     }
     outputs = {"boxes": (FLOAT, ["k", 4]), "labels": (INT64, ["k"]), "scores": (FLOAT, ["k"])}
     return _model(nodes, tensors, [1, 3, SIDE, SIDE], outputs)
+
+
+def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
+    """images [n, 3, 64, 64] -> these outputs, [n, ...], the same for every picture."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "nought"], ["zeros"]),
+    ]
+    tensors = {"nought": np.zeros(1, np.float32)}
+    for name, array in outputs.items():
+        tensors |= {f"{name}.shape": np.array([-1] + [1] * array.ndim), f"{name}.own": array[None].astype(np.float32)}
+        nodes.append(helper.make_node("Reshape", ["zeros", f"{name}.shape"], [f"{name}.zeros"]))
+        nodes.append(helper.make_node("Add", [f"{name}.zeros", f"{name}.own"], [name]))
+    axes: dict[str, tuple[int, Axes]] = {name: (FLOAT, ["n", *array.shape]) for name, array in outputs.items()}
+    return _model(nodes, tensors, ["n", 3, SIDE, SIDE], axes)
+
+
+def rows_detector(limit: float, batch: int | str = 1) -> bytes:
+    """images [batch, 3, 64, 64] -> rows [k, 7], as YOLOv7's export with suppression inside gives them.
+
+    Each picture has one object, of its own height, where the mean of the picture exceeds `limit`.
+    """
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Greater", ["mean", "limit"], ["bright"]),
+        helper.make_node("NonZero", ["bright"], ["places"]),
+        helper.make_node("Transpose", ["places"], ["index"], perm=[1, 0]),
+        helper.make_node("Cast", ["index"], ["picture"], to=FLOAT),
+        helper.make_node("GatherND", ["mean", "index"], ["level"]),
+        helper.make_node("Unsqueeze", ["level", "end"], ["score"]),
+        helper.make_node("Mul", ["picture", "nought"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "object"], ["five"]),
+        helper.make_node("Concat", ["picture", "five", "score"], ["rows"], axis=1),
+    ]
+    tensors = {
+        "limit": np.array(limit, np.float32),
+        "end": np.array([1]),
+        "nought": np.zeros(1, np.float32),
+        "object": np.array([[8, 16, 40, 32, 2]], np.float32),
+    }
+    return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"rows": (FLOAT, ["k", 7])})
 
 
 def classifier(columns: int = 4, batch: int | str = "n", end: str = "") -> bytes:

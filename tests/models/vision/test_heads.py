@@ -98,11 +98,13 @@ def test_yolox_without_its_grid() -> None:
     read = lambda each: plain_heads.yolox(each, FLOOR, SIZE, STRIDES)  # noqa: E731
     rows = raw_rows(2)
     check(Head("yolox", decoded=False, strides=STRIDES), (rows,), read)
-    maps, start = [], 0
+    maps, parts, start = [], [], 0
     for stride in STRIDES:
         shape = (SIZE[1] // stride, SIZE[0] // stride)
         part = rows[:, start : (start := start + shape[0] * shape[1])]
         maps.append(part.swapaxes(1, 2).reshape(PICTURES, -1, *shape))
+        parts.append(part)
+    check(Head("yolox", decoded=False, strides=STRIDES), tuple(parts), lambda each: read((np.concatenate(each),)))
     check(
         Head("yolox", decoded=False, strides=STRIDES),
         tuple(maps),
@@ -117,6 +119,18 @@ def test_yolov8_either_way_round(dtype: str) -> None:
     read = lambda each: plain_heads.yolov8(each, FLOOR)  # noqa: E731
     check(Head("yolov8"), (np.ascontiguousarray(rows.swapaxes(1, 2)),), read)
     check(Head("yolov8", transposed=True), (rows,), lambda each: read((each[0].T,)))
+
+
+def test_yolov8_of_each_stride() -> None:
+    rows = np.concatenate((centres(400, 3), probabilities((PICTURES, 400, LABELS), 3)), axis=2)
+    parts = np.split(rows, [300, 380], axis=1)
+    read = lambda each: plain_heads.yolov8((np.concatenate(each).T,), FLOOR)  # noqa: E731
+    check(Head("yolov8", transposed=True), tuple(parts), read)
+    turned = tuple(part.swapaxes(1, 2) for part in parts)
+    check(Head("yolov8"), turned, lambda each: plain_heads.yolov8((np.concatenate(each, axis=1),), FLOOR))
+    maps = tuple(part.reshape(PICTURES, 4 + LABELS, -1, 4) for part in turned)
+    flat = lambda each: [level.reshape(len(level), -1) for level in each]  # noqa: E731
+    check(Head("yolov8"), maps, lambda each: plain_heads.yolov8((np.concatenate(flat(each), axis=1),), FLOOR))
 
 
 def test_yolov8_in_shares_and_with_logits() -> None:
@@ -264,6 +278,21 @@ def test_distances_of_all_strides_in_one_tensor_or_one_for_each() -> None:
         (np.concatenate(both, axis=1),),
         lambda each: plain_heads.gfl(split(tuple(np.split(each[0], ends))), FLOOR, SIZE, STRIDES, 0.0),
     )
+
+
+def test_strides_and_pictures_without_a_candidate_have_no_objects() -> None:
+    parts = levels(17, 8, STRIDES)
+    for scores in parts[::2]:
+        scores[:] = -9
+    parts[0][1, 5, 2] = 4  # one object, of the second picture and the first stride
+    names = tuple(f"out{place}" for place in range(len(parts)))
+    head = Head("gfl", names, activation="sigmoid", boxes="xyxy", strides=STRIDES)
+    reader = Detector(detector(head, LABELS, SIZE, tuple((name, (-1, -1, -1)) for name in names)), FLOOR)
+    placements, sizes = np.tile(np.array([1, 1, 0, 0], np.float32), (PICTURES, 1)), np.tile(SIZE, (PICTURES, 1))
+    found = reader.decode(dict(zip(names, parts, strict=True)), placements, sizes)
+    assert (found[:, :, 5] >= 0).sum(axis=1).tolist() == [0, 1, 0]
+    parts[0][:] = -9
+    assert (reader.decode(dict(zip(names, parts, strict=True)), placements, sizes)[:, :, 5] == -1).all()
 
 
 def test_columns_are_labels_by_their_number() -> None:

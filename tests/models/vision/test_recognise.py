@@ -7,7 +7,9 @@ import pytest
 
 from models.vision.heads.candidates import Spec
 from models.vision.heads.families import FAMILIES, decoder
-from models.vision.heads.recognise import COCO91, Outputs, recognise
+from models.vision.heads.outputs import Outputs
+from models.vision.heads.recognise import COCO91, recognise
+from models.vision.heads.unread import explain
 from models.vision.specs import Head, Picture
 from streams.cli.vision_options import FAMILIES as OFFERED
 
@@ -56,10 +58,13 @@ def on_grid(count: int) -> np.ndarray:
     return np.concatenate((centres, random.uniform(5, 99, (2, count, 2))), axis=2).astype(np.float32)
 
 
-def found(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5) -> list[Head]:
+def found(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5, **said: str) -> list[Head]:
+    return named({f"{place * 7919 % 97}": array for place, array in enumerate(arrays)}, labels, **said)
+
+
+def named(tensors: dict[str, np.ndarray], labels: tuple[str, ...] | int = 5, **said: str | bool) -> list[Head]:
     names = tuple(f"l{each}" for each in range(labels)) if isinstance(labels, int) else labels
-    tensors = {f"{place * 7919 % 97}": array for place, array in enumerate(arrays)}
-    return recognise(Outputs.of(tensors, Picture(SIZE, SIZE), names))
+    return recognise(Outputs.of(tensors, Picture(SIZE, SIZE), names, **said))  # type: ignore[arg-type]
 
 
 def one(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5) -> Head:
@@ -171,11 +176,149 @@ def test_distances_in_one_tensor_and_in_many(strides: tuple[int, ...], offset: f
     assert one(*[join(shares(count, 5), logits(count, 32)) for count in cells]).family == "gfl"
 
 
+def as_maps(rows: np.ndarray) -> np.ndarray:
+    side = int(rows.shape[1] ** 0.5)
+    return rows.swapaxes(1, 2).reshape(2, -1, side, side)
+
+
+def split(rows: np.ndarray, boxes: int = 1) -> list[np.ndarray]:
+    """Of the strides 8, 16 and 32, the last first."""
+    return np.split(rows, [1600 * boxes, 2000 * boxes], axis=1)[::-1]
+
+
+def columns(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows.swapaxes(1, 2))
+
+
+def test_rows_of_each_stride_are_read_together() -> None:
+    boxes = join(on_grid(2100), shares(2100, 5))
+    for turn, transposed in ((np.array, True), (columns, False), (as_maps, False)):
+        head = one(*map(turn, split(boxes)))
+        assert (head.family, head.transposed, _places(head)) == ("yolov8", transposed, [2, 1, 0])
+    for turn in (np.array, as_maps):
+        head = one(*map(turn, split(join(logits(2100, 4), shares(2100, 6)))))
+        assert (head.family, head.decoded, head.strides, _places(head)) == ("yolox", False, (8, 16, 32), [2, 1, 0])
+    head = one(*split(join(pixels(6300), shares(6300, 6)), boxes=3))
+    assert (head.family, _places(head)) == ("yolov5", [2, 1, 0])
+
+
+def test_distances_and_scores_of_each_stride_in_one_tensor() -> None:
+    rows = join(shares(2100, 5), logits(2100, 32))
+    for turn in (np.array, columns, as_maps):
+        head = one(*map(turn, split(rows)))
+        assert (head.family, head.activation, head.strides, _places(head)) == ("gfl", "none", (8, 16, 32), [2, 1, 0])
+    noes = join(logits(2100, 5) - 15, logits(2100, 32))
+    assert one(*map(as_maps, split(noes))).activation == "sigmoid"
+
+
+def test_boxes_and_more_scores_than_labels_are_no_distances() -> None:
+    one_more = {"yolox": join(logits(2100, 4), shares(2100, 17)), "yolov8": join(on_grid(2100), shares(2100, 21))}
+    segments = join(on_grid(2100), shares(2100, 5), logits(2100, 32))
+    for rows, labels in ((one_more["yolox"], 5), (one_more["yolox"], 1), (one_more["yolov8"], 5), (segments, 5)):
+        assert found(rows, labels=labels) == []
+    assert found(join(on_grid(2100), shares(2100, 1), logits(2100, 32)), labels=1) == []
+    normalised = np.clip(on_grid(2100) / SIZE, 0, 1)
+    assert found(join(normalised, shares(2100, 1), logits(2100, 32)), labels=1) == []
+    assert found(join(on_grid(2100), logits(2100, 200) - 15, logits(2100, 32)), labels=200) == []
+    assert found(join(shares(2100, 2), logits(2100, 2), shares(2100, 17)), labels=1) == []  # YOLOX of 16 classes
+    assert found(*split(join(logits(2100, 32), shares(2100, 5)))) == []  # YOLOv8's grids: distances first
+    assert found(*split(join(logits(2100, 32), logits(2100, 5) - 15))) == []
+    assert [head.family for head in found(segments, family="gfl")] == ["gfl"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scores_and_boxes_of_one_width_are_told_apart_by_what_they_hold(turned: bool) -> None:
+    cases = (
+        ("dense", shares(2100, 4), corners(2100), 4),
+        ("dense", logits(2100, 4) - 8, pixels(2100), 4),
+        ("dense", shares(2100, 4), corners(2100) / SIZE, 4),
+        ("rtdetr", logits(300, 4) - 5, shares(300, 4) * 0.4, 4),
+        ("rtdetr", logits(300, 4) * 0.1 - 1, shares(300, 4) * 0.4, 4),
+        ("detr", softmaxed(100, 4), shares(100, 4) * 0.4, 3),
+    )
+    for family, scores, boxes, labels in cases:
+        head = one(*((boxes, scores) if turned else (scores, boxes)), labels=labels)
+        assert (head.family, _places(head)) == (family, [1, 0] if turned else [0, 1])
+    for scores in (shares, lambda *shape: logits(*shape) - 15):
+        pairs = [(scores(count, 32), logits(count, 32)) for count in (1600, 400, 100)]
+        head = one(*(part for pair in pairs for part in (pair[::-1] if turned else pair)), labels=32)
+        assert head.family == "gfl"
+        assert _places(head) == ([1, 0, 3, 2, 5, 4] if turned else [0, 1, 2, 3, 4, 5])
+
+
+def test_scores_and_boxes_that_look_alike_are_told_apart_by_their_names_or_not_at_all() -> None:
+    scores, boxes = shares(300, 4), shares(300, 4) * 0.4
+    for first, second in (("pred_boxes", "out"), ("out", "pred_logits"), ("boxes", "scores")):
+        heads = named({first: boxes, second: scores}, 4)
+        assert [(head.family, head.tensors) for head in heads] == [("rtdetr", (second, first))]
+    assert len(named({"box_scores": boxes, "out": scores}, 4)) == 2
+    alike = {"a": boxes, "b": scores}
+    assert [head.tensors for head in named(alike, 4)] == [("b", "a"), ("a", "b")]
+    assert [head.tensors for head in named(alike, 4, ordered=True)] == [("a", "b")]
+    levels = {f"{kind}{count}": logits(count, 32) for count in (1600, 400, 100) for kind in "ab"}
+    order = ("a1600", "b1600", "a400", "b400", "a100", "b100")
+    assert [head.tensors for head in named(levels, 32)] == [order, ("b1600", "a1600", "b400", "a400", "b100", "a100")]
+    assert [head.tensors for head in named(levels, 32, ordered=True)] == [order]
+    turned = {name: levels[name] for name in sorted(levels, reverse=True)}  # all b, then all a
+    expected = ("b1600", "a1600", "b400", "a400", "b100", "a100")
+    assert [head.tensors for head in named(turned, 32, ordered=True)] == [expected]
+
+
+def test_two_outputs_that_fit_one_family_are_two_answers() -> None:
+    boxes = shares(100, 4) * 0.4
+    tensors = {"aux_l": logits(100, 5), "aux_b": boxes, "l": logits(100, 5), "b": boxes}
+    assert {head.tensors for head in named(tensors)} == {(l, b) for l in ("aux_l", "l") for b in ("aux_b", "b")}  # noqa: E741
+    assert [head.tensors for head in named({"l": tensors["l"], "b": boxes}, ordered=True)] == [("l", "b")]
+    rows = join(on_grid(2100), shares(2100, 6))
+    assert [_places(head) for head in found(rows, rows)] == [[0], [1]]
+
+
+def test_logits_are_yolov8s_where_that_is_said() -> None:
+    rows = columns(join(on_grid(2100), logits(2100, 5)))
+    assert found(rows) == []
+    for said in ({"family": "yolov8"}, {"activation": "sigmoid"}):
+        (head,) = found(rows, **said)
+        assert (head.family, head.activation) == ("yolov8", "sigmoid")
+
+
+def test_two_classes_that_nothing_is_of_are_a_question() -> None:
+    rows = join(on_grid(2100), np.zeros((2, 2100, 2), np.float32))
+    assert {head.family for head in found(rows, labels=2)} == {"yolov8", "end2end"}
+
+
 def test_what_is_of_no_family_is_none() -> None:
     assert found(logits(5)) == []
     assert found(logits(2100, 78)) == []
     assert found(logits(3, 224, 224)) == []
     assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "labels", "sentence"),
+    [
+        ([logits(3, 40, 40, 10), logits(3, 20, 20, 10), logits(3, 10, 10, 10)], 5, "like YOLOv5's grids without their"),
+        ([logits(30, 40, 40), logits(30, 20, 20), logits(30, 10, 10)], 5, "like YOLOv5's grids without their decoding"),
+        ([logits(37, side, side) for side in (40, 20, 10)], 5, "is the number of labels right?"),
+        (split(join(logits(2100, 32), shares(2100, 5))), 5, "like YOLOv8's grids without their decoding, distances"),
+        (
+            [columns(join(pixels(2100), shares(2100, 5), logits(2100, 32))), shares(32, 80, 80)],
+            5,
+            "segmentation",
+        ),
+        ([columns(join(pixels(2100), shares(2100, 1), logits(2100, 51)))], 1, "YOLOv8's pose, key points"),
+        ([softmaxed(4420, 2), logits(4420, 4)], 1, "scores and offsets from places that are in no output"),
+        ([softmaxed(4420, 7), corners(4420)], 5, "is the number of labels right? (it may be 6 or 7)"),
+        ([columns(join(pixels(2100), logits(2100, 5)))], 5, "say --family yolov8 --activation sigmoid"),
+        ([columns(join(pixels(2100), shares(2100, 80)))], 79, "is the number of labels right? (it may be 80)"),
+        ([join(logits(2100, 4), shares(2100, 92))], 80, "is the number of labels right? (it may be 91 or 92)"),
+        ([join(on_grid(2100), shares(2100, 96))], 80, "is the number of labels right? (it may be 95 or 96)"),
+    ],
+)
+def test_what_is_not_read_is_said(arrays: list[np.ndarray], labels: int, sentence: str) -> None:
+    names = tuple(f"l{each}" for each in range(labels))
+    tensors = {str(place): array for place, array in enumerate(arrays)}
+    assert found(*arrays, labels=labels) == []
+    assert sentence in explain(Outputs.of(tensors, Picture(SIZE, SIZE), names))
 
 
 def test_every_family_can_be_typed_and_read() -> None:

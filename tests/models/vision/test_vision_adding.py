@@ -89,6 +89,27 @@ def test_a_network_frozen_to_one_picture_takes_a_batch(
     assert len({int((rows[:, 5] >= 0).sum()) for rows in together}) > 1
 
 
+@pytest.mark.parametrize("batch", [1, "n"])
+@pytest.mark.parametrize("wishes", [Wishes(), Wishes("end2end")])
+@pytest.mark.parametrize("limit", [0.1, 0.9])
+def test_rows_of_objects_go_picture_by_picture_though_the_cards_show_one_or_none(
+    tmp_path: Path, limit: float, wishes: Wishes, batch: int | str
+) -> None:
+    model = added(tmp_path, networks.rows_detector(limit, batch), wishes=wishes)
+    assert model.manifest.picture is not None
+    assert model.manifest.picture.batch == 1
+    found = detect(model, [np.full((64, 64, 3), level, np.uint8) for level in (0, 240, 250, 0)])
+    assert [[int(row[5]) for row in rows if row[5] >= 0] for rows in found] == [[], [2], [2], []]
+    np.testing.assert_allclose(found[1:3, 0, :4], [[8, 16, 40, 32]] * 2)
+
+
+@pytest.mark.parametrize("share", [0.9999, 2.0])
+def test_lists_go_picture_by_picture_though_the_cards_show_one_or_none(tmp_path: Path, share: float) -> None:
+    model = added(tmp_path, networks.lists_detector(share=share), wishes=Wishes("ssd"))
+    assert model.manifest.picture is not None
+    assert model.manifest.picture.batch == 1
+
+
 def test_lists_of_no_object_and_an_empty_batch_pass(tmp_path: Path) -> None:
     model = added(tmp_path, networks.lists_detector(), wishes=Wishes("ssd"))
     engine = repository.open_engine(model, "onnx-cpu")
@@ -126,6 +147,57 @@ def test_several_families_are_a_question() -> None:
     network = inspect(networks.lists_detector(1), "mine.onnx", any_batch=True)
     found = prepare(network, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
     assert (asked, found.head.family) == ([["ssd", "nms"]], "nms")
+
+
+def queries(seed: int, queries: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of four labels, and boxes in shares: both [queries, 4], and nothing tells them apart."""
+    random = np.random.default_rng(seed)
+    return random.random((queries, 4)) * 0.5, random.random((queries, 4)) * 0.4
+
+
+def test_outputs_that_look_alike_are_a_question_and_can_be_said(tmp_path: Path) -> None:
+    scores, boxes = queries(1)
+    scores[5], boxes[5] = [0, 0, 0.9, 0], [0.5, 0.5, 0.25, 0.5]
+    network = networks.constant_detector({"a": boxes, "b": scores})
+    with pytest.raises(ModelRefused, match=r"several fit rtdetr, .*: say which: --outputs b,a or --outputs a,b; noth"):
+        prepared(network)
+    model = added(tmp_path, network, wishes=Wishes(outputs=("b", "a"), picture={"resize": "stretch"}))
+    assert detect(model, [CARDS[0]])[0, 0].tolist() == pytest.approx([37.5, 22.5, 62.5, 67.5, 0.9, 2])
+    asked: list[list[tuple[str, ...]]] = []
+
+    def choose(heads: object) -> object:
+        asked.append([head.tensors for head in heads])  # type: ignore[attr-defined]
+        return heads[0]  # type: ignore[index]
+
+    inspected = inspect(network, "mine.onnx", any_batch=True)
+    prepare(inspected, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
+    assert asked == [[("b", "a"), ("a", "b")]]
+
+
+def test_outputs_of_one_shape_twice_are_a_question_and_can_be_said() -> None:
+    (scores, boxes), (others, other_boxes) = queries(1), queries(2)
+    scores, others = (np.concatenate((each, each), axis=1) - 3 for each in (scores, others))
+    labels = tuple("abcdefgh")
+    network = networks.constant_detector({"aux_l": others, "aux_b": other_boxes, "l": scores, "b": boxes})
+    with pytest.raises(ModelRefused, match=r"which: --outputs aux_l,aux_b or .* or --outputs l,b; nothing"):
+        prepared(network, labels=labels)
+    assert prepared(network, labels=labels, wishes=Wishes(outputs=("l", "b"))).head.tensors == ("l", "b")
+    assert prepared(network, labels=labels, wishes=Wishes("rtdetr", outputs=("b", "l"))).head.tensors == ("l", "b")
+    for names in (("l", "c"), ("l", "l")):
+        with pytest.raises(ModelRefused, match=f"different ones of aux_l, aux_b, l, b, got {', '.join(names)}"):
+            prepared(network, labels=labels, wishes=Wishes(outputs=names))
+
+
+def test_outputs_of_each_stride_are_served_together(tmp_path: Path) -> None:
+    cells = [(x, y, stride) for stride in (8, 16, 32) for y in range(64 // stride) for x in range(64 // stride)]
+    rows = np.array([[(x + 0.5) * s, (y + 0.5) * s, 10, 10, 0, 0, 0, 0] for x, y, s in cells])
+    rows[63, 4], rows[70, 5], rows[83, 6] = 0.9, 0.8, 0.7  # the last of each grid but for the second
+    parts = dict(zip("abc", np.split(rows, [64, 80]), strict=True))
+    model = added(tmp_path, networks.constant_detector(parts))
+    assert model.manifest.head is not None
+    assert (model.manifest.head.family, model.manifest.head.tensors) == ("yolov8", ("a", "b", "c"))
+    found = detect(model, [np.zeros((64, 64, 3), np.uint8)])
+    assert [int(row[5]) for row in found[0] if row[5] >= 0] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,20 @@ def test_on_a_terminal_the_family_is_asked() -> None:
     assert head.family == "nms"
 
 
+def test_the_outputs_are_asked_or_said() -> None:
+    alike = np.random.default_rng(0).random((2, 30, 4)) * 0.4
+    Path("alike.onnx").write_bytes(networks.constant_detector({"first": alike[0], "second": alike[1]}))
+    task = ("--task", "detect", "--labels", "four.names")
+    assert "say which: --outputs second,first or --outputs first,second" in add("alike.onnx", *task, code=1).error
+    said = on_terminal("add", "alike.onnx", *task, *SAID, answers=["3", "2"], code=0)
+    assert "several outputs fit rtdetr" in said
+    assert "'3' is not one of" in said
+    add("alike.onnx", "other", *task, "--outputs", "second, first")
+    heads = [own().load(name).manifest.head for name in ("alike", "other")]
+    assert [head.tensors for head in heads if head] == [("first", "second"), ("second", "first")]
+    assert "--outputs needs --task" in add("alike.onnx", "other", "--outputs", "a", code=2).err
+
+
 def test_what_is_no_detector_is_not_evaluated() -> None:
     outcome = run("models", "evaluate", "vision", "--model", "fraud", "--images", ".", "--labels", ".", code=1)
     assert "reading detections of fraud/2: expected the task 'detect' in its manifest" in outcome.error

@@ -1,0 +1,89 @@
+"""What outputs that fit no family may be, in words for the one who exported them."""
+
+from __future__ import annotations
+
+from models.vision.heads.outputs import ANCHORS, FEW, FEWEST_BINS, Outputs, Tensor, are_shares
+
+MOST_COLUMNS = 4096
+MOST_GUESSES = 4
+KEY_POINTS = 51  # numbers: COCO's 17 points with x, y and whether they are seen
+
+
+DECODED = "export the network with its decoding"
+DETECTING = "export a network that only detects"
+
+
+def explain(outputs: Outputs) -> str:
+    """What they look like that is not read, or which number of labels they would fit."""
+    return look(outputs) or f"is the number of labels right?{_guesses(outputs)}"
+
+
+def look(outputs: Outputs) -> str:
+    """What they look like that is not read; empty where nobody knows."""
+    if _raw(outputs):
+        return f"they look like YOLOv5's grids without their decoding, by anchors that are in no output: {DECODED}"
+    if _raw_distances(outputs):
+        return f"they look like YOLOv8's grids without their decoding, distances before scores: {DECODED}"
+    if _masks(outputs):
+        return f"they look like those of YOLOv8's segmentation, masks beside the boxes: {DETECTING}"
+    if _more(outputs, {KEY_POINTS}):
+        return f"they look like those of YOLOv8's pose, key points beside the boxes: {DETECTING}"
+    if any(scores.shape[1] - outputs.labels in (0, 1) for scores, _ in _pairs(outputs)):
+        return f"they look like scores and offsets from places that are in no output: {DECODED}"
+    if any(4 + outputs.labels in each.shape for each in outputs.rows()):
+        return "scores are no probabilities: if they are YOLOv8's logits, say --family yolov8 --activation sigmoid"
+    return ""
+
+
+def _raw(outputs: Outputs) -> bool:
+    """Maps [3, rows, columns, 5 + C], [3, 5 + C, rows, columns] or [3 * (5 + C), rows, columns] on a grid."""
+    columns = 5 + outputs.labels
+    for tensor in outputs.tensors:
+        shape = tensor.shape
+        if len(shape) == 4 and shape[0] == ANCHORS and columns in (shape[1], shape[3]):
+            return True
+        if len(shape) == 3 and shape[0] == ANCHORS * columns and outputs.level(tensor)[0]:
+            return True
+    return False
+
+
+def _raw_distances(outputs: Outputs) -> bool:
+    """4 * bins distances and C scores in each cell."""
+    for tensor in outputs.rows():
+        sides = tensor.shape[1] - outputs.labels
+        if not outputs.strides(tensor.shape[0]) or sides % 4 or sides < 4 * FEWEST_BINS:
+            continue
+        scores, rest = tensor.array[:, :, sides:], tensor.array[:, :, 4:sides]
+        if not are_shares(rest) and (are_shares(scores) or (scores > 0).mean() < FEW <= (rest > 0).mean()):
+            return True
+    return False
+
+
+def _masks(outputs: Outputs) -> bool:
+    """Boxes with as many numbers more as there are maps beside them."""
+    return _more(outputs, {each.shape[0] for each in outputs.rank(3)})
+
+
+def _more(outputs: Outputs, numbers: set[int]) -> bool:
+    """Whether boxes and scores have so many numbers beside them."""
+    axes = {(axis, box) for each in outputs.rank(2) for axis in each.shape for box in (4, 5)}
+    return any(axis - outputs.labels - box in numbers for axis, box in axes)
+
+
+def _pairs(outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """What may be scores [k, columns] and boxes [k, 4]."""
+    tensors = outputs.rank(2)
+    boxes = [each for each in tensors if each.shape[1] == 4]
+    return [(one, box) for one in tensors for box in boxes if one is not box and one.shape[0] == box.shape[0]]
+
+
+def _guesses(outputs: Outputs) -> str:
+    """Numbers of labels that the shapes would fit, of families whose outputs have a column for each."""
+    possible = {scores.shape[1] - more for scores, _ in _pairs(outputs) for more in (0, 1)}
+    for tensor in () if possible else outputs.rank(2):
+        boxes, columns = max(tensor.shape), min(tensor.shape)
+        on_grid = outputs.strides(boxes) or outputs.strides(boxes, ANCHORS)
+        for axis in {columns} if on_grid else {boxes, columns}:
+            possible |= {axis - more for more in (4, 5) if 5 < axis <= MOST_COLUMNS}
+    guesses = sorted(possible - {outputs.labels})
+    return f" (it may be {' or '.join(map(str, guesses))})" if 0 < len(guesses) <= MOST_GUESSES else ""
