@@ -80,9 +80,9 @@ class VisionPipeline:
         self.max_message_bytes = settings.max_message_bytes
         at_once = self.served.frames_at_once
         self.batch = msgspec.structs.replace(settings.batch, max_batch_size=at_once)
-        latest = settings.freshness == "latest-per-key"
-        self.freshness = LatestPerKey(settings.staleness_bound_s, at_once) if latest else None
         self.instances = instances(settings, self.served.engine)
+        latest = settings.freshness == "latest-per-key"
+        self.freshness = LatestPerKey(settings.staleness_bound_s, at_once * self.instances) if latest else None
         each = threads(settings) // self.instances
         self._threads = ThreadPoolExecutor(threads(settings), "vision-decode") if each > 1 else None
         self._decoder = FrameDecoder(settings, lambda: self.served.fit, self._threads, clock)
