@@ -145,7 +145,7 @@ class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
         0.25  # latest-per-key: of frames that would be older when served, the newest of each camera
     )
     threads: int | None = None  # for decoding, and for the network on a CPU; default: one a core
-    max_batch_size: int = 8  # frames of all cameras, or tiles of one, in one inference call
+    max_batch_size: int = 16  # frames of all cameras, or tiles of one, in one inference call
     max_queue_delay_s: float = 0.0  # how long a batch that is not full may wait for more
     max_queue_size: int = 256  # frames that wait; with worker.fetch_max_bytes it bounds the memory
     max_value_bytes: int = 8 << 20
