@@ -64,7 +64,7 @@ _NONE = np.empty(0, np.float32)
 
 
 class Processor(Generic[C]):
-    """Runs a pipeline over micro-batches. Stateless itself.
+    """Runs a pipeline over micro-batches.
 
     Thread rule: `begin` and `finish` may run beside each other, each in the order of the input and one call at a time;
     `begin` in as many threads at once as the pipeline has `instances`.

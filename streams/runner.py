@@ -80,7 +80,6 @@ class _Begun:
     """A micro-batch in the works, and what goes over the wire for it."""
 
     loads: Sequence[_Load]
-    records: int
     started: float
     letters: asyncio.Future[list[Letters]]
 
@@ -186,7 +185,7 @@ class Runner:
             asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
             # Its turn in the one thread that finishes is now, whichever is begun first.
             letters = loop.run_in_executor(self._compute, self._finish, begun)
-            self._begun.put_nowait(_Begun(loads, sum(map(len, deliveries)), started, letters))
+            self._begun.put_nowait(_Begun(loads, started, letters))
 
     async def _idle_instance(self) -> None:
         while not self._idle_instances:
@@ -215,7 +214,7 @@ class Runner:
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
-            self._pace.served(begun.records, self._clock.monotonic() - begun.started)
+            self._pace.served(sum(len(each.batch) for each in begun.loads), self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
     def _finish(self, begun: Future[Begun[Any]]) -> list[Letters]:

@@ -83,8 +83,7 @@ def add(
     the same for a row alone as in its batch. It does not replace what serves.
 
     On a terminal you are asked for a description and a licence that you did not give; the manifest says that you gave
-    none where there is nobody to ask. Arrays in the .npz are named
-    as the network's tensors are.
+    none where there is nobody to ask. Arrays in the .npz are named as the network's tensors are.
 
     With --task, the network looks at pictures: a detector's objects or a classifier's classes. How a picture becomes
     its input and which family its outputs are of is found out from their shapes and values, or asked: --family and
@@ -119,13 +118,12 @@ def add(
         summary(f"{name}/{same} is this network already; nothing was changed")
         return
     batch = adding.golden_batch(network, origin, given) if prepared is None else prepared.golden
-    if not (description and licence) and sys.stdin.isatty():
+    asks = sys.stdin.isatty()
+    if asks and not (description and licence):
         summary(f"{origin}: {', '.join(map(str, network.inputs))} to {', '.join(map(str, network.outputs))}")
-        description = description or click.prompt("what it does", f"Added from {origin}.", err=True)
-        licence = licence or click.prompt("licence", NO_LICENCE, err=True)
     about = adding.About(
-        description=description or f"Added from {origin}.",
-        licence=licence or NO_LICENCE,
+        description=description or _said("what it does", f"Added from {origin}.", asks),
+        licence=licence or _said("licence", NO_LICENCE, asks),
         source=origin,
         state=example.state if state is None else state,
         labels=labels,
@@ -139,6 +137,11 @@ def add(
     serving = models.default(name)
     if serving != model.version:
         summary(f"{name}/{serving} serves as before; {model.reference} does when it is asked for by its number")
+
+
+def _said(question: str, default: str, asks: bool) -> str:
+    """What somebody answers, or the default where nobody is there to be asked."""
+    return str(click.prompt(question, default, err=True)) if asks else default
 
 
 def _example(models: Repository, like: str | None) -> About:
