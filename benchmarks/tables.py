@@ -12,7 +12,8 @@ from rich.table import Table
 
 from models.fraud import ledger
 from models.fraud.blocks import DAY_MS
-from models.fraud.terminals import TerminalHistory, transaction_hashes, warm_up
+from models.fraud.hashes import transaction_hashes
+from models.fraud.terminals import TerminalHistory, warm_up
 from streams.pipelines.fraud.table import DELAY_MS, LATENESS_MS
 
 FIRST_EVENT_TIME_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import distances
+from models.cells import Cells
 from models.distances import Float32, Int64
 from models.engine import ModelIncompatible
 from models.reference import HOUR_MS, LEAST_ROWS, SPANS_H, Reference
@@ -146,7 +147,7 @@ class DriftMonitor:
                 f"watching for drift: expected features [{n}, {self._rows.shape[1] - 1}] as in the training sample, a "
                 f"score, an event time and a key for each, got {got}; these rows are not looked at"
             )
-        base = self._seen
+        base, cells = self._seen, Cells.of(keys)
         self._seen += n
         priorities = _mixed(np.arange(base, self._seen, dtype=np.uint64))
         start = 0
@@ -161,8 +162,7 @@ class DriftMonitor:
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, which is told as drift
                 self._rows[to, :-1], self._rows[to, -1] = features[chosen], scores[chosen]
             self._times[to] = np.clip(event_time_ms[chosen], -TIME_LIMIT_MS, TIME_LIMIT_MS)
-            chosen_keys = map(keys.__getitem__, chosen.tolist())
-            self._keys[to] = np.fromiter(map(crc32, chosen_keys), np.int64, len(chosen))
+            self._keys[to] = np.fromiter(map(crc32, cells.take(chosen)), np.int64, len(chosen))
             self._priorities[to], self._levels[to] = priorities[chosen], self._level
             self._count = to.stop
             if due:

@@ -64,7 +64,7 @@ class Answered:
     """What a canary has answered in the champion's place: `places` among the scored events, values, common headers."""
 
     places: Rows
-    values: list[bytes]
+    values: Sequence[bytes]
     headers: Headers
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from aiokafka.record.util import calc_crc32c
 from numba import njit
-from numpy.typing import NDArray
 
+from models.cells import Bytes, Cells, Ends
 from streams.records import NO_HEADERS, Headers, Outgoing
 
 # base offset, batch length, leader epoch, magic, crc | attributes, last offset delta, base timestamp,
@@ -34,9 +34,6 @@ _TRANSACTIONAL = 0x10
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
-
-Bytes = NDArray[np.uint8]
-Ends = NDArray[np.int64]
 
 
 class EncodedBatch:
@@ -99,10 +96,9 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
     Args:
         timestamp_ms: every record's timestamp (create time).
     """
-    keys, key_ends = _column(outgoing.keys)
-    values, value_ends = _column(outgoing.values)
+    keys, values = Cells.of(outgoing.keys), Cells.of(outgoing.values)
     own = [_headers(headers, len(headers)) for headers in outgoing.headers or ()]
-    heads, head_ends = _column(own)
+    heads = Cells.of(own)
     offsets = np.array(outgoing.id_offsets, np.int64)
     id_prefix = np.frombuffer(outgoing.id_prefix, np.uint8)
     common = np.frombuffer(
@@ -111,15 +107,15 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
     longest = _FRAME_BYTES + len(common) + len(id_prefix) + max(map(len, own), default=0)
     start = 0
     while start < len(outgoing):
-        buffer = bytearray(_room(key_ends, value_ends, start, longest, max_bytes))
+        buffer = bytearray(_room(keys.ends, values.ends, start, longest, max_bytes))
         size, stop = _write(
             np.frombuffer(buffer, np.uint8),
-            keys,
-            key_ends,
-            values,
-            value_ends,
-            heads,
-            head_ends,
+            keys.blob,
+            keys.ends,
+            values.blob,
+            values.ends,
+            heads.blob,
+            heads.ends,
             common,
             id_prefix,
             offsets,
@@ -142,21 +138,6 @@ def warm_up() -> None:
     for headers in (None, [NO_HEADERS]):
         for _ in encode(Outgoing("", [b""], [b""], headers, id_offsets=[0]), 0, 1024):
             pass
-
-
-def _column(cells: Sequence[bytes | None]) -> tuple[Bytes, Ends]:
-    """All bytes in one array, and where each cell ends; a null cell is marked by an end below zero."""
-    try:
-        blob = b"".join(cells)  # type: ignore[arg-type]
-    except TypeError:
-        blob = b"".join(cell for cell in cells if cell is not None)
-        lengths = np.fromiter((0 if cell is None else len(cell) for cell in cells), np.int64, len(cells))
-        ends = np.cumsum(lengths)
-        for row, cell in enumerate(cells):
-            if cell is None:
-                ends[row] = ~ends[row]
-        return np.frombuffer(blob, np.uint8), ends
-    return np.frombuffer(blob, np.uint8), np.cumsum(np.fromiter(map(len, cells), np.int64, len(cells)))  # type: ignore[arg-type]
 
 
 def _room(key_ends: Ends, value_ends: Ends, start: int, longest: int, max_bytes: int) -> int:

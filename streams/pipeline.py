@@ -88,7 +88,7 @@ class Served(Protocol[C_in]):
     def infer(self, features: Features) -> NDArray[np.float32]:
         """float32[n, ...]: one prediction a row, over the rows of several partitions; finite, or the row fails."""
 
-    def encode(self, columns: C_in, features: Features, predictions: NDArray[np.float32]) -> list[bytes]:
+    def encode(self, columns: C_in, features: Features, predictions: NDArray[np.float32]) -> Sequence[bytes]:
         """The output record's value for each event."""
 
     def check_model(self) -> None:

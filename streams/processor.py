@@ -40,7 +40,7 @@ class _Work(Generic[C]):
     predictions: NDArray[np.float32]
     store: Any
     logged: Sequence[bytes] = ()
-    changes: tuple[list[bytes], list[bytes | None]] = ([], [])
+    changes: tuple[Sequence[bytes], Sequence[bytes | None]] = ((), ())
 
     def keep(self, good: Rows) -> None:
         """Go on with these rows only."""
@@ -283,11 +283,11 @@ class Processor(Generic[C]):
         except ModelError as golden:
             raise ModelFailing(f"{message}; its golden batch fails too: {golden}") from golden
 
-    def _encode(self, work: _Work[C], served: Served[C]) -> list[bytes]:
+    def _encode(self, work: _Work[C], served: Served[C]) -> Sequence[bytes]:
         if not len(work.rows):
             return []
 
-        def encode(rows: Rows | None) -> list[bytes]:
+        def encode(rows: Rows | None) -> Sequence[bytes]:
             if rows is None:
                 return served.encode(work.columns, work.features, work.predictions)
             return served.encode(work.columns.take(rows), work.features[rows], work.predictions[rows])
@@ -304,7 +304,7 @@ class Processor(Generic[C]):
             Scored(work.batch, work.rows, work.columns, work.features, work.predictions, served.model)
         )
 
-    def _outbox(self, work: _Work[C], values: list[bytes], served: Served[C], answered: Answered | None) -> Outbox:
+    def _outbox(self, work: _Work[C], values: Sequence[bytes], served: Served[C], answered: Answered | None) -> Outbox:
         batch, pipeline = work.batch, self.pipeline
         outbox = Outbox(
             batch.partition,
@@ -330,7 +330,7 @@ class Processor(Generic[C]):
         return outbox
 
     def _predictions(
-        self, work: _Work[C], values: list[bytes], served: Served[C], answered: Answered | None
+        self, work: _Work[C], values: Sequence[bytes], served: Served[C], answered: Answered | None
     ) -> Iterator[Outgoing]:
         """The champion's, and a canary's in the place of some: a key has its answers from one of them, so in order."""
         if answered is None:
@@ -354,7 +354,7 @@ class Processor(Generic[C]):
             rows, values, headers_of = zip(*records, strict=True)
             yield Outgoing(topic, [batch.keys[row] for row in rows], values, headers_of)
 
-    def _outgoing(self, work: _Work[C], places: Rows | None, values: list[bytes], headers: Headers) -> Outgoing:
+    def _outgoing(self, work: _Work[C], places: Rows | None, values: Sequence[bytes], headers: Headers) -> Outgoing:
         batch = work.batch
         offsets, keys = batch.offsets, batch.keys
         if len(values) < len(offsets):

@@ -33,7 +33,7 @@ class Store(Protocol):
     def merge(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """Apply changelog records; a join: the later input offset wins, whatever the order and repetition."""
 
-    def changes(self) -> tuple[list[bytes], list[bytes | None]]:
+    def changes(self) -> tuple[Sequence[bytes], Sequence[bytes | None]]:
         """Changelog records for everything touched since the last call; a value of None is a tombstone."""
 
     def __len__(self) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import add
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Bytes, Cells, Ends
 from models.engine import ModelError
 from models.fraud.blocks import (
     CAPACITY,
@@ -118,16 +118,31 @@ def restore(slabs: Slabs, card_of: Int64, firsts: Int64, ends: Int64, entries: I
     return empty[:found]
 
 
-def encode(
-    names: Iterable[bytes], firsts: Int64, ends: Int64, entries: Int64
-) -> tuple[list[bytes], list[bytes | None]]:
+@kernel
+def suffixed(names: Bytes, name_ends: Ends, firsts: Int64) -> tuple[Bytes, Ends]:
+    """The keys of records: a zero and a first offset behind each name."""
+    keys, ends = np.empty(len(names) + SUFFIX * len(firsts), np.uint8), np.empty(len(firsts), np.int64)
+    at = begin = 0
+    for i in range(len(firsts)):
+        for byte in range(begin, name_ends[i]):
+            keys[at + byte - begin] = names[byte]
+        at += name_ends[i] - begin
+        begin = name_ends[i]
+        keys[at] = 0
+        for place in range(SUFFIX - 1):
+            keys[at + 1 + place] = (firsts[i] >> (8 * (SUFFIX - 2 - place))) & 0xFF
+        at += SUFFIX
+        ends[i] = at
+    return keys, ends
+
+
+def encode(names: Cells[bytes], firsts: Int64, ends: Int64, entries: Int64) -> tuple[Cells[bytes], Cells[bytes | None]]:
     """Keys and values of the records for what `drain` returned, given the names of its cards."""
-    suffixes = np.zeros((len(firsts), SUFFIX), np.uint8)
-    suffixes[:, 1:] = firsts.astype(">i8").view(np.uint8).reshape(-1, 8)
-    keys = list(map(add, names, suffixes.view(f"V{SUFFIX}").ravel().tolist()))
-    content = entries.astype("<i8", copy=False).tobytes()
-    stops = (8 * ends).tolist()
-    return keys, [content[start:stop] or None for start, stop in zip([0, *stops], stops, strict=False)]
+    keys: Cells[bytes] = Cells(*suffixed(names.blob, names.ends, firsts))
+    stops = 8 * ends
+    return keys, Cells(
+        entries.astype("<i8", copy=False).view(np.uint8), np.where(np.diff(stops, prepend=0) > 0, stops, ~stops)
+    )
 
 
 def decode(keys: Sequence[bytes], values: Sequence[bytes | None]) -> tuple[Int64, Int64, Int64]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from models.fraud import blocks as store
 from models.fraud import changelog
 from models.fraud.blocks import DAY_MS, TIME_LIMIT_MS, WINDOWS_MS, Int64
@@ -54,7 +55,7 @@ class CardHistory:
         self._span = WINDOWS_MS[-1] + lateness_ms
         self._redelivery = redelivery
         self._index = Keys()
-        self._dropped: list[int] = []  # rows whose names the next report still needs
+        self._dropped: list[Int64] = []  # rows whose names the next report still needs
         self._slabs = store.Slabs(
             cards=np.zeros((0, store.CARD_WORDS), np.int64),
             blocks=np.zeros((0, store.BLOCK_WORDS), np.int64),
@@ -76,7 +77,7 @@ class CardHistory:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes: slabs with their spare room, the dictionary of cards and their keys."""
+        """Memory held, in bytes: slabs with their spare room, the table of cards and their keys."""
         return sum(slab.nbytes for slab in self._slabs) + self._index.nbytes
 
     def update(
@@ -121,7 +122,7 @@ class CardHistory:
         self._expire(2 * len(keys) + 64)
         return windows
 
-    def changes(self) -> tuple[list[bytes], list[bytes | None]]:
+    def changes(self) -> tuple[Cells[bytes], Cells[bytes | None]]:
         """Report what changed since the last call, as records for a compacted changelog.
 
         A record is one block of a card's entries: its key the card, a zero byte and the offset of its first entry (8
@@ -136,10 +137,10 @@ class CardHistory:
             touched[:] = touched[np.argsort(slabs.blocks[touched, store.ENTRIES + 2], kind="stable")]
             self._rewound = False
         owners, firsts, ends, entries = changelog.drain(slabs)
-        names = map(self._index.names.__getitem__, owners.tolist())
-        keys, values = changelog.encode(names, firsts, ends, entries)
-        self._index.recycle(self._dropped)
-        self._dropped = []
+        keys, values = changelog.encode(self._index.names(owners), firsts, ends, entries)
+        for rows in self._dropped:
+            self._index.recycle(rows)
+        self._dropped.clear()
         return keys, values
 
     def merge(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
@@ -210,9 +211,9 @@ class CardHistory:
         self._drop(gone)
 
     def _drop(self, cards: Int64) -> None:
-        rows = cards.tolist()
-        self._index.forget(rows)
-        self._dropped += rows
+        if len(cards):
+            self._index.forget(cards)
+            self._dropped.append(cards)
 
     def _reserve(self, events: int) -> None:
         """Make room for as many new blocks, and for the cards that have got a row."""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from models.engine import ModelError
 from models.fraud.blocks import Int64
 
@@ -34,7 +35,7 @@ class Entries(NamedTuple):
     """Columns of n transactions of one source partition, in offset order."""
 
     offsets: Int64
-    terminals: list[bytes]
+    terminals: Sequence[bytes]
     event_time_ms: Int64
     transaction_hash: Int64
 
@@ -45,20 +46,24 @@ def encode(entries: Entries) -> list[bytes]:
     Args:
         entries: hashes within uint32; terminal ids of at most 65 535 bytes.
     """
-    lengths = np.fromiter(map(len, entries.terminals), np.int64, len(entries.terminals))
+    terminals = Cells.of(entries.terminals)
+    lengths = terminals.lengths
     if len(lengths) and lengths.max() > LONGEST_ID:
         raise ValueError(f"encoding a ledger: expected terminal ids of at most {LONGEST_ID} bytes, got {lengths.max()}")
     cuts = np.flatnonzero(np.diff(np.cumsum(lengths + ENTRY_BYTES) // VALUE_BYTES)) + 1
     return [
-        _value(entries, lengths, start, end) for start, end in itertools.pairwise([0, *cuts.tolist(), len(lengths)])
+        _value(entries, terminals, lengths, start, end)
+        for start, end in itertools.pairwise([0, *cuts.tolist(), len(lengths)])
     ]
 
 
-def _value(entries: Entries, lengths: NDArray[np.int64], start: int, end: int) -> bytes:
+def _value(entries: Entries, terminals: Cells[bytes], lengths: NDArray[np.int64], start: int, end: int) -> bytes:
     part = slice(start, end)
     columns = (entries.offsets[part], entries.event_time_ms[part], entries.transaction_hash[part], lengths[part])
     packed = (column.astype(kind).tobytes() for column, kind in zip(columns, COLUMN_TYPES, strict=True))
-    return b"".join((HEADER.pack(MAGIC, VERSION, end - start), *packed, *entries.terminals[part]))
+    borders = np.concatenate(([0], terminals.ends))
+    names = terminals.blob[borders[start] : borders[end]].tobytes()
+    return b"".join((HEADER.pack(MAGIC, VERSION, end - start), *packed, names))
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
@@ -67,7 +72,7 @@ def joined(parts: Sequence[Entries]) -> Entries:
         return parts[0]
     offsets, terminals, times, hashes = zip(*parts, strict=True)
     return Entries(
-        np.concatenate(offsets), list(itertools.chain.from_iterable(terminals)), np.concatenate(times),
+        np.concatenate(offsets), Cells.joined([Cells.of(each) for each in terminals]), np.concatenate(times),
         np.concatenate(hashes),
     )  # fmt: skip
 
@@ -96,5 +101,4 @@ def decode(value: bytes | None) -> Entries:
         raise LedgerCorrupt(
             f"decoding a ledger record: expected {ends[-1] if count else names} bytes, got {len(value)}"
         )
-    borders = [names, *ends.tolist()]
-    return Entries(offsets, [value[start:end] for start, end in itertools.pairwise(borders)], times, hashes)
+    return Entries(offsets, Cells(np.frombuffer(value, np.uint8, offset=names), ends - names), times, hashes)

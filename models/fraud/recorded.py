@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from models.fraud import habits
 from models.fraud.blocks import DAY_MS
+from models.fraud.hashes import transaction_hashes
 from models.fraud.history import CardHistory
 from models.fraud.inputs import INPUTS, inputs
 from models.fraud.protocol import LABEL_DELAY_DAYS
-from models.fraud.terminals import TerminalHistory, transaction_hashes
+from models.fraud.terminals import TerminalHistory
 from models.fraud.transactions import Transactions
 
 CHUNK = 8_192

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress, repeat
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from models.fraud import series as store
 from models.fraud import terminal_windows as ask
 from models.fraud.blocks import DAY_MS, NEVER, TIME_LIMIT_MS, WINDOWS_MS, WITNESSES, Int64
 from models.fraud.keys import Keys
 
-__all__ = ["COLUMNS", "TerminalHistory", "transaction_hashes", "warm_up"]
+__all__ = ["COLUMNS", "TerminalHistory", "warm_up"]
 
 COLUMNS = ask.COLUMNS
-NO_ROW = -1
 
 
 class TerminalHistory:
@@ -76,7 +74,7 @@ class TerminalHistory:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes: arrays with their spare room, the dictionary of terminals and their keys."""
+        """Memory held, in bytes: arrays with their spare room, the table of terminals and their keys."""
         arrays = (*self._entries, *self._frauds, *self._waiting, self._held, self._lags, self._top)
         return sum(array.nbytes for array in arrays) + self._index.nbytes
 
@@ -203,10 +201,7 @@ class TerminalHistory:
             ValueError, TypeError: an argument is not of that form.
         """
         _check("asking terminal history", terminals, event_time_ms=event_time_ms)
-        rows = np.fromiter(map(self._index.get, terminals, repeat(NO_ROW)), np.int64, len(terminals))
-        for at in np.flatnonzero(rows == NO_ROW).tolist():
-            if not isinstance(terminals[at], bytes):
-                raise TypeError(f"asking terminal history: a terminal key must be bytes, got {terminals[at]!r}")
+        rows = self._index.find(terminals)
         answers = np.empty((len(terminals), len(COLUMNS)), np.float64)
         horizon = self._horizon(self._top)
         now = event_time_ms.copy()  # kernels are compiled for arrays that are contiguous and may be written
@@ -236,7 +231,7 @@ class TerminalHistory:
 
     def _rows(self, terminals: Sequence[bytes], kept: NDArray[np.bool_]) -> Int64:
         """Rows of the terminals that are kept; those that are new have got one."""
-        chosen = terminals if kept.all() else list(compress(terminals, kept.tolist()))
+        chosen = terminals if kept.all() else Cells.of(terminals).take(np.flatnonzero(kept))
         terminals_before = len(self._index)
         rows = self._index.rows(chosen)
         self._new_rows = len(self._index) - terminals_before
@@ -263,9 +258,8 @@ class TerminalHistory:
         self.waiting -= int(expired)
         self.expired += int(expired)
         self._lags[gone] = 0
-        dropped = gone.tolist()
-        self._index.forget(dropped)
-        self._index.recycle(dropped)
+        self._index.forget(gone)
+        self._index.recycle(gone)
         for series in (self._entries, self._frauds, self._waiting):
             store.tidy(series)
 
@@ -282,11 +276,6 @@ def warm_up() -> None:
         history.append(0, hashes + at, [b""] * WITNESSES, batch, hashes)
     history.windows([b""] * len(times), times)
     store.compact(history._entries)
-
-
-def transaction_hashes(transaction_ids: Sequence[bytes], cards: Sequence[bytes]) -> Int64:
-    """int64 [n], by which a label finds its transaction: of the transaction's id and its card's."""
-    return np.fromiter(map(crc32, transaction_ids, map(crc32, cards)), np.int64, len(cards))
 
 
 def _chosen(mask: NDArray[np.bool_], *columns: Int64) -> tuple[Int64, ...]:

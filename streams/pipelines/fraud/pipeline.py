@@ -12,6 +12,7 @@ from models.fraud.sample import FILLING_DAYS
 from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.pipeline import Decoded
+from streams.pipelines.fraud import approved
 from streams.pipelines.fraud.served import FraudModel
 from streams.pipelines.fraud.table import TerminalTable
 from streams.pipelines.fraud.transactions import TransactionDecoder, Transactions
@@ -57,6 +58,7 @@ class FraudPipeline:
 
     def warm_up(self) -> None:
         warm_up()
+        approved.warm_up()
         self.table.warm_up()
 
     def new_store(self) -> CardHistory:

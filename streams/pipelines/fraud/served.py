@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from models.drift import DriftMonitor, Report, compare
 from models.engine import Engine, ModelError, ModelIncompatible, TensorSpec
 from models.fraud.decisions import Decisions
@@ -57,7 +58,7 @@ class FraudModel(Engined):
 
     def encode(
         self, columns: Transactions, features: NDArray[np.float64], predictions: NDArray[np.float32]
-    ) -> list[bytes]:
+    ) -> Cells[bytes]:
         if self._monitor is not None:
             self._monitor.update(features, predictions, columns.event_time_ms, columns.keys)
         return self._flags.encode(columns, features, predictions)

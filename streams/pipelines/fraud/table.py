@@ -14,9 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from models.fraud import ledger
 from models.fraud.blocks import DAY_MS, TIME_LIMIT_MS
-from models.fraud.terminals import TerminalHistory, transaction_hashes, warm_up
+from models.fraud.hashes import transaction_hashes
+from models.fraud.terminals import TerminalHistory, warm_up
 from streams.decoding import EventDecoder, wrong_keys
 from streams.records import RecordBatch
 from streams.schemas import FraudLabel, milliseconds
@@ -29,14 +31,14 @@ Int64 = NDArray[np.int64]
 
 
 class Columns(Protocol):
-    """Decoded transactions of one partition, good ones, columnar; ids as bytes."""
+    """Decoded transactions of one partition, good ones, columnar."""
 
     @property
-    def transaction_ids(self) -> list[bytes]: ...
+    def transaction_ids(self) -> Cells[bytes]: ...
     @property
-    def keys(self) -> list[bytes]: ...
+    def keys(self) -> Cells[bytes]: ...
     @property
-    def terminals(self) -> list[bytes]: ...
+    def terminals(self) -> Cells[bytes]: ...
     @property
     def event_time_ms(self) -> Int64: ...
     @property
@@ -79,6 +81,7 @@ class TerminalTable:
     def warm_up() -> None:
         """Compile the kernels, or load them."""
         warm_up()
+        transaction_hashes([b""], [b""])
 
     def __len__(self) -> int:
         """Terminals held."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cells import Cells
 from streams.clock import Clock
 from streams.decoding import EARLIEST_MS, EventDecoder, wrong_keys
 from streams.errors import PoisonEvent
@@ -20,11 +21,12 @@ from streams.settings import Fraud
 
 @dataclass(slots=True)
 class Transactions:
-    """Decoded transactions, columnar; `keys` are the card ids, all ids as bytes."""
+    """Decoded transactions, columnar; `keys` are the card ids."""
 
     events: list[Transaction]
-    keys: list[bytes]
-    terminals: list[bytes]
+    transaction_ids: Cells[bytes]
+    keys: Cells[bytes]
+    terminals: Cells[bytes]
     amount: NDArray[np.float64]
     event_time_ms: NDArray[np.int64]
     offset: NDArray[np.int64]
@@ -32,17 +34,12 @@ class Transactions:
     def __len__(self) -> int:
         return len(self.events)
 
-    @property
-    def transaction_ids(self) -> list[bytes]:
-        """Made anew on each call."""
-        return [event.transaction_id.encode() for event in self.events]
-
     def take(self, rows: Rows) -> Self:
-        picked = rows.tolist()
         return type(self)(
-            [self.events[row] for row in picked],
-            [self.keys[row] for row in picked],
-            [self.terminals[row] for row in picked],
+            [self.events[row] for row in rows.tolist()],
+            self.transaction_ids.take(rows),
+            self.keys.take(rows),
+            self.terminals.take(rows),
             self.amount[rows],
             self.event_time_ms[rows],
             self.offset[rows],
@@ -72,19 +69,17 @@ class TransactionDecoder:
     def __call__(self, batch: RecordBatch) -> Decoded[Transactions]:
         """Parse and validate; a bad record is an entry in `poison`, never an exception."""
         events, rows, poison = self._events.decode(batch.values)
-        record_keys: Sequence[bytes | None] = batch.keys
-        if poison:
-            record_keys = [batch.keys[row] for row in rows.tolist()]
         columns = Transactions(
             events,
-            _card_keys(events, record_keys),
-            [event.terminal_id.encode() for event in events],
+            Cells.of_text([event.transaction_id for event in events]),
+            Cells.of_text([event.card_id for event in events]),
+            Cells.of_text([event.terminal_id for event in events]),
             np.array([event.amount for event in events], np.float64),
             milliseconds([event.event_time for event in events]),
             np.array(batch.offsets, np.int64)[rows],
         )
-        wrong = wrong_keys(record_keys, "card_id", columns.keys) | self._absurd_times(columns)
-        return without(Decoded(columns, rows, poison), wrong)
+        keys = [batch.keys[row] for row in rows.tolist()] if poison else batch.keys
+        return without(Decoded(columns, rows, poison), _wrong_keys(keys, columns.keys) | self._absurd_times(columns))
 
     def _absurd_times(self, columns: Transactions) -> dict[int, PoisonEvent]:
         absurd = (columns.event_time_ms < EARLIEST_MS) | (columns.event_time_ms > self.latest_ms())
@@ -99,15 +94,6 @@ class TransactionDecoder:
         }
 
 
-def _card_keys(events: list[Transaction], record_keys: Sequence[bytes | None]) -> list[bytes]:
-    """The card ids as bytes. Producers key by card, so nearly always the records' own keys are just that."""
-    cards = [event.card_id for event in events]
-    keys = cast(list[bytes], record_keys)
-    try:
-        # Equal when joined and cut at the same places; the cuts are comparable while every character is one byte.
-        joined, text = b"".join(keys), "".join(cards)
-        if text.isascii() and joined == text.encode() and [*map(len, cards)] == [*map(len, keys)]:
-            return keys
-    except TypeError:
-        pass  # a record without a key
-    return [card.encode() for card in cards]
+def _wrong_keys(keys: Sequence[bytes | None], cards: Cells[bytes]) -> dict[int, PoisonEvent]:
+    """Producers key by card, so nearly always there are none."""
+    return {} if cards.same_as(Cells.of(keys)) else wrong_keys(keys, "card_id", list(cards))
