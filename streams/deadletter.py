@@ -44,7 +44,7 @@ def dead_letters(
         for row in rows
     ]
     return Outgoing(
-        batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers, compressed=True
+        batch.topic + SUFFIX, [batch.keys[r] for r in rows], [batch.values[r] for r in rows], headers, shrunk=True
     )
 
 

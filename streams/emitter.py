@@ -26,7 +26,7 @@ class Letters:
 
     __slots__ = ("batches", "first_offset", "next_offset", "outputs", "partition", "poison", "records")
 
-    def __init__(self, outbox: Outbox, timestamp_ms: int) -> None:
+    def __init__(self, outbox: Outbox, timestamp_ms: int, lz4: bool = False) -> None:
         self.partition = outbox.partition
         self.outputs = outbox.outputs
         self.poison = outbox.poison
@@ -35,7 +35,7 @@ class Letters:
         self.batches: Sequence[tuple[str, EncodedBatch]] = [
             (outgoing.topic, batch)
             for outgoing in outbox.outgoing
-            for batch in encode(outgoing, timestamp_ms, MAX_BATCH_BYTES)
+            for batch in encode(outgoing, timestamp_ms, MAX_BATCH_BYTES, lz4)
         ]
 
 

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
+from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
 from numba import njit
 
@@ -29,8 +30,11 @@ HEADER_BYTES = _HEAD.size + _TAIL.size  # 61
 _LENGTH_FROM = 12  # the length counts what follows it
 _CRC_FROM = _HEAD.size
 _MAGIC = 2
-_GZIP = 1
+_GZIP, _LZ4 = 1, 3
 _TRANSACTIONAL = 0x10
+# Smaller ones are sent as they are: what compressing saves grows with the bytes, what it costs has a constant part.
+LZ4_FROM_BYTES = 16 << 10
+_LZ4_LEVEL = 1
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
@@ -45,12 +49,12 @@ class EncodedBatch:
         transactional: whether it is part of its producer's transaction; to be set before it is sent.
     """
 
-    def __init__(self, buffer: bytearray, count: int, timestamp_ms: int, compressed: bool = False) -> None:
+    def __init__(self, buffer: bytearray, count: int, timestamp_ms: int, codec: int = 0) -> None:
         self._buffer = buffer
         self._count = count
         self._timestamp_ms = timestamp_ms
         self.transactional = False
-        self._compressed = compressed
+        self._codec = codec
         self._producer = (-1, -1, -1)
         self._built = False
 
@@ -80,7 +84,7 @@ class EncodedBatch:
     def _build(self) -> bytearray:
         if not self._built:
             buffer, time, last = self._buffer, self._timestamp_ms, self._count - 1
-            attributes = _GZIP * self._compressed | _TRANSACTIONAL * self.transactional
+            attributes = self._codec | _TRANSACTIONAL * self.transactional
             _TAIL.pack_into(buffer, _CRC_FROM, attributes, last, time, time, *self._producer, self._count)
             crc = calc_crc32c(memoryview(buffer)[_CRC_FROM:])
             _HEAD.pack_into(buffer, 0, 0, len(buffer) - _LENGTH_FROM, -1, _MAGIC, crc)
@@ -88,13 +92,15 @@ class EncodedBatch:
         return self._buffer
 
 
-def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[EncodedBatch]:
+def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int, lz4: bool = False) -> Iterator[EncodedBatch]:
     """The records of `outgoing`, in order, in as few batches of at most `max_bytes` as will do.
 
     A record that alone is longer gets a batch of its own; the broker decides.
 
     Args:
         timestamp_ms: every record's timestamp (create time).
+        max_bytes: before compression.
+        lz4: whether large batches are compressed: a broker spends less on them, mostly in writing fewer bytes.
     """
     keys, values = Cells.of(outgoing.keys), Cells.of(outgoing.values)
     own = [_headers(headers, len(headers)) for headers in outgoing.headers or ()]
@@ -123,14 +129,17 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int) -> Iterator[En
             max_bytes,
         )
         del buffer[size:]
-        compress = outgoing.compressed and size > max_bytes
-        yield EncodedBatch(_compress(buffer) if compress else buffer, stop - start, timestamp_ms, compress)
+        if outgoing.shrunk and size > max_bytes:
+            packed, codec = gzip.compress(memoryview(buffer)[HEADER_BYTES:], compresslevel=6), _GZIP
+        elif lz4 and size >= LZ4_FROM_BYTES:
+            packed, codec = lz4_encode(bytes(memoryview(buffer)[HEADER_BYTES:]), _LZ4_LEVEL), _LZ4
+        else:
+            packed, codec = b"", 0
+        if codec and HEADER_BYTES + len(packed) < size:
+            yield EncodedBatch(buffer[:HEADER_BYTES] + packed, stop - start, timestamp_ms, codec)
+        else:
+            yield EncodedBatch(buffer, stop - start, timestamp_ms)
         start = stop
-
-
-def _compress(buffer: bytearray) -> bytearray:
-    """The same batch with its records compressed: one that came in compressed must fit a topic again."""
-    return buffer[:HEADER_BYTES] + gzip.compress(buffer[HEADER_BYTES:], compresslevel=6)
 
 
 def warm_up() -> None:

@@ -117,8 +117,8 @@ def origin(served: Served[Any]) -> Headers:
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
-    Nothing is called from the event loop. One thread decodes, computes features and infers, one call at a time; another
-    one concludes and encodes what the first has inferred, while that goes on with the next micro-batch.
+    Nothing is called from the event loop. One thread decodes and computes features, one call at a time; another one
+    infers and encodes what the first has prepared, while that goes on with the next micro-batch.
     """
 
     name: str
@@ -147,6 +147,8 @@ class Pipeline(Protocol[C]):
 
 class Following(Pipeline[C], Protocol):
     """A pipeline whose state follows what the model predicts, and which may write to topics beside its output.
+
+    It infers where it decodes, in a thread for each of its instances; the other thread concludes and encodes.
 
     Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of
     the section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low).

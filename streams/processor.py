@@ -53,7 +53,7 @@ class _Work(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Begun(Generic[C]):
-    """A micro-batch that has its predictions: `Processor.finish` makes outboxes of it."""
+    """A micro-batch on its way: `Processor.finish` makes outboxes of it."""
 
     works: Sequence[_Work[C]]
     served: Served[C]
@@ -64,7 +64,7 @@ _NONE = np.empty(0, np.float32)
 
 
 class Processor(Generic[C]):
-    """Runs a pipeline over micro-batches.
+    """Runs a pipeline over micro-batches, in two halves that share the work.
 
     Thread rule: `begin` and `finish` may run beside each other, each in the order of the input and one call at a time;
     `begin` in as many threads at once as the pipeline has `instances`.
@@ -110,7 +110,7 @@ class Processor(Generic[C]):
         return self.finish(self.begin(batches))
 
     def begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
-        """Decode and infer.
+        """Decode and compute features; infer, too, where several instances do so beside each other.
 
         Raises:
             ModelFailing: as `process`.
@@ -148,16 +148,16 @@ class Processor(Generic[C]):
         self._remember(works)
         for work in works:
             self._features(work)
-        seconds["features"], started = now() - started, now()
-        self._infer(works, served)
-        seconds["infer"] = now() - started
+        seconds["features"] = now() - started
+        if self._following is not None:
+            self._infer(works, served, seconds)
         return Begun(works, served, processed)
 
     def finish(self, begun: Begun[C]) -> Processed:
-        """Apply the predictions to the state, and write what follows from them.
+        """Infer what has no predictions yet, apply them to the state that follows them, and write what comes of it.
 
         Raises:
-            DeadLetterLimit: as `process`.
+            DeadLetterLimit, ModelFailing: as `process`.
         """
         try:
             return self._finish(begun)
@@ -169,6 +169,8 @@ class Processor(Generic[C]):
     def _finish(self, begun: Begun[C]) -> Processed:
         works, served, processed = begun.works, begun.served, begun.processed
         seconds, now = processed.stage_seconds, self._clock.monotonic
+        if self._following is None:
+            self._infer(works, served, seconds)
         started = now()
         if self._following is not None:
             for work in works:
@@ -223,8 +225,12 @@ class Processor(Generic[C]):
             # Before the next batch of this partition: its changes must not be committed without its input.
             work.changes = store.changes()
 
-    def _infer(self, works: list[_Work[C]], served: Served[C]) -> None:
-        works = [work for work in works if len(work.rows)]
+    def _infer(self, works: Sequence[_Work[C]], served: Served[C], seconds: dict[str, float]) -> None:
+        started = self._clock.monotonic()
+        self._predict([work for work in works if len(work.rows)], served)
+        seconds["infer"] = self._clock.monotonic() - started
+
+    def _predict(self, works: Sequence[_Work[C]], served: Served[C]) -> None:
         if not works:
             return
         features = works[0].features if len(works) == 1 else np.concatenate([work.features for work in works])

@@ -89,7 +89,8 @@ class Outgoing:
     """Records for one topic; they go to the partition number that their input came from.
 
     Args:
-        compressed: whether record batches that are large go over the wire compressed.
+        shrunk: whether a record batch that is too large is made as small as it can be: one that came in compressed must
+            fit a topic again.
         headers: each record's own headers; without them every record has `common_headers`, and where `id_offsets` is
             given, an `id` header behind them that reads `id_prefix` and its offset in decimals.
     """
@@ -101,7 +102,7 @@ class Outgoing:
     common_headers: Headers = field(default_factory=list)
     id_prefix: bytes = b""
     id_offsets: Sequence[int] = ()
-    compressed: bool = False
+    shrunk: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -101,7 +101,7 @@ class Runner:
 
     Args:
         processor: the pipeline.
-        instances: a thread for each micro-batch that is decoded and inferred at once.
+        instances: a thread for each micro-batch that is begun at once.
         compute: an executor of one thread, which finishes them in order.
 
     Attributes:
@@ -124,6 +124,7 @@ class Runner:
         self._pace = Pace(instances.count)
         self._instance_idle = asyncio.Event()
         self._settings = settings
+        self._lz4 = settings.worker.compression == "lz4"
         self._telemetry = telemetry
         self._clock = clock or SystemClock()
         self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
@@ -132,6 +133,8 @@ class Runner:
         self._begun: asyncio.Queue[_Begun] = asyncio.Queue()  # as many as there are slots
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
+        # One is finished while the others are begun. With more, micro-batches would be cut small before a slow model.
+        self._in_works = asyncio.Semaphore(instances.count + 1)
         self._busy: Counter[int] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -170,11 +173,13 @@ class Runner:
         loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
+            await self._in_works.acquire()
             await self._idle_instance()
             taken = await self._batcher.take(self._idle_instances)
             deliveries = [each for each in taken if not self._draining and consumer.is_alive(each.message)]
             if not deliveries:
                 self._slots.release()
+                self._in_works.release()
                 continue
             loads = _Load.of(deliveries)
             self._begin(loads)
@@ -214,15 +219,16 @@ class Runner:
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
+            self._in_works.release()
             self._pace.served(sum(len(each.batch) for each in begun.loads), self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
     def _finish(self, begun: Future[Begun[Any]]) -> list[Letters]:
-        """In the compute thread: from predictions, once they are there, to what goes over the wire."""
+        """In the compute thread: from what was begun to what goes over the wire."""
         processed = self._processor.finish(begun.result())
         self._telemetry.processed(processed)
         started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
-        letters = [Letters(outbox, timestamp_ms) for outbox in processed.outboxes]
+        letters = [Letters(outbox, timestamp_ms, self._lz4) for outbox in processed.outboxes]
         self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "pack")
         return letters
 
