@@ -21,7 +21,7 @@ Item = TypeVar("Item", bound=Sized)
 
 
 class Batcher(Generic[Item]):
-    """Collects record batches and hands out micro-batches, in order of arrival.
+    """Collects record batches and hands out micro-batches, in order of arrival unless told otherwise.
 
     An idle engine (a waiting `take`) gets what is there. With `max_queue_delay_s` above zero, a micro-batch that is not
     full waits until its *oldest* record batch has waited that long. `put` waits while `max_queue_size` records queue:
@@ -30,6 +30,7 @@ class Batcher(Generic[Item]):
 
     Args:
         shed: sees all that waits before a micro-batch is cut, and returns as many items, some of them shorter.
+        order: then says in which order they are to be taken: their places, each once.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Batcher(Generic[Item]):
         settings: Batch,
         clock: Clock | None = None,
         shed: Callable[[Sequence[Item]], Sequence[Item]] | None = None,
+        order: Callable[[Sequence[Item]], Sequence[int]] | None = None,
     ) -> None:
         self._settings = settings
-        self._shed = shed
+        self._shed, self._order = shed, order
         self._clock = clock or SystemClock()
         self._queue: deque[tuple[float, Item]] = deque()
         self._records = 0
@@ -73,7 +75,7 @@ class Batcher(Generic[Item]):
                 continue
             delay = self._settings.max_queue_delay_s
             while delay and self._queue and self._records < self._settings.max_batch_size:
-                left = self._queue[0][0] + delay - self._clock.monotonic()
+                left = min(since for since, _ in self._queue) + delay - self._clock.monotonic()
                 if left <= 0 or not await self._wait_for_change(left):
                     break
             if self._queue:
@@ -96,6 +98,9 @@ class Batcher(Generic[Item]):
             left = self._shed([item for _, item in self._queue])
             self._queue = deque((since, item) for (since, _), item in zip(self._queue, left, strict=True))
             self._records = sum(map(len, left))
+        if self._order is not None and self._records > self._settings.max_batch_size:
+            waiting = list(self._queue)
+            self._queue = deque(waiting[place] for place in self._order([item for _, item in waiting]))
         items: list[Item] = []
         size, most = 0, min(self._settings.max_batch_size, -(-self._records // among))
         while self._queue and (not items or size + len(self._queue[0][1]) <= most):

@@ -15,11 +15,11 @@ import struct
 from collections.abc import Iterator
 
 import numpy as np
-from aiokafka.codec import lz4_encode
 from aiokafka.record.util import calc_crc32c
 from numba import njit
 
 from models.cells import Bytes, Cells, Ends
+from streams.lz4 import compress
 from streams.records import NO_HEADERS, Headers, Outgoing
 
 # base offset, batch length, leader epoch, magic, crc | attributes, last offset delta, base timestamp,
@@ -34,7 +34,6 @@ _GZIP, _LZ4 = 1, 3
 _TRANSACTIONAL = 0x10
 # Smaller ones are sent as they are: what compressing saves grows with the bytes, what it costs has a constant part.
 LZ4_FROM_BYTES = 16 << 10
-_LZ4_LEVEL = 1
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
@@ -132,7 +131,7 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int, lz4: bool = Fa
         if outgoing.shrunk and size > max_bytes:
             packed, codec = gzip.compress(memoryview(buffer)[HEADER_BYTES:], compresslevel=6), _GZIP
         elif lz4 and size >= LZ4_FROM_BYTES:
-            packed, codec = lz4_encode(bytes(memoryview(buffer)[HEADER_BYTES:]), _LZ4_LEVEL), _LZ4
+            packed, codec = compress(memoryview(buffer)[HEADER_BYTES:]), _LZ4
         else:
             packed, codec = b"", 0
         if codec and HEADER_BYTES + len(packed) < size:

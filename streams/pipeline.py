@@ -151,7 +151,8 @@ class Following(Pipeline[C], Protocol):
     It infers where it decodes, in a thread for each of its instances; the other thread concludes and encodes.
 
     Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of
-    the section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low).
+    the section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low),
+    `event_time` (record batch -> ms of its first event, or None; then of a backlog what is oldest comes first).
     """
 
     prediction_shape: tuple[int, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from streams.pipeline import Freshness
 from streams.processor import Begun, Processor
 from streams.records import RecordBatch
 from streams.settings import Settings
+from streams.stream_time import in_stream_time
 from streams.tables import TableReader
 from streams.telemetry import Telemetry
 
@@ -47,9 +48,14 @@ class Delivery:
     batch: RecordBatch
     message: Any
     delivered_at: float
+    event_time_ms: int | None
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    @property
+    def partition(self) -> int:
+        return self.batch.partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,9 @@ class Runner:
         self._clock = clock or SystemClock()
         self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
         shed = None if self._freshness is None else partial(self._shed, self._freshness)
-        self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock, shed)
+        self._event_time: Callable[[RecordBatch], int | None] | None = getattr(processor.pipeline, "event_time", None)
+        order = None if self._event_time is None else self._in_stream_time
+        self._batcher: Batcher[Delivery] = Batcher(settings.batch, self._clock, shed, order)
         self._begun: asyncio.Queue[_Begun] = asyncio.Queue()  # as many as there are slots
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
@@ -146,12 +154,16 @@ class Runner:
     async def offer(self, message: Any, consumer: Acknowledger) -> None:
         """Take one delivered message in; waits while the queue is full, which is what pauses the partitions."""
         if not self._draining and consumer.is_alive(message):
-            await self._batcher.put(Delivery(message.value, message, self._clock.monotonic()))
+            time_ms = None if self._event_time is None else self._event_time(message.value)
+            await self._batcher.put(Delivery(message.value, message, self._clock.monotonic(), time_ms))
             self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
 
     def _shed(self, freshness: Freshness, waiting: Sequence[Delivery]) -> list[Delivery]:
         batches = freshness.shed([each.batch for each in waiting], self._clock.time(), self._pace.seconds_each)
         return [replace(each, batch=batch) for each, batch in zip(waiting, batches, strict=True)]
+
+    def _in_stream_time(self, waiting: Sequence[Delivery]) -> list[int]:
+        return in_stream_time(waiting, self._clock.monotonic())
 
     async def run(self, consumer: Acknowledger, emitter: Sender) -> None:
         """Until cancelled, or until something makes going on wrong.

@@ -33,6 +33,7 @@ POLL_RECORDS = 32_768
 FEWEST_BATCHES, MOST_BATCHES = 4, 1024
 FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
+PREFETCH_BACKOFF_S = 2.0
 SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 256  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
@@ -262,6 +263,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
 
     async def on_start(self) -> None:
         await super().on_start()
+        # All partitions of a backlog are read on together: whose records wait for their turn is not left behind.
+        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
         fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's

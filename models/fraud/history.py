@@ -223,7 +223,7 @@ class CardHistory:
             slabs.cards[rows:, store.NEWEST] = store.VACANT
         needed = int(slabs.scalars[store.USED]) + max(0, events - int(slabs.scalars[store.FREE]))
         if needed > len(slabs.blocks):
-            size = _grown(len(slabs.blocks), needed)
+            size = max(_grown(len(slabs.blocks), needed), needed + events)  # or the next call would grow them again
             slabs.blocks.resize((size, store.BLOCK_WORDS), refcheck=False)  # moves pages, where the C library can
             for slab in (slabs.marks, slabs.touched, slabs.free):
                 slab.resize(size, refcheck=False)

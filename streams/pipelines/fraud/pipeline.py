@@ -67,6 +67,9 @@ class FraudPipeline:
     def decode(self, batch: RecordBatch) -> Decoded[Transactions]:
         return self._decoder(batch)
 
+    def event_time(self, batch: RecordBatch) -> int | None:
+        return self._decoder.first_time(batch)
+
     def features(self, columns: Transactions, store: CardHistory) -> NDArray[np.float64]:
         # First, since it may fail or wait: an event that its card knows is not a new one when it is tried again.
         terminals = self.table.windows(columns.terminals, columns.event_time_ms)

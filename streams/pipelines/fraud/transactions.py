@@ -62,6 +62,11 @@ class TransactionDecoder:
         """The latest time that is not absurd, now."""
         return int((self._clock.time() + self._settings.max_future_s) * 1000)
 
+    def first_time(self, batch: RecordBatch) -> int | None:
+        """Event time in ms of the first event; None where it is not a good one."""
+        events, _, _ = self._events.decode(batch.values[:1])
+        return int(milliseconds([event.event_time for event in events])[0]) if events else None
+
     def good(self, batch: RecordBatch) -> Transactions:
         """The good ones alone."""
         return self(batch).columns
