@@ -206,7 +206,7 @@ def hashed(index: Index, text: Bytes, ends: Ends, first: Int, hashes: Int64) -> 
         begin = end
     for i in range(len(hashes)):
         row = slots[hashes[i] & mask, ROW]
-        if row != NO_ROW:
+        if row != NO_ROW and spans[row, 0] < spans[row, 1]:
             seen += names[spans[row, 0]]
     return seen
 

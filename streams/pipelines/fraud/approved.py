@@ -74,7 +74,7 @@ class Approved:
             (ids.blob, cards.blob, others.blob),
             (ids.ends, cards.ends, others.ends),
             times,
-            np.rint(scores * SCALE).astype(np.int64),
+            np.rint(np.where(chosen, scores, 0) * SCALE).astype(np.int64),
             chosen,
         )
         return Cells(out[:size], ends)
