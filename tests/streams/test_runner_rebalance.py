@@ -126,7 +126,7 @@ def test_a_message_from_before_a_rebalance_is_dropped_wherever_it_waits() -> Non
             await asyncio.sleep(0.02)
             assert not offer.done()
             await bench.revoke(0)
-            await asyncio.wait_for(offer, LONG_S)
+            await asyncio.wait_for(offer, LONG_S / 4)  # room is made while the model is held up
             await bench.runner.offer(unoffered, bench.consumer)
             bench.pipeline.go.set()
             await bench.deliver([b"x"], 100)
