@@ -28,13 +28,18 @@ LONG_S = 10.0
 
 
 class Gated(CountingPipeline):
-    """A counting pipeline whose model can be held up."""
+    """A counting pipeline whose model can be held up; `begun` counts the record batches that have come to it."""
 
     def __init__(self) -> None:
         super().__init__(TOPIC, OUT)
         self.freshness: Freshness | None = None
         self.inferring, self.go = threading.Event(), threading.Event()
         self.go.set()
+        self.begun = 0
+
+    def features(self, columns: Any, store: CountStore) -> Any:
+        self.begun += 1
+        return super().features(columns, store)
 
     def infer(self, features: Any) -> Any:
         self.inferring.set()

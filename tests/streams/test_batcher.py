@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
@@ -237,5 +238,100 @@ def test_a_cancelled_put_leaves_no_trace() -> None:
             await put
         assert await batcher.take() == [range(4)]
         assert batcher.records == 0
+
+    _run(scenario())
+
+
+def _newest_first(waiting: Sequence[Item]) -> list[int]:
+    return sorted(range(len(waiting)), key=lambda place: -waiting[place].start)
+
+
+def test_an_order_counts_only_where_not_all_that_waits_fits_into_one_micro_batch() -> None:
+    async def scenario() -> None:
+        batcher = Batcher[Item](Batch(max_batch_size=10), order=_newest_first)
+        items = [range(10, 14), range(30, 34), range(20, 22)]
+        for item in items:
+            await batcher.put(item)
+        assert await batcher.take() == items, "all of it is taken at once"
+        for item in [*items, range(40, 41)]:
+            await batcher.put(item)
+        assert await batcher.take() == [range(40, 41), range(30, 34), range(20, 22)]
+        assert await batcher.take() == [range(10, 14)]
+        assert batcher.records == 0
+
+    _run(scenario())
+
+
+def test_what_comes_later_is_put_in_order_with_what_was_left() -> None:
+    async def scenario() -> None:
+        batcher = Batcher[Item](Batch(max_batch_size=4), order=_newest_first)
+        for start in (10, 30, 20):
+            await batcher.put(range(start, start + 4))
+        assert await batcher.take() == [range(30, 34)]
+        await batcher.put(range(15, 19))
+        assert await batcher.take() == [range(20, 24)]
+        assert await batcher.take() == [range(15, 19)]
+        assert await batcher.take() == [range(10, 14)]
+
+    _run(scenario())
+
+
+def test_the_delay_counts_from_the_oldest_of_what_waits_wherever_it_stands() -> None:
+    async def scenario() -> None:
+        clock = ManualClock()
+        batcher = Batcher[Item](Batch(max_batch_size=10, max_queue_delay_s=30.0), clock, order=_newest_first)
+        await batcher.put(range(1, 3))
+        clock.advance(20.0)
+        await batcher.put(range(50, 54))
+        await batcher.put(range(60, 68))
+        assert await batcher.take() == [range(60, 68)]  # the younger one of those left now stands first
+        take = asyncio.create_task(batcher.take())
+        assert await _is_blocked(take)
+        clock.advance(10.5)
+        await batcher.put(range(70, 71))  # wakes the take
+        assert await asyncio.wait_for(take, SOON_S) == [range(50, 54), range(1, 3), range(70, 71)]
+
+    _run(scenario())
+
+
+def test_whatever_the_order_nothing_is_lost_and_none_is_taken_twice() -> None:
+    async def scenario() -> None:
+        for seed in range(30):
+            dice = random.Random(seed)
+
+            def shuffled(waiting: Sequence[Item], dice: random.Random = dice) -> list[int]:
+                return dice.sample(range(len(waiting)), len(waiting))
+
+            batcher = Batcher[Item](Batch(max_batch_size=8), order=shuffled)
+            put, taken = [], []
+            for number in range(60):
+                item = range(number * 100, number * 100 + dice.randrange(1, 12))
+                await batcher.put(item)
+                put.append(item)
+                if dice.random() < 0.4 and batcher.records:
+                    items = await batcher.take(dice.randrange(1, 4))
+                    assert len(items) == 1 or sum(map(len, items)) <= 8
+                    taken += items
+                assert batcher.records == sum(map(len, put)) - sum(map(len, taken))
+            while batcher.records:
+                taken += await batcher.take()
+            assert sorted(taken, key=lambda item: item.start) == put
+
+    _run(scenario())
+
+
+def test_what_is_shed_is_shed_before_it_is_put_in_order() -> None:
+    def halved(waiting: Sequence[Item]) -> list[Item]:
+        return [item[: len(item) // 2] for item in waiting]
+
+    async def scenario() -> None:
+        batcher = Batcher[Item](Batch(max_batch_size=10), shed=halved, order=_newest_first)
+        for start in (10, 30, 20):
+            await batcher.put(range(start, start + 6))
+        assert await batcher.take() == [range(10, 13), range(30, 33), range(20, 23)], "now it fits"
+        for start in (10, 30, 20):
+            await batcher.put(range(start, start + 8))
+        assert await batcher.take() == [range(30, 34), range(20, 24)]
+        assert batcher.records == 4
 
     _run(scenario())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.encoding import EncodedBatch, encode
+from streams.encoding import LZ4_FROM_BYTES, EncodedBatch, encode
 from streams.records import Headers, Outgoing
 
 NOW_MS = 1_700_000_000_123
@@ -91,3 +91,93 @@ def test_the_producers_state_is_written_in_when_it_is_known_and_again_on_a_retry
         block = records.next_batch()
         assert block.validate_crc()
         assert (block.producer_id, block.producer_epoch, block.base_sequence) == state
+
+
+GZIP, LZ4 = 1, 3
+TEXT = b'{"transaction_id":"t","flagged":false,"decision":"approve","reasons":[]}'
+
+
+def block_of(batch: EncodedBatch) -> Any:
+    block = MemoryRecords(bytes(batch._build())).next_batch()
+    assert block.validate_crc()
+    return block
+
+
+def compressed(outgoing: Outgoing, max_bytes: int = 1 << 20) -> EncodedBatch:
+    (batch,) = encode(outgoing, NOW_MS, max_bytes, lz4=True)
+    return batch
+
+
+def sized(size: int) -> Outgoing:
+    """One record whose batch has so many bytes before compression."""
+    (batch,) = encode(Outgoing("t", [b""], [bytes(size - 100)]), NOW_MS, 1 << 20)
+    outgoing = Outgoing("t", [b""], [bytes(size - 100 + size - batch.size())])
+    (batch,) = encode(outgoing, NOW_MS, 1 << 20)
+    assert batch.size() == size
+    return outgoing
+
+
+def test_a_large_batch_is_compressed_and_reads_the_same() -> None:
+    keys = [b"card-%d" % row for row in range(1000)]
+    values = [TEXT.replace(b'"t"', b'"t%d"' % row) for row in range(1000)]
+    outgoing = Outgoing("t", keys, values, common_headers=COMMON, id_prefix=b"t/1/", id_offsets=range(1000))
+    batch = compressed(outgoing)
+    assert block_of(batch).compression_type == LZ4
+    assert [(row.key, row.value, row.headers) for row in read(batch)] == expected(outgoing)
+    assert {row.timestamp for row in read(batch)} == {NOW_MS}
+    (plain,) = encode(outgoing, NOW_MS, 1 << 20)
+    assert block_of(plain).compression_type == 0
+    assert batch.size() == len(batch._build()) < plain.size() / 4
+
+
+@pytest.mark.parametrize(("size", "codec"), [(LZ4_FROM_BYTES - 1, 0), (LZ4_FROM_BYTES, LZ4)])
+def test_only_batches_from_a_size_on_are_compressed(size: int, codec: int) -> None:
+    outgoing = sized(size)
+    batch = compressed(outgoing)
+    assert block_of(batch).compression_type == codec
+    assert [row.value for row in read(batch)] == outgoing.values
+
+
+@pytest.mark.parametrize("size", [LZ4_FROM_BYTES, 300_000])
+def test_what_would_only_grow_is_sent_as_it_is(size: int) -> None:
+    outgoing = Outgoing("t", [b"k"], [random.Random(size).randbytes(size)])
+    batch = compressed(outgoing)
+    assert block_of(batch).compression_type == 0
+    assert [row.value for row in read(batch)] == outgoing.values
+
+
+def test_each_batch_is_compressed_by_its_own_size() -> None:
+    outgoing = Outgoing("t", [b"k"] * 302, [TEXT * 4] * 301 + [b"v"])
+    batches = list(encode(outgoing, NOW_MS, 30_000, lz4=True))
+    assert [block_of(batch).compression_type for batch in batches] == [LZ4] * (len(batches) - 1) + [0]
+    assert len(batches) > 2
+    seen = [row for batch in batches for row in read(batch)]
+    assert [(row.key, row.value, row.headers) for row in seen] == expected(outgoing)
+
+
+def test_the_limit_counts_before_compression() -> None:
+    outgoing = Outgoing("t", [b"k"] * 500, [TEXT] * 500)
+    with_it, without = (list(encode(outgoing, NOW_MS, 20_000, lz4=lz4)) for lz4 in (True, False))
+    assert [batch.record_count() for batch in with_it] == [batch.record_count() for batch in without]
+
+
+def test_what_is_shrunk_to_fit_stays_gzip() -> None:
+    outgoing = Outgoing("t", [b"k"], [bytes(100_000)], shrunk=True)
+    batch = compressed(outgoing, max_bytes=20_000)
+    assert block_of(batch).compression_type == GZIP
+    assert [row.value for row in read(batch)] == outgoing.values
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+@pytest.mark.parametrize(("size", "codec"), [(1000, 0), (100_000, LZ4)])
+def test_a_compressed_batch_takes_the_producers_state_and_its_transaction(
+    size: int, codec: int, transactional: bool
+) -> None:
+    batch = compressed(Outgoing("t", [b"k"], [bytes(size)]))
+    batch.transactional = transactional
+    for state in [(7, 1, 5), (8, 0, 0)]:
+        batch._set_producer_state(*state)
+        block = block_of(batch)
+        assert (block.producer_id, block.producer_epoch, block.base_sequence) == state
+        assert (block.compression_type, block.is_transactional) == (codec, transactional)
+        assert [row.value for row in read(batch)] == [bytes(size)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -102,6 +103,35 @@ def test_no_more_are_begun_than_there_are_instances() -> None:
             pipeline.go.set()
             await until(lambda: bench.mark() == 10)
         assert bench.values() == [b"%d" % count for count in range(1, 11)]
+
+    run(scenario)
+
+
+class Concluded(Several):
+    """Nothing is concluded until `go`."""
+
+    def conclude(self, *args: Any) -> None:
+        self.go.wait(LONG_S)
+        super().conclude(*args)
+
+
+def test_while_one_is_finished_as_many_are_begun_as_there_are_instances_and_the_rest_waits() -> None:
+    async def scenario() -> None:
+        pipeline = Concluded()
+        bench = _bench(pipeline, batch=Batch(max_batch_size=100))
+        async with bench.running():
+            for _ in range(3):
+                begun = pipeline.began
+                await bench.deliver([b"x"], begun)
+                await until(partial(lambda before: pipeline.began > before, begun))
+            for offset in range(3, 19):
+                await bench.deliver([b"x"], offset)
+                await asyncio.sleep(0.005)
+            assert pipeline.began == 3
+            pipeline.go.set()
+            await until(lambda: bench.mark() == 19)
+        assert bench.metric("headrace_batch_records_count") <= 3 + 5  # two that are idle share it: 8, 4, 2, 1, 1
+        assert bench.values() == [b"%d" % count for count in range(1, 20)]
 
     run(scenario)
 

@@ -111,6 +111,27 @@ def test_the_queue_holds_deliveries_back_while_the_model_is_slow() -> None:
     run(scenario)
 
 
+def test_what_waits_for_a_slow_model_comes_together_in_one_micro_batch() -> None:
+    async def scenario() -> None:
+        bench = Bench(batch=Batch(max_batch_size=100))
+        bench.pipeline.go.clear()
+        async with bench.running():
+            await bench.deliver([b"x"], 0)
+            await until(bench.pipeline.inferring.is_set)
+            await bench.deliver([b"x"], 1)
+            await until(lambda: bench.pipeline.begun == 2)
+            for offset in range(2, 8):
+                await bench.deliver([b"x"], offset)
+                await asyncio.sleep(0.005)
+            assert bench.pipeline.begun == 2, "one that is inferred, one that is begun"
+            bench.pipeline.go.set()
+            await until(lambda: bench.mark() == 8)
+        assert bench.metric("headrace_batch_records_count") == 3
+        assert bench.offsets() == list(range(8))
+
+    run(scenario)
+
+
 def test_a_slow_broker_holds_computing_back_too() -> None:
     async def scenario() -> None:
         bench = Bench(
