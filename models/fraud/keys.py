@@ -31,7 +31,7 @@ class Index(NamedTuple):
 
     slots: Int64  # [2^k, 2]: hash of a key and its row, or NO_ROW; open addressing, the next slot where one is taken
     names: Bytes  # the keys, one behind the other
-    spans: Int64  # [rows, 2]: where a row's key begins and ends, also of rows just dropped
+    spans: Int64  # [rows, 3]: where a row's key begins and ends, and its hash; also of rows just dropped
     vacant: Int64  # [rows], a stack
     scalars: Int64
     secret: UInt64  # [2]
@@ -52,7 +52,7 @@ class Keys:
         self._index = Index(
             slots=np.full((SMALLEST, 2), NO_ROW, np.int64),
             names=np.empty(SMALLEST, np.uint8),
-            spans=np.empty((SMALLEST, 2), np.int64),
+            spans=np.empty((SMALLEST, 3), np.int64),
             vacant=np.empty(SMALLEST, np.int64),
             scalars=np.zeros(5, np.int64),
             secret=np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64),
@@ -73,7 +73,7 @@ class Keys:
         """Every key with its row, in no order."""
         slots = self._index.slots
         for row in slots[slots[:, ROW] != NO_ROW, ROW].tolist():
-            begin, end = self._index.spans[row].tolist()
+            begin, end, _ = self._index.spans[row].tolist()
             yield self._index.names[begin:end].tobytes(), row
 
     def rows(self, keys: Sequence[bytes]) -> Int64:
@@ -283,7 +283,7 @@ def place(index: Index, text: Bytes, ends: Ends, rows: Int64, start: Int) -> Int
                 named = scalars[NAMED]
                 for byte in range(size):
                     names[named + byte] = text[begin + byte]
-                spans[row, 0], spans[row, 1] = named, named + size
+                spans[row, 0], spans[row, 1], spans[row, 2] = named, named + size, hashes[at]
                 scalars[NAMED] += size
                 found[at] = ~found[at]
                 slots[found[at], HASH], slots[found[at], ROW] = hashes[at], row
@@ -309,7 +309,7 @@ def forget(index: Index, rows: Int64) -> None:
     """Empty the slots of these rows; what stands behind one for want of room moves up."""
     slots, spans, mask = index.slots, index.spans, len(index.slots) - 1
     for row in rows:
-        hole = siphash(index.names, spans[row, 0], spans[row, 1], index.secret[0], index.secret[1]) & mask
+        hole = spans[row, 2] & mask
         while slots[hole, ROW] != row:
             if slots[hole, ROW] == NO_ROW:
                 raise KeyError("a row without a key")

@@ -18,15 +18,9 @@ Int64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def _text(text: bytes) -> Bytes:
-    return np.frombuffer(text, np.uint8)
-
-
-_BEFORE_ID = _text(b'{"transaction_id":"')
-_BEFORE_CARD = _text(b'","card_id":"')
-_BEFORE_TIME = _text(b'","event_time":"')
-_BEFORE_SCORE = _text(b'","score":')
-_FIXED = sum(map(len, (_BEFORE_ID, _BEFORE_CARD, _BEFORE_TIME, _BEFORE_SCORE)))
+# What stands before the transaction's id, the card's, the time and the score.
+_BEFORE = (b'{"transaction_id":"', b'","card_id":"', b'","event_time":"', b'","score":')
+ID, CARD, TIME, SCORE, REST = range(5)
 
 
 class Approved:
@@ -37,7 +31,8 @@ class Approved:
     """
 
     def __init__(self, model: str) -> None:
-        self._rest = _text(f',"flagged":false,"decision":"approve","model":"{model}","reasons":[]}}'.encode())
+        rest = f',"flagged":false,"decision":"approve","model":"{model}","reasons":[]}}'.encode()
+        self._fixed = Cells.of([*_BEFORE, rest])
 
     @staticmethod
     def writable(ids: Cells[bytes], cards: Cells[bytes], times: Int64, scores: NDArray[np.float64]) -> Mask:
@@ -65,14 +60,13 @@ class Approved:
             others: values of the rest.
         """
         count = int(np.count_nonzero(chosen))
-        room = len(ids.blob) + len(cards.blob) + len(others.blob) + count * (_FIXED + LONGEST + len(self._rest))
+        room = len(ids.blob) + len(cards.blob) + len(others.blob) + count * (len(self._fixed.blob) + LONGEST)
         out, ends = np.empty(room, np.uint8), np.empty(len(ids), np.int64)
         size = _write(
             out,
             ends,
-            (_BEFORE_ID, _BEFORE_CARD, _BEFORE_TIME, _BEFORE_SCORE, self._rest),
-            (ids.blob, cards.blob, others.blob),
-            (ids.ends, cards.ends, others.ends),
+            (self._fixed.blob, ids.blob, cards.blob, others.blob),
+            (self._fixed.ends, ids.ends, cards.ends, others.ends),
             times,
             np.rint(np.where(chosen, scores, 0) * SCALE).astype(np.int64),
             chosen,
@@ -160,30 +154,30 @@ def _put_score(out: Bytes, at: int, millionths: int) -> int:
 def _write(
     out: Bytes,
     ends: Ends,
-    fixed: tuple[Bytes, Bytes, Bytes, Bytes, Bytes],
-    blobs: tuple[Bytes, Bytes, Bytes],
-    blob_ends: tuple[Ends, Ends, Ends],
+    blobs: tuple[Bytes, Bytes, Bytes, Bytes],
+    blob_ends: tuple[Ends, Ends, Ends, Ends],
     times: Int64,
     scores: Int64,
     chosen: Mask,
 ) -> int:
     """Write all values; returns bytes used."""
-    before_id, before_card, before_time, before_score, rest = fixed
-    ids, cards, others = blobs
-    id_ends, card_ends, other_ends = blob_ends
+    fixed, ids, cards, others = blobs
+    fixed_ends, id_ends, card_ends, other_ends = blob_ends
     at = id_begin = card_begin = other = other_begin = 0
     for row in range(len(ends)):
-        if chosen[row]:
-            at = _put(out, at, before_id, 0, len(before_id))
-            at = _put(out, at, ids, id_begin, id_ends[row])
-            at = _put(out, at, before_card, 0, len(before_card))
-            at = _put(out, at, cards, card_begin, card_ends[row])
-            at = _put(out, at, before_time, 0, len(before_time))
-            at = _put_time(out, at, times[row])
-            at = _put(out, at, before_score, 0, len(before_score))
-            at = _put_score(out, at, scores[row])
-            at = _put(out, at, rest, 0, len(rest))
-        else:
+        fixed_begin = 0
+        for part in range(REST + 1 if chosen[row] else 0):  # in a loop, so that what is compiled stays small
+            at = _put(out, at, fixed, fixed_begin, fixed_ends[part])
+            fixed_begin = fixed_ends[part]
+            if part <= CARD:
+                text = ids if part == ID else cards
+                begin, end = (id_begin, id_ends[row]) if part == ID else (card_begin, card_ends[row])
+                at = _put(out, at, text, begin, end)
+            elif part == TIME:
+                at = _put_time(out, at, times[row])
+            elif part == SCORE:
+                at = _put_score(out, at, scores[row])
+        if not chosen[row]:
             at = _put(out, at, others, other_begin, other_ends[other])
             other_begin = other_ends[other]
             other += 1
