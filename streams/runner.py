@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -29,6 +29,8 @@ from streams.tables import TableReader
 from streams.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
+
+HANDED_OVER_FROM = 64  # records: with fewer and nothing to overlap with, a second thread costs more than it saves
 
 
 class Acknowledger(Protocol):
@@ -143,6 +145,7 @@ class Runner:
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
         # One is finished while the others are begun. With more, micro-batches would be cut small before a slow model.
         self._in_works = asyncio.Semaphore(instances.count + 1)
+        self._works = 0
         self._busy: Counter[int] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -182,7 +185,6 @@ class Runner:
 
     async def _begin_all(self, consumer: Acknowledger) -> None:
         """Take micro-batches, one for each instance that is idle."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._slots.acquire()
             await self._in_works.acquire()
@@ -197,12 +199,22 @@ class Runner:
             self._begin(loads)
             started = self._clock.monotonic()
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
-            begun = self._instances.submit(self._processor.begin, [each.batch for each in loads])
-            self._idle_instances -= 1
-            asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
-            # Its turn in the one thread that finishes is now, whichever is begun first.
-            letters = loop.run_in_executor(self._compute, self._finish, begun)
-            self._begun.put_nowait(_Begun(loads, started, letters))
+            self._begun.put_nowait(_Begun(loads, started, self._submit([each.batch for each in loads])))
+
+    def _submit(self, batches: Sequence[RecordBatch]) -> asyncio.Future[list[Letters]]:
+        """Have a micro-batch begun and finished."""
+        loop = asyncio.get_running_loop()
+        alone = self._works == 0 and self._instances.count == 1
+        self._works += 1
+        self._idle_instances -= 1
+        if alone and sum(map(len, batches)) < HANDED_OVER_FROM:
+            letters = loop.run_in_executor(self._compute, self._begin_and_finish, batches)
+            letters.add_done_callback(self._instance_is_idle)
+            return letters
+        begun = self._instances.submit(self._processor.begin, batches)
+        asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
+        # Its turn in the one thread that finishes is now, whichever is begun first.
+        return loop.run_in_executor(self._compute, lambda: self._finish(begun.result()))
 
     async def _idle_instance(self) -> None:
         while not self._idle_instances:
@@ -231,13 +243,18 @@ class Runner:
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
+            self._works -= 1
             self._in_works.release()
             self._pace.served(sum(len(each.batch) for each in begun.loads), self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
-    def _finish(self, begun: Future[Begun[Any]]) -> list[Letters]:
+    def _begin_and_finish(self, batches: Sequence[RecordBatch]) -> list[Letters]:
+        """In the compute thread, with nothing beside it."""
+        return self._finish(self._processor.begin(batches))
+
+    def _finish(self, begun: Begun[Any]) -> list[Letters]:
         """In the compute thread: from what was begun to what goes over the wire."""
-        processed = self._processor.finish(begun.result())
+        processed = self._processor.finish(begun)
         self._telemetry.processed(processed)
         started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         letters = [Letters(outbox, timestamp_ms, self._lz4) for outbox in processed.outboxes]

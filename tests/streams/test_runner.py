@@ -9,6 +9,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from streams.errors import DeadLetterLimit, ModelFailing, ProduceError
+from streams.runner import HANDED_OVER_FROM
 from streams.settings import Batch, DeadLetter, Worker
 from tests.streams.inmemory import batch
 from tests.streams.runner_bench import CHANGELOG, LONG_S, Bench, run, until
@@ -111,23 +112,22 @@ def test_the_queue_holds_deliveries_back_while_the_model_is_slow() -> None:
     run(scenario)
 
 
-def test_what_waits_for_a_slow_model_comes_together_in_one_micro_batch() -> None:
+@pytest.mark.parametrize(("first", "in_the_works"), [(HANDED_OVER_FROM, 2), (HANDED_OVER_FROM - 1, 1)])
+def test_what_waits_for_a_slow_model_comes_together_in_one_micro_batch(first: int, in_the_works: int) -> None:
     async def scenario() -> None:
-        bench = Bench(batch=Batch(max_batch_size=100))
+        bench = Bench(batch=Batch(max_batch_size=1000))
         bench.pipeline.go.clear()
         async with bench.running():
-            await bench.deliver([b"x"], 0)
+            await bench.deliver([b"x"] * first, 0)
             await until(bench.pipeline.inferring.is_set)
-            await bench.deliver([b"x"], 1)
-            await until(lambda: bench.pipeline.begun == 2)
-            for offset in range(2, 8):
+            for offset in range(first, first + 6):
                 await bench.deliver([b"x"], offset)
                 await asyncio.sleep(0.005)
-            assert bench.pipeline.begun == 2, "one that is inferred, one that is begun"
+            assert bench.pipeline.begun == in_the_works
             bench.pipeline.go.set()
-            await until(lambda: bench.mark() == 8)
-        assert bench.metric("headrace_batch_records_count") == 3
-        assert bench.offsets() == list(range(8))
+            await until(lambda: bench.mark() == first + 6)
+        assert bench.metric("headrace_batch_records_count") == in_the_works + 1
+        assert bench.offsets() == list(range(first + 6))
 
     run(scenario)
 
