@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Any, NamedTuple
-
-from numpy.typing import NDArray
+from operator import itemgetter
+from typing import NamedTuple
 
 from models.fraud.inputs import NIGHT_ENDS
 
@@ -56,7 +55,7 @@ class Phrases:
     """
 
     def __init__(self, columns: Mapping[str, int]) -> None:
-        self._reads: dict[str, tuple[Callable[..., str], tuple[int, ...]]] = {}
+        self._reads: dict[str, tuple[Callable[..., str], Callable[[Sequence[float]], tuple[float, ...]]]] = {}
         for group, phrase in PHRASES.items():
             names = tuple(inspect.signature(phrase.say).parameters)
             missing = [name for name in names if name not in columns]
@@ -64,15 +63,15 @@ class Phrases:
                 raise ValueError(
                     f"finding words for {group!r}: expected columns of {list(names)!r}, got none of {missing!r}"
                 )
-            self._reads[group] = phrase.say, tuple(columns[name] for name in names)
+            self._reads[group] = phrase.say, itemgetter(*(columns[name] for name in names))
 
-    def __call__(self, group: str, row: Sequence[float] | NDArray[Any]) -> str:
-        """The phrase of a group, one of `PHRASES`, for one row of raw, finite features, shape [d].
+    def __call__(self, group: str, row: Sequence[float]) -> str:
+        """The phrase of a group, one of `PHRASES`, for one row of raw, finite features, d of them.
 
         Raises: KeyError for a group that is not there.
         """
-        say, columns = self._reads[group]
-        return say(*[float(row[column]) for column in columns])
+        say, read = self._reads[group]
+        return say(*read(row))
 
 
 def _amount(

@@ -62,9 +62,10 @@ class FlagWriter:
         approved = self._approved.writable(ids, cards, times, scores) & ~flagged & (fired == NO_RULE)
         if self._include_features:
             approved[:] = False
-        others = []
-        for row in np.flatnonzero(~approved).tolist():
-            flag = self._flag(columns.events[row], int(times[row]), float(scores[row]))
+        others, rest = [], np.flatnonzero(~approved)
+        moments = np.datetime_as_string(times[rest].view("M8[ms]"), unit="ms").tolist()
+        for row, moment, score in zip(rest.tolist(), moments, scores[rest].tolist(), strict=True):
+            flag = self._flag(columns.events[row], moment, score)
             if flagged[row]:
                 flag.flagged = True
                 flag.reasons, flag.baseline = next(reasons), self._baseline
@@ -77,18 +78,15 @@ class FlagWriter:
             others.append(self._encode(flag))
         return self._approved.encode(ids, cards, times, scores, approved, Cells.of(others))
 
-    def _flag(self, event: Transaction, time_ms: int, score: float) -> FraudFlag:
-        time = f"{np.datetime64(time_ms, 'ms')}Z"
-        return FraudFlag(event.transaction_id, event.card_id, time, score, False, "approve", self._model)
+    def _flag(self, event: Transaction, moment: str, score: float) -> FraudFlag:
+        return FraudFlag(event.transaction_id, event.card_id, f"{moment}Z", score, False, "approve", self._model)
 
     def _reasons(self, rows: NDArray[np.float32]) -> Iterator[list[Reason]]:
         """What each group of inputs adds to the scores of these rows, most first."""
-        groups = self._shapley.groups
-        for row, shares in zip(rows.tolist(), self._shapley.contributions(rows), strict=True):
-            yield [
-                Reason(groups[place].name, self._say(groups[place].name, row), round(float(shares[place]), DIGITS))
-                for place in np.argsort(-shares, kind="stable").tolist()
-            ]
+        names, shares = [group.name for group in self._shapley.groups], self._shapley.contributions(rows)
+        orders = np.argsort(-shares, axis=1, kind="stable").tolist()
+        for row, order, rounded in zip(rows.tolist(), orders, np.round(shares, DIGITS).tolist(), strict=True):
+            yield [Reason(names[place], self._say(names[place], row), rounded[place]) for place in order]
 
 
 def _field(columns: Transactions, name: str) -> Any:
