@@ -161,9 +161,11 @@ async def settle(partition: int, acknowledgements: Iterable[Acknowledgement], ti
     done: list[Write] = []
     for topic, count, future in acknowledgements:
         try:
-            async with asyncio.timeout(timeout_s):
-                # Others may wait for it as well, and to cancel one who waits would cancel it for all.
-                metadata = await asyncio.shield(future)
+            if not future.done():  # one response acknowledges many
+                async with asyncio.timeout(timeout_s):
+                    # Others may wait for it as well, and to cancel one who waits would cancel it for all.
+                    await asyncio.shield(future)
+            metadata = future.result()
         except (KafkaError, TimeoutError) as error:
             raise not_written(topic, partition, count, error) from error
         done.append((topic, metadata.offset, count))
