@@ -145,7 +145,6 @@ class Runner:
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
         # One is finished while the others are begun. With more, micro-batches would be cut small before a slow model.
         self._in_works = asyncio.Semaphore(instances.count + 1)
-        self._works = 0
         self._busy: Counter[int] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -204,8 +203,7 @@ class Runner:
     def _submit(self, batches: Sequence[RecordBatch]) -> asyncio.Future[list[Letters]]:
         """Have a micro-batch begun and finished."""
         loop = asyncio.get_running_loop()
-        alone = self._works == 0 and self._instances.count == 1
-        self._works += 1
+        alone = self._instances.count == 1 and not self._in_works.locked()  # one of two permits is its own
         self._idle_instances -= 1
         if alone and sum(map(len, batches)) < HANDED_OVER_FROM:
             letters = loop.run_in_executor(self._compute, self._begin_and_finish, batches)
@@ -243,7 +241,6 @@ class Runner:
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
-            self._works -= 1
             self._in_works.release()
             self._pace.served(sum(len(each.batch) for each in begun.loads), self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))

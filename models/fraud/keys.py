@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -130,13 +129,13 @@ class Keys:
 
 
 def _cells(keys: Sequence[bytes]) -> Cells[bytes]:
-    cells = None
-    with suppress(TypeError):
+    kinds = {bytes} if isinstance(keys, Cells) else set(map(type, keys))
+    if all(issubclass(kind, bytes) for kind in kinds):
         cells = Cells.of(keys)
-    if cells is None or (len(cells) and cells.ends.min() < 0):
-        wrong = next(key for key in keys if not isinstance(key, bytes))
-        raise TypeError(f"a card or terminal key must be bytes, got {wrong!r}")
-    return cells
+        if not len(cells) or cells.ends.min() >= 0:
+            return cells
+    wrong = next(key for key in keys if not isinstance(key, bytes))
+    raise TypeError(f"a card or terminal key must be bytes, got {wrong!r}")
 
 
 def _grown(size: int, needed: int) -> int:

@@ -40,6 +40,7 @@ def test_records_hold_the_entries_of_one_block() -> None:
         ({"keys": [b"a", b"new", b"b"]}, ValueError),
         ({"keys": [b"new", None]}, TypeError),
         ({"keys": [b"new", "b"]}, TypeError),
+        ({"keys": [b"new", bytearray(b"b")]}, TypeError),
     ],
 )
 def test_a_refused_batch_changes_nothing(change: dict[str, Any], error: type[Exception]) -> None:

@@ -7,14 +7,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from models.cells import Bytes, Cells, Ends
+from models.fraud.blocks import DAY_MS, Int64
 
-DIGITS = 6  # of scores
+DIGITS = 6  # of scores and contributions
 SCALE = 10**DIGITS
 LATEST_MS = 253_402_300_799_999  # the last millisecond of the year 9999
-DAY_MS = 86_400_000
 LONGEST = 24 + DIGITS + 2  # bytes of a time and a score
 
-Int64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
