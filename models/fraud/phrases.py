@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from operator import itemgetter
-from typing import NamedTuple
 
 from models.fraud.inputs import NIGHT_ENDS
 
@@ -120,21 +119,24 @@ def _pace(
         if since_last_s >= NEVER_S:
             return "the card's first transaction on record"
         return f"the card's first transaction in {_duration(since_last_s)}"
-    day = _Window.of_month(count_1d, count_30d, DAY_S, "in the last day")
-    most, telling = 0.0, day
+    most, (number, length_s, when) = 0.0, (count_1d, DAY_S, "day")
     for window in (
-        _Window.of_month(count_1m, count_30d, MINUTE_S, "in the last minute"),
-        _Window.of_month(count_1h, count_30d, HOUR_S, "in the last hour"),
-        day,
-        _Window.of_month(count_7d, count_30d, WEEK_S, "in the last 7 days"),
+        (count_1m, MINUTE_S, "minute"),
+        (count_1h, HOUR_S, "hour"),
+        (count_1d, DAY_S, "day"),
+        (count_7d, WEEK_S, "7 days"),
     ):
-        others = window.number - 1  # that this transaction is there is no surprise
-        if others > window.expected and (surprise := window.surprise(others)) > most:
-            most, telling = surprise, window
+        others = window[0] - 1  # that this transaction is there is no surprise
+        if (
+            others > 0
+            and others > (expected := _expected(window[0], count_30d, window[1]))
+            and (surprise := _surprise(others, expected)) > most
+        ):
+            most, (number, length_s, when) = surprise, window
     gap_s = MONTH_S / count_30d
     if max(most, 1.0) < since_last_s / gap_s and since_last_s < MONTH_S:  # the surprise of none in that time
         return f"{_duration(since_last_s)} since the card's last transaction, usually {_duration(gap_s)}"
-    return f"{_count(telling.number, 'transaction')} {telling.when}, usually {telling.usual}"
+    return f"{_count(number, 'transaction')} in the last {when}, usually {_usual(number, count_30d, length_s)}"
 
 
 def _terminal_traffic(terminal_count_1d: float, terminal_count_7d: float, terminal_count_30d: float) -> str:
@@ -143,12 +145,14 @@ def _terminal_traffic(terminal_count_1d: float, terminal_count_7d: float, termin
     """
     if terminal_count_30d < 1:
         return "no transaction at this terminal in the 30 days until a week ago"
-    telling = max(
-        _Window.of_month(terminal_count_7d, terminal_count_30d, WEEK_S, "7 to 14 days ago"),
-        _Window.of_month(terminal_count_1d, terminal_count_30d, DAY_S, "a week ago"),
-        key=lambda window: window.surprise(window.number),
-    )
-    return f"{_count(telling.number, 'transaction')} at this terminal {telling.when}, usually {telling.usual}"
+    week = _surprise(terminal_count_7d, _expected(terminal_count_7d, terminal_count_30d, WEEK_S))
+    day = _surprise(terminal_count_1d, _expected(terminal_count_1d, terminal_count_30d, DAY_S))
+    if week >= day:
+        number, length_s, when = terminal_count_7d, WEEK_S, "7 to 14 days ago"
+    else:
+        number, length_s, when = terminal_count_1d, DAY_S, "a week ago"
+    usual = _usual(number, terminal_count_30d, length_s)
+    return f"{_count(number, 'transaction')} at this terminal {when}, usually {usual}"
 
 
 def _terminal_fraud(
@@ -214,33 +218,21 @@ PHRASES: dict[str, Phrase] = {
 }
 
 
-class _Window(NamedTuple):
-    """How many transactions there are in a window, and how many in other time to compare with."""
+def _expected(number: float, month: float, length_s: int) -> float:
+    """What the rest of the 30 days lets expect in a window of them, which has this number of transactions; half a
+    transaction is added there, so that it is above 0.
+    """
+    return (max(month - number, 0.0) + 0.5) * length_s / (MONTH_S - length_s)
 
-    number: float
-    length_s: int
-    others: float
-    others_s: int
-    when: str
 
-    @classmethod
-    def of_month(cls, number: float, month: float, length_s: int, when: str) -> _Window:
-        """A window compared with the rest of the 30 days that it is in."""
-        return cls(number, length_s, max(month - number, 0.0), MONTH_S - length_s, when)
+def _surprise(number: float, expected: float) -> float:
+    """The Poisson log likelihood ratio of this number against what is expected; 0 where they are equal."""
+    return expected - number + (number * log(number / expected) if number > 0 else 0.0)
 
-    @property
-    def usual(self) -> str:
-        return _number(self.others * self.length_s / self.others_s) if self.others else "none"
 
-    @property
-    def expected(self) -> float:
-        """What the other time lets expect; half a transaction is added there, so that it is above 0."""
-        return (self.others + 0.5) * self.length_s / self.others_s
-
-    def surprise(self, number: float) -> float:
-        """The Poisson log likelihood ratio of this number against what is expected; 0 where they are equal."""
-        expected = self.expected
-        return expected - number + (number * log(number / expected) if number > 0 else 0.0)
+def _usual(number: float, month: float, length_s: int) -> str:
+    """How many there are in as long a time as this window's, in the rest of the 30 days."""
+    return _number((month - number) * length_s / (MONTH_S - length_s)) if month > number else "none"
 
 
 def _number(value: float) -> str:

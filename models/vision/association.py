@@ -59,15 +59,8 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @kernel
-def assign(weights: Float64) -> Int64:
-    """Match rows with columns, each at most once, so that the sum of their weights is largest.
-
-    Args:
-        weights: [n, m], finite; pairs with a weight of zero or less are never matched.
-
-    Returns:
-        [n]: the column of each row, or -1.
-    """
+def solve(weights: Float64) -> Int64:
+    """What `assign` does, in time cubic in the number of rows or columns, the smaller one."""
     rows, columns = weights.shape
     found = np.full(rows, NONE, np.int64)
     wide = rows <= columns
@@ -120,10 +113,48 @@ def assign(weights: Float64) -> Int64:
 
 
 @kernel
-def overlap(track: Float64, box: Float64) -> float:
+def assign(weights: Float64) -> Int64:
+    """Match rows with columns, each at most once, so that the sum of their weights is largest.
+
+    Args:
+        weights: [n, m], finite; pairs with a weight of zero or less are never matched.
+
+    Returns:
+        [n]: the column of each row, or -1.
+    """
+    found = np.full(weights.shape[0], NONE, np.int64)
+    of_row, of_column = np.zeros(weights.shape[0], np.int64), np.zeros(weights.shape[1], np.int64)
+    for row in range(weights.shape[0]):
+        for column in range(weights.shape[1]):
+            if weights[row, column] > 0:
+                of_row[row] += 1
+                of_column[column] += 1
+                found[row] = column
+    # Most objects stand apart: a pair of which neither has another choice belongs together.
+    for row in range(weights.shape[0]):
+        if of_row[row] == 1 and of_column[found[row]] == 1:
+            of_row[row] = of_column[found[row]] = 0
+    rows, columns = np.flatnonzero(of_row), np.flatnonzero(of_column)
+    if len(rows):
+        rivals = np.empty((len(rows), len(columns)))
+        for i in range(len(rows)):
+            for j in range(len(columns)):
+                rivals[i, j] = weights[rows[i], columns[j]]
+        solved = solve(rivals)
+        for i in range(len(rows)):
+            found[rows[i]] = NONE if solved[i] == NONE else columns[solved[i]]
+    return found
+
+
+@kernel
+def widening(track: Float64) -> float:
+    """The share of its sides by which a track's box is widened on each side."""
+    return min(MARGIN + math.sqrt(max(track[VAR], 0.0) / (track[W] * track[H])), MOST_MARGIN)
+
+
+@kernel
+def overlap(track: Float64, margin: float, box: Float64) -> float:
     """IoU of a track's box and a detected one (x1, y1, x2, y2), each widened by the same share of its sides."""
-    size = math.sqrt(track[W] * track[H])
-    margin = min(MARGIN + math.sqrt(max(track[VAR], 0.0)) / size, MOST_MARGIN)
     half_w, half_h = track[W] * (0.5 + margin), track[H] * (0.5 + margin)
     wide, high = (box[2] - box[0]) * margin, (box[3] - box[1]) * margin
     left, right = max(track[X] - half_w, box[0] - wide), min(track[X] + half_w, box[2] + wide)
@@ -150,9 +181,10 @@ def match(
         return found
     weights = np.zeros((len(rows), len(columns)))
     for i, row in enumerate(rows):
+        margin = widening(tracks[row])
         for j, column in enumerate(columns):
             if (classes[column] == tracks[row, CLASS]) == same:
-                weights[i, j] = overlap(tracks[row], boxes[column]) - least
+                weights[i, j] = overlap(tracks[row], margin, boxes[column]) - least
     for i, j in enumerate(assign(weights)):
         if j != NONE:
             found[i] = columns[j]

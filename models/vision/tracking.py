@@ -23,6 +23,7 @@ from models.vision.association import (
     Int64,
     Limits,
     W,
+    kernel,
     look,
     step,
 )
@@ -189,14 +190,19 @@ def _checked(
     )
 
 
+@kernel
 def _usable(boxes: Float64, scores: Float64, classes: Int64) -> Int64:
     """Rows of the boxes that can be objects, the best `MOST_BOXES` of them, in their order."""
-    with np.errstate(invalid="ignore"):
-        sides = boxes[:, 2:] - boxes[:, :2]
-        good = (np.abs(boxes) <= LARGEST_PX).all(1) & (sides > 0).all(1) & np.isfinite(scores)
-    rows = np.flatnonzero(good & (classes >= 0) & (classes < MOST_CLASSES))
-    if len(rows) > MOST_BOXES:
-        best = np.argsort(-scores[rows], kind="stable")[:MOST_BOXES]
+    rows, count = np.empty(len(boxes), np.int64), 0
+    for row in range(len(boxes)):
+        x1, y1, x2, y2 = boxes[row]
+        good = max(abs(x1), abs(y1), abs(x2), abs(y2)) <= LARGEST_PX and x2 > x1 and y2 > y1
+        if good and np.isfinite(scores[row]) and 0 <= classes[row] < MOST_CLASSES:
+            rows[count] = row
+            count += 1
+    rows = rows[:count]
+    if count > MOST_BOXES:
+        best = np.argsort(-scores[rows], kind="mergesort")[:MOST_BOXES]
         rows = np.sort(rows[best])
     return rows
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.vision import association
-from models.vision.association import MOST_TRACKS, TRACK_WORDS, assign, begin, correct, overlap, predict
+from models.vision.association import MOST_TRACKS, TRACK_WORDS, assign, begin, correct, overlap, predict, widening
 from models.vision.thresholds import Tracking
 from models.vision.tracking import GAP_MS, MOST_BOXES, Tracker, TrackerCorrupt
 from tests.models.moving_boxes import Observed, watch
@@ -102,7 +102,7 @@ def test_boxes_overlap_by_the_iou_of_what_they_are_widened_to() -> None:
     for shift in (0.0, 30.0, 110.0, 140.0):
         both = max(wide - shift, 0) * wide
         expected = both / (2 * wide * wide - both)
-        got = overlap(track, np.array([shift, 0, shift + 100, 100]))
+        got = overlap(track, widening(track), np.array([shift, 0, shift + 100, 100]))
         assert got == pytest.approx(expected), shift
 
 

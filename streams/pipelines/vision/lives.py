@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -53,10 +52,6 @@ class Life(msgspec.Struct, array_like=True, gc=False):
     pending: tuple[Cause, ...]
     presences: Presences
     visited: tuple[str, ...]
-
-    def copy(self) -> Life:
-        """One that goes its own way."""
-        return copy.copy(self)
 
 
 def begin(track_id: int, label: str, score: float, box: Box, frame: int | None, time_ms: int) -> Life:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streams.clock import rfc3339
 from streams.pipelines.vision import lives
 from streams.pipelines.vision.distance import Alert, Closeness, Ground, Pair
-from streams.pipelines.vision.lives import Cause, Life
+from streams.pipelines.vision.lives import Box, Cause, Life
 from streams.pipelines.vision.zones import Change, ZoneMap, left, occupied
 from streams.schemas import OtherObject, VideoEvent
 from streams.sites import Camera, SceneSettings
@@ -86,7 +86,7 @@ class Scene:
     def copy(self) -> Scene:
         """One that goes its own way."""
         twin = copy.copy(self)
-        twin._lives = {track_id: life.copy() for track_id, life in self._lives.items()}
+        twin._lives = {track_id: copy.copy(life) for track_id, life in self._lives.items()}
         twin._closeness = self._closeness.copy()
         return twin
 
@@ -109,9 +109,10 @@ class Scene:
         told = rfc3339(sight.time_ms / 1000)
         events = list(self._end(set(self._lives).difference(alive), "gone", sight.frame, sight.time_ms, told))
         shown: list[int] = []
+        boxes = sight.boxes.tolist()
         for row, track_id in enumerate(sight.ids):
             if track_id > 0:
-                life = self._see(row, track_id, sight)
+                life = self._see(row, track_id, tuple(boxes[row]), sight)
                 events += self._tell(life, sight.within[row], sight, told)
                 if life.confirmed:
                     shown.append(row)
@@ -122,8 +123,7 @@ class Scene:
         """Everything ends; what is to be told of it."""
         return list(self._end(set(self._lives), reason, frame, time_ms, rfc3339(time_ms / 1000)))
 
-    def _see(self, row: int, track_id: int, sight: Sight) -> Life:
-        box = tuple(sight.boxes[row].tolist())
+    def _see(self, row: int, track_id: int, box: Box, sight: Sight) -> Life:
         label, score = sight.labels[row], sight.scores[row]
         life = self._lives.get(track_id)
         if life is None:
@@ -141,16 +141,15 @@ class Scene:
             events.append(self._event("new", life, sight.frame, told))
             lives.reported(life, time_ms)
         life.presences, changes = self._site.zones.follow(life.presences, within, time_ms, confirmed=life.confirmed)
+        turned: list[Cause] = []
         if changes:
             entered = [change.zone for change in changes if change.action == "enter"]
             life.visited += tuple(zone for zone in entered if zone not in life.visited)
+            turned = list(dict.fromkeys(_CAUSES[change.action] for change in changes if change.action in _CAUSES))
         lives.rest(life, vision, time_ms)
-        if life.confirmed:
-            turned = [_CAUSES[change.action] for change in changes if change.action in _CAUSES]
-            causes = lives.due(life, vision, time_ms, list(dict.fromkeys(turned)))
-            if causes:
-                events.append(self._event("update", life, sight.frame, told, causes=list(causes)))
-                lives.reported(life, time_ms)
+        if life.confirmed and (causes := lives.due(life, vision, time_ms, turned)):
+            events.append(self._event("update", life, sight.frame, told, causes=list(causes)))
+            lives.reported(life, time_ms)
         events += [self._zone(life, change, sight.frame, told) for change in changes]
         return events
 
@@ -235,6 +234,6 @@ class Scene:
         )
 
 
-def _rounded(box: lives.Box) -> lives.Box:
+def _rounded(box: Box) -> Box:
     x1, y1, x2, y2 = box
     return round(x1, PIXEL_DIGITS), round(y1, PIXEL_DIGITS), round(x2, PIXEL_DIGITS), round(y2, PIXEL_DIGITS)

@@ -41,8 +41,8 @@ class Told(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 def remember(kept: Sequence[Told], frame: int, offset: int, events: Sequence[VideoEvent]) -> tuple[Told, ...]:
     """What is to be kept after one more frame: the latest, bounded in frames and in bytes."""
-    if not kept and not events:
-        return ()
+    if not events and (not kept or kept[0].frame > frame - FRAMES):
+        return tuple(kept)
     following = [each for each in kept if each.frame > frame - FRAMES]
     following += [Told(frame, offset, _pack(event)) for event in events]
     sizes = itertools.accumulate(len(each.event) for each in reversed(following))
