@@ -82,13 +82,16 @@ def _amount(
     mean_1d: float,
     mean_7d: float,
     mean_30d: float,
+    count_30d: float,
 ) -> str:
-    """The first that holds of: this amount is unusual; some in 14 days were; the mean of the last day or week, the
-    higher one, has risen; this amount deviates. Else just how this amount compares with the habit.
+    """The first that holds of: there is nothing to compare with; this amount is unusual; some in 14 days were; the mean
+    of the last day or week, the higher one, has risen; this amount deviates. Else just how this amount compares with
+    the habit.
     """
-    ratio = f"amount {amount:.2f}, {_number(amount_ratio)} times this card's habit"
+    if count_30d <= 1:
+        return f"amount {amount:.2f}, with no earlier one in 30 days to compare with"
     if amount_ratio >= UNUSUAL:
-        return ratio
+        return _against_habit(amount, amount_ratio)
     if unusual_14d >= 1:
         amounts = f"{_count(unusual_14d, 'amount')} above {UNUSUAL} times this card's habit in 14 days"
         return f"{amounts}, the largest {_number(largest_14d)} times"
@@ -98,7 +101,12 @@ def _amount(
     if abs(amount_deviation) >= DEVIATING:
         side = "above" if amount_deviation > 0 else "below"
         return f"amount {amount:.2f}, {_number(abs(amount_deviation))} deviations {side} this card's habit"
-    return ratio
+    return _against_habit(amount, amount_ratio)
+
+
+def _against_habit(amount: float, ratio: float) -> str:
+    times = _number(ratio)
+    return f"amount {amount:.2f}, {'about' if times == '1' else f'{times} times'} this card's habit"
 
 
 def _time(weekend: float, night: float) -> str:

@@ -60,6 +60,8 @@ DEVIATING = {"amount_deviation": 2.34}
         ({"amount": 0.01, "amount_ratio": 0.0001}, "amount 0.01, under 0.001 times this card's habit"),
         ({"amount": 2.0, "amount_ratio": 0.0283}, "amount 2.00, 0.03 times this card's habit"),
         ({"amount": 9e6, "amount_ratio": 123_456.7}, "amount 9000000.00, 123457 times this card's habit"),
+        ({"amount_ratio": 1.04}, "amount 68.00, about this card's habit"),
+        ({"count_30d": 1, "amount_ratio": 1.0}, "amount 68.00, with no earlier one in 30 days to compare with"),
         ({"mean_1d": 0, "mean_7d": 0, "mean_30d": 0}, "amount 68.00, 0.9 times this card's habit"),
     ],
 )
