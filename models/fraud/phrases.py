@@ -127,23 +127,25 @@ def _pace(
         if since_last_s >= NEVER_S:
             return "the card's first transaction on record"
         return f"the card's first transaction in {_duration(since_last_s)}"
-    most, (number, length_s, when) = 0.0, (count_1d, DAY_S, "day")
+    most, telling = 0.0, (count_1d, DAY_S, "day")
     for window in (
         (count_1m, MINUTE_S, "minute"),
         (count_1h, HOUR_S, "hour"),
         (count_1d, DAY_S, "day"),
         (count_7d, WEEK_S, "7 days"),
     ):
-        others = window[0] - 1  # that this transaction is there is no surprise
+        number, length_s, _ = window
+        others = number - 1  # that this transaction is there is no surprise
         if (
             others > 0
-            and others > (expected := _expected(window[0], count_30d, window[1]))
+            and others > (expected := _expected(number, count_30d, length_s))
             and (surprise := _surprise(others, expected)) > most
         ):
-            most, (number, length_s, when) = surprise, window
+            most, telling = surprise, window
     gap_s = MONTH_S / count_30d
     if max(most, 1.0) < since_last_s / gap_s and since_last_s < MONTH_S:  # the surprise of none in that time
         return f"{_duration(since_last_s)} since the card's last transaction, usually {_duration(gap_s)}"
+    number, length_s, when = telling
     return f"{_count(number, 'transaction')} in the last {when}, usually {_usual(number, count_30d, length_s)}"
 
 
