@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -20,10 +18,6 @@ from streams.worker import Worker
 SWITCH_INTERVAL_S = 0.0005
 GC_YOUNG_OBJECTS = 20_000
 END_TIMEOUT_S = 1.0
-# The pictures and columns of a micro-batch are blocks of megabytes. With glibc's own limits they are mapped, faulted in
-# and unmapped again for each one, which takes a thirtieth of the CPU.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-KEPT_BYTES, MAPPED_FROM_BYTES = 128 << 20, 32 << 20
 
 
 def tune_interpreter() -> None:
@@ -32,10 +26,6 @@ def tune_interpreter() -> None:
     # Records die by reference count. With CPython's 700 the collector would look at every fetched record, for a fifth
     # of the CPU.
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 100)
-    with suppress(AttributeError, OSError):  # not glibc
-        set_limit = ctypes.CDLL(None).mallopt
-        set_limit(_M_TRIM_THRESHOLD, KEPT_BYTES)
-        set_limit(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
 
 
 def run_worker(settings: Settings, pipeline: Any) -> None:

@@ -16,6 +16,7 @@ from models.engine import ModelError, ModelIncompatible
 from models.repository import Model
 from streams.clock import Clock, SystemClock
 from streams.freshness import LatestPerKey
+from streams.malloc import keep_large_blocks
 from streams.pipeline import Beside, Decoded, Rows
 from streams.pipelines.vision.classified import Classified
 from streams.pipelines.vision.frames import FrameDecoder, Frames
@@ -105,6 +106,7 @@ class VisionPipeline:
     def warm_up(self) -> None:
         # Frames are shared among threads of the pipeline's own; OpenCV's would contend with them within each resize.
         cv2.setNumThreads(1)
+        keep_large_blocks()  # pictures and tensors: a thirtieth of the CPU
         self._task.warm_up()
         fit = self.served.fit
         row = fit.batch(1)
