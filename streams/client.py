@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -16,9 +17,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, UnknownError, UnknownMemberIdError
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
+LONGEST_HELD_S = 2.0  # whoever asks how far a partition's end is away learns it from fetches
 GROUP_REQUESTS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
 
 
@@ -50,15 +53,25 @@ class SteadyClient(AIOKafkaClient):
 
 
 class MemberClient(SteadyClient):
-    """The client of a group's member; tells when the group does not know the member any more."""
+    """The client of a group's member; tells when the group does not know the member any more.
+
+    Attributes:
+        fetching: cleared, it holds the next fetch back, for at most `LONGEST_HELD_S`: a fetch that is sent as soon as
+            the one before is read comes back with the first record that follows, and the rest waits for another.
+    """
 
     displaced: Callable[[float], bool]
+    fetching: asyncio.Event
     away = False
     _heard_at = 0.0
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if self.away and isinstance(request, JoinGroupRequest):
             await asyncio.Event().wait()  # until the worker ends
+        if isinstance(request, FetchRequest) and not self.fetching.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_HELD_S):
+                    await self.fetching.wait()
         response = await super().send(node_id, request, **kwargs)
         if isinstance(request, GROUP_REQUESTS) and response.error_code == UnknownError.errno:
             raise KafkaConnectionError("the group coordinator has an error of its own")  # it is asked again
@@ -106,4 +119,6 @@ def steady_consumer(consumer: AIOKafkaConsumer, displaced: Callable[[float], boo
     """
     consumer._client.__class__ = MemberClient
     consumer._client.displaced = displaced
+    consumer._client.fetching = asyncio.Event()
+    consumer._client.fetching.set()
     return consumer

@@ -35,7 +35,7 @@ FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
 PREFETCH_BACKOFF_S = 2.0
 SLOT_QUARREL_S = 60.0
-FEW_RECORDS = 256  # a poll of fewer has cost more than they have
+FEW_RECORDS = 1024  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
 HEARTBEATS_PER_SESSION = 8  # members hear of a rebalance at their heartbeat: for a third each would idle 2.7 s
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
@@ -272,15 +272,19 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         return await self._fetch_records(self._ensure_consumer(), active_partitions, timeout, self._batches)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        # Polling as soon as a record is there would make a poll, a micro-batch and a write of each. While what the last
-        # poll brought is on its way, more come; but a write that takes long must not hold up the next.
+        # Fetching as soon as a record is there would make a fetch, a poll, a micro-batch and a write of each. While
+        # what the last poll brought is on its way, more come; but a write that takes long must not hold up the next.
         if self._few:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await self.consumer.settled.wait()
+        fetching = self._ensure_consumer()._client.fetching
+        fetching.set()
         polled = await super()._fetch_records(*args, **kwargs)
         sizes = [len(batch) for batches in polled.values() for batch in batches]
         self._few = sum(sizes) < FEW_RECORDS
+        if self._few:
+            fetching.clear()
         if sizes:
             self._batches = min(max(FEWEST_BATCHES, POLL_RECORDS * len(sizes) // sum(sizes)), MOST_BATCHES)
         return polled
