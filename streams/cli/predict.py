@@ -12,7 +12,7 @@ import click
 
 from streams.cli.console import Meter, existing_file, file_options, pipe_safe, summary
 from streams.cli.predict_vision import vision
-from streams.cli.predicting import DeadLetters, predictions_file
+from streams.cli.predicting import DeadLetters, check_apart, predictions_file
 from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _run(
 
     if labels is not None and pipeline != "fraud":
         raise click.UsageError(f"--labels is for the pipeline fraud; {pipeline} has none")
+    check_apart({"--from": source, "--labels": labels}, {"--output": output})
     loaded = settings.load()
     with ExitStack() as stack:
         file = stack.enter_context(_open(pipeline, source, columns, bad_rows, loaded.batch.max_batch_size))

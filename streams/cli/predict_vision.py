@@ -14,7 +14,7 @@ import click
 
 from models.selection import AUTO, ENGINES
 from streams.cli.console import Meter, existing_file, pipe_safe, summary
-from streams.cli.predicting import DeadLetters, predictions_file
+from streams.cli.predicting import DeadLetters, check_apart, predictions_file
 from streams.cli.roots import parse_reference
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def vision(
 
     if not camera:
         raise click.BadParameter("expected an id, got nothing", param_hint="'--camera'")
+    check_apart({"--from": source}, {"--draw": draw, "--events": events, "--output": output})
     loaded, clock = _settings(reference, score, engine, root), SystemClock()
     with ExitStack() as stack:
         still = _still(source)

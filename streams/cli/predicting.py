@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -36,6 +39,28 @@ class DeadLetters:
         if not self.stages:
             return ""
         return "; dead letters: " + ", ".join(f"{count:,} at {stage}" for stage, count in self.stages.items())
+
+
+def check_apart(inputs: Mapping[str, str | None], outputs: Mapping[str, str | None]) -> None:
+    """Options and the files that they name.
+
+    Raises:
+        UsageError: an output would overwrite an input or another output.
+    """
+    named = [
+        (option, existing_file(text), option in inputs) for option, text in (*inputs.items(), *outputs.items()) if text
+    ]
+    for (option, path, is_input), (other, other_path, other_is_input) in combinations(named, 2):
+        if not (is_input and other_is_input) and _same(path, other_path):
+            raise click.UsageError(f"{option} and {other} are the same file, {path}, which would be overwritten")
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        # A terminal or /dev/null may take several.
+        return one.samefile(other) and one.is_file()
+    except OSError:  # one of them is not there yet
+        return one.resolve() == other.resolve()
 
 
 def predictions_file(output: str) -> BinaryIO:
