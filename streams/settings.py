@@ -138,7 +138,6 @@ class Vision(SceneSettings, frozen=True, forbid_unknown_fields=True):
     model: str = "vision"
     version: int | None = None  # default: the newest bundled one, else the first that was added
     engine: str = "auto"
-    score_threshold: float | None = None  # the least score of an object; default: the model's own
     iou_threshold: float | None = None  # how much two objects of a class may overlap; default: the model's own
     top: int = 5  # of a classifier, how many labels of each frame
     freshness: Literal["latest-per-key", "every"] = "latest-per-key"  # every: nothing is left out, for replays

@@ -73,6 +73,7 @@ class SceneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unsafe_distances: tuple[UnsafeDistance, ...] = ()
     heights_m: dict[str, float] = msgspec.field(default_factory=lambda: dict(HEIGHTS_M))  # of the real things
     field_of_view_deg: float = 70.0  # for distances before cameras without a homography, by the heights of boxes
+    score_threshold: float | None = None  # the least score of an object; default: the model's own, but for tracks
     low_score: float = 0.1  # boxes from here on may go on with a track
     high_score: float = 0.3  # these come first
     new_score: float = 0.4  # from here on they may begin one
@@ -88,7 +89,17 @@ class SceneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def tracking(self) -> Tracking:
         """What the tracker takes of it."""
-        return Tracking(self.low_score, self.high_score, self.new_score, self.lost_s)
+        return Tracking(self.low_score, self.high_score, max(self.new_score, self.weakest), self.lost_s)
+
+    @property
+    def weakest(self) -> float:
+        """No object is told of below this score, followed or not."""
+        return self.score_threshold or 0.0
+
+    @property
+    def confirmed_from(self) -> float:
+        """The median score that makes an object new."""
+        return max(self.confirm_score, self.weakest)
 
 
 def check_scenes(vision: SceneSettings, labels: Collection[str] | None = None) -> None:

@@ -79,7 +79,7 @@ def see(life: Life, label: str, score: float, box: Box, frame: int | None, time_
 def confirm(life: Life, vision: SceneSettings) -> bool:
     """Whether it is new with this frame: the median of its latest scores has reached the threshold."""
     scores = life.scores = (*life.scores, life.score)[-vision.confirm_frames :]
-    if len(scores) < vision.confirm_frames or _median(scores) < vision.confirm_score:
+    if len(scores) < vision.confirm_frames or _median(scores) < vision.confirmed_from:
         return False
     life.confirmed, life.scores = True, ()
     return True

@@ -15,12 +15,15 @@ from streams.pipelines.vision.objects import PIXEL_DIGITS, SCORE_DIGITS
 from streams.schemas import DetectedObject, PictureClass, VideoDetections
 
 
-def detections(frame: Frame, seen: Seen, labels: Sequence[str], model: str, least_score: float) -> VideoDetections:
-    """A frame's objects: those that are followed, and those with at least this score.
+def detections(
+    frame: Frame, seen: Seen, labels: Sequence[str], model: str, least_score: float, weakest: float
+) -> VideoDetections:
+    """A frame's objects: those with at least this score, and weaker ones that are followed.
 
     Args:
         labels: names of the classes.
-        least_score: below it lie boxes that served to go on with tracks.
+        least_score: of an object that is not followed.
+        weakest: the least score of one that is.
     """
     boxes = np.round(np.asarray(frame.boxes, np.float64), PIXEL_DIGITS).tolist()
     scores = np.round(np.asarray(frame.scores, np.float64), SCORE_DIGITS).tolist()
@@ -31,7 +34,7 @@ def detections(frame: Frame, seen: Seen, labels: Sequence[str], model: str, leas
             track_id if track_id > 0 else None, zones,
         )
         for number, score, box, track_id, zones in rows
-        if (track_id > 0 or score >= least_score) and all(map(math.isfinite, box))
+        if score >= (weakest if track_id > 0 else least_score) and all(map(math.isfinite, box))
     ]  # fmt: skip
     return VideoDetections(
         frame.camera_id, frame.number, rfc3339(frame.event_time_ms / 1000), frame.width, frame.height, objects, model

@@ -73,6 +73,7 @@ class VisionModel(Engined):
     def __init__(self, loaded: Model, settings: Vision) -> None:
         self.labels = loaded.manifest.labels
         self._least_score = Detector(loaded.manifest, settings.score_threshold).score
+        self._weakest = settings.weakest
         self.fit = Preprocess(loaded.manifest)
         self.frames_at_once = settings.max_batch_size
         # Boxes that are too weak to be published still carry on with a track.
@@ -91,7 +92,7 @@ class VisionModel(Engined):
 
     def encode(self, columns: Frames, features: NDArray[Any], predictions: NDArray[np.float32]) -> list[bytes]:
         return [
-            self._encode(detections(*sighting, self.labels, self.model, self._least_score))
+            self._encode(detections(*sighting, self.labels, self.model, self._least_score, self._weakest))
             for sighting in columns.seen
             if sighting is not None
         ]

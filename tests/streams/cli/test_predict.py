@@ -54,6 +54,17 @@ def test_predictions_are_those_of_the_features_computed_offline(
     np.testing.assert_allclose([flag["score"] for flag in found], scores, atol=2e-6)
 
 
+@pytest.mark.parametrize("spelt", ["as it is", "another way", "as a link"])
+def test_a_file_that_is_read_is_not_written(events: Path, tmp_path: Path, spelt: str) -> None:
+    content = events.read_bytes()
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(events)
+    output = {"as it is": events, "another way": tmp_path / "." / ".." / tmp_path.name / events.name, "as a link": link}
+    outcome = run("predict", "fraud", "--from", events, "--output", output[spelt], code=2)
+    assert "--from and --output are the same file" in outcome.err
+    assert events.read_bytes() == content
+
+
 def test_labels_from_a_file_count_from_their_time_on(tmp_path: Path) -> None:
     day_ms, start_ms = 86_400_000, 1_735_689_600_000
     names = ("transaction_id", "card_id", "terminal_id", "amount", "event_time")

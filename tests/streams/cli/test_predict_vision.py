@@ -55,6 +55,26 @@ def test_a_photograph_shows_what_people_see_in_it(root: Path, tmp_path: Path) ->
     assert changed.mean() < 0.12  # nothing is covered
 
 
+@pytest.mark.parametrize(
+    ("outputs", "both"),
+    [
+        (("--draw", "film"), "--from and --draw"),
+        (("--events", "film"), "--from and --events"),
+        (("--events", "new", "--output", "new"), "--events and --output"),
+    ],
+)
+def test_no_file_is_written_that_is_read_or_written_already(
+    root: Path, tmp_path: Path, outputs: tuple[str, ...], both: str
+) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(BOTTLES.read_bytes())
+    named = [tmp_path / each if each in ("film", "new") else each for each in outputs]
+    outcome = predict(root, path, *named, code=2)
+    assert f"{both} are the same file" in outcome.err
+    assert path.read_bytes() == BOTTLES.read_bytes()
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_film_is_followed_and_drawn(root: Path, tmp_path: Path) -> None:
     arguments = ("--fps", 4, "--draw", tmp_path / "out.mp4", "--snapshots", tmp_path / "shots")
     outputs = ("--output", tmp_path / "found.jsonl", "--events", tmp_path / "events.jsonl")

@@ -24,7 +24,7 @@ def main() -> None:
             seen = cameras.apply(batch, LABELS, 0)
             applied = time.process_time()
             for frame, each in zip(batch, seen, strict=True):
-                detections(frame, each, LABELS, "detector/1", 0.4)
+                detections(frame, each, LABELS, "detector/1", 0.4, 0.0)
             told = time.process_time()
             _, (value, *_) = cameras.changes()
             spent["apply"] += applied - started

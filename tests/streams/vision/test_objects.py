@@ -68,6 +68,14 @@ def test_an_object_that_is_mostly_doubtful_is_not_told_of_until_it_is_clear() ->
     assert run(flicker, walk(40, score=lambda n: 0, first=2)) == []
 
 
+def test_no_object_below_a_threshold_that_is_set_is_followed_or_told_of() -> None:
+    strict = msgspec.structs.replace(PLAIN, score_threshold=0.7)
+    camera = state(strict)
+    assert run(camera, walk(20, score=lambda n: 0.6)) == []
+    assert (camera.apply(walk(1, first=20)[0], LABELS, 0).ids > 0).sum() == 0  # a track begins with this frame only
+    assert told(run(state(strict), walk(20, score=lambda n: 0.8)), "kind", "frame") == [("new", 3)]
+
+
 def test_updates_are_told_at_most_so_often_and_only_when_something_happened() -> None:
     events = run(state(), walk(100, x=lambda n: 200.0 + 6 * n))
     assert [event.kind for event in events] == ["new"] + ["update"] * 4
@@ -199,16 +207,18 @@ def test_a_frames_message_has_what_is_followed_and_what_is_certain() -> None:
             number, START_MS + number * 100, (0, 0.9, at(200)), (1, 0.5, at(900 + 50 * number)), (7, 0.2, at(450))
         )
         seen = camera.apply(frame, LABELS, 0)
-    message = detections(frame, seen, LABELS, "detector/1", 0.4)
+    message = detections(frame, seen, LABELS, "detector/1", 0.4, 0.0)
     assert [(each.label, each.score, each.track_id, each.zones) for each in message.objects] == [
         ("person", 0.9, 1, ["left"]),
         ("forklift", 0.5, 2, []),
     ]
     assert message.objects[0].box == (160.0, 100.0, 240.0, 300.0)
     assert (message.frame, message.width, message.model) == (11, 1280, "detector/1")
-    low = detections(frame, seen, LABELS, "detector/1", 0.1).objects[2]
+    low = detections(frame, seen, LABELS, "detector/1", 0.1, 0.0).objects[2]
     assert (low.label, low.track_id, low.zones) == ("7", None, ["left"])
     assert msgspec.json.decode(msgspec.json.encode(message), type=VideoDetections) == message
+    strict = detections(frame, seen, LABELS, "detector/1", 0.6, 0.6)
+    assert [(each.label, each.track_id) for each in strict.objects] == [("person", 1)]
 
 
 @pytest.mark.parametrize(
