@@ -14,7 +14,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, UnknownError, UnknownMemberIdError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    UnknownError,
+    UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.fetch import FetchRequest
@@ -79,6 +86,9 @@ class MemberClient(SteadyClient):
             codes = {response.error_code}
         elif isinstance(request, OffsetCommitRequest):
             codes = {code for _, partitions in response.topics for _, code in partitions}
+            if UnknownTopicOrPartitionError.errno in codes:
+                # aiokafka would try until the offset lands on a new topic of that name.
+                raise KafkaError(f"committing offsets of {_topics(response)}: the topic is gone")
         else:
             return response
         if UnknownMemberIdError.errno not in codes:
@@ -86,6 +96,10 @@ class MemberClient(SteadyClient):
         elif not self.away:
             self.away = self.displaced(time.monotonic() - self._heard_at)
         return response
+
+
+def _topics(response: Any) -> str:
+    return ", ".join(repr(topic) for topic, _ in response.topics)
 
 
 class WrappingSequences(TransactionManager):

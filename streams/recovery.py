@@ -28,6 +28,11 @@ class StateRecovery(Recovery):
         self._revoked = True
         super().on_partitions_revoked(revoked)
 
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109 - Faust's
+        # For Faust a wait that takes longer is the end of its service: no rebalance would ever be answered again. A
+        # coordinator that is away for too long ends the worker, and a new rebalance ends the wait.
+        await super()._wait(coro)
+
     async def on_rebalance(self, *args: Any, **kwargs: Any) -> None:
         self._revoked = False
         await super().on_rebalance(*args, **kwargs)

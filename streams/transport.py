@@ -203,12 +203,15 @@ class Consumer(driver.Consumer):
             # Faust seeks back when it drops what it fetched meanwhile. The restore that follows seeks anyway; here
             # it would disown the batches that are being drained.
             return
+        self._thread._ensure_consumer()._client.fetching.set()  # a seek to the beginning waits for a fetch that is held
         try:
             committed = await self.seek_to_committed()
-            self._committed_offset.update({tp: committed.get(tp) or None for tp in self.assignment()})
+            # What was assigned meanwhile is sought by that assignment.
+            asked = [tp for tp in self.assignment() if tp in committed]
+            self._committed_offset.update({tp: committed[tp] or None for tp in asked})
             # aiokafka seeks only where something is committed. Elsewhere a poll may have run ahead during the
             # rebalance, and what it took would never be read.
-            unset = [TopicPartition(*tp) for tp in self.assignment() if not committed.get(tp)]
+            unset = [TopicPartition(*tp) for tp in asked if not committed[tp]]
             if unset:
                 await self._thread.seek_to_beginning(*unset)
         except (IllegalStateError, AssertionError):
@@ -283,7 +286,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         polled = await super()._fetch_records(*args, **kwargs)
         sizes = [len(batch) for batches in polled.values() for batch in batches]
         self._few = sum(sizes) < FEW_RECORDS
-        if self._few:
+        if self._few and self.consumer.flow_active:  # else no poll follows that would let it go
             fetching.clear()
         if sizes:
             self._batches = min(max(FEWEST_BATCHES, POLL_RECORDS * len(sizes) // sum(sizes)), MOST_BATCHES)
@@ -308,7 +311,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         # A topic that was deleted: aiokafka would try again until the commit lands on a new topic of that name, whose
         # records below it would never be read.
         there = self._ensure_consumer()._client.cluster.partitions_for_topic
-        return bool(await super()._commit({tp: offset for tp, offset in offsets.items() if there(tp.topic)}))
+        known = {tp: offset for tp, offset in offsets.items() if there(tp.topic)}
+        return bool(known) and bool(await super()._commit(known))
 
     def _create_worker_consumer(self, transport: Transport) -> AIOKafkaConsumer:
         worker, conf = transport.settings.worker, self.app.conf

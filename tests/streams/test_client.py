@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+from aiokafka.protocol.commit import OffsetCommitRequest
+
+from streams.client import MemberClient
+
+
+def test_a_commit_for_a_topic_that_is_gone_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka tries it again until a topic of that name is there, which begins with the offset of the old one."""
+
+    async def answer(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(topics=[("events", [(0, 0), (1, UnknownTopicOrPartitionError.errno)])])
+
+    async def run() -> None:
+        await MemberClient().send(0, OffsetCommitRequest("group", 1, "member", -1, []))
+
+    monkeypatch.setattr(AIOKafkaClient, "send", answer)
+    with pytest.raises(KafkaError, match="committing offsets of 'events': the topic is gone") as raised:
+        asyncio.run(run())
+    assert not raised.value.retriable
