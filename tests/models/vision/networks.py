@@ -99,6 +99,18 @@ def lists_detector(first: int = 1, share: float = 0.95) -> bytes:
     return _model(nodes, tensors, [1, 3, SIDE, SIDE], outputs)
 
 
+def counting_detector(axes: Axes) -> bytes:
+    """The lists of `lists_detector`, and how many objects there are: a float of these axes, [1] or none."""
+    model = onnx.load_from_string(lists_detector())
+    model.graph.node.append(helper.make_node("Size", ["scores"], ["size"]))
+    model.graph.node.append(helper.make_node("Cast", ["size"], ["number"], to=FLOAT))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), "count.shape"))
+    model.graph.node.append(helper.make_node("Reshape", ["number", "count.shape"], ["count"]))
+    model.graph.output.append(helper.make_tensor_value_info("count", FLOAT, list(axes)))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
     """images [n, 3, 64, 64] -> these outputs, [n, ...], the same for every picture."""
     nodes = [

@@ -128,6 +128,19 @@ def test_lists_of_no_object_and_an_empty_batch_pass(tmp_path: Path) -> None:
     assert not found["scores"][0].any()
 
 
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_a_number_of_objects_goes_picture_by_picture(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    model = added(tmp_path, networks.counting_detector(axes), wishes=Wishes("ssd"))
+    assert model.manifest.head is not None
+    assert model.manifest.head.tensors == ("boxes", "labels", "scores", "count")
+    engine = repository.open_engine(model, "onnx-cpu")
+    found = engine.infer({"images": np.stack((np.zeros((3, 64, 64)), np.ones((3, 64, 64)))).astype(np.float32)})
+    engine.close()
+    assert found["count"].tolist() == [0, 4096]
+    together, alone = detect(model, CARDS), np.concatenate([detect(model, [card]) for card in CARDS])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+
+
 def test_classes_of_lists_begin_at_nought_or_one_as_seen(tmp_path: Path) -> None:
     assert prepared(networks.lists_detector(0), labels=LABELS[:3]).head.family == "nms"
     ambiguous = "fit several families: say which: --family ssd .*; --family nms"
