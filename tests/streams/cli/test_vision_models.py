@@ -52,8 +52,25 @@ def test_a_detector_is_added_under_its_files_name() -> None:
     assert manifest.thresholds == {"score": 0.6, "iou": 0.3}
     assert manifest.task == "detect"
     assert "ok" in run("models", "verify", "yard-camera-v2").out
-    again = add("Yard Camera.v2.onnx", "--task", "detect", "--labels", "four.names")
+    again = add("Yard Camera.v2.onnx", "--task", "detect", "--labels", "four.names", "--score", "0.6", "--iou", "0.3")
     assert "yard-camera-v2/1 is this network already; nothing was changed" in again.err
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("--labels", "other.names"), ("--colour", "bgr"), ("--scale", "1/128"), ("--resize", "stretch"),
+        ("--score", "0.7"), ("--boxes", "xyxy"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_to_be_read_in_another_way_is_another_version(other: tuple[str, str]) -> None:
+    Path("other.names").write_text("crimson\ngreen\nblue\nnone\n")
+    first = ("Yard Camera.v2.onnx", "yard", "--task", "detect", "--labels", "four.names")
+    add(*first)
+    assert add(*first, *other).out.startswith("yard/2")
+    assert "yard/2 is this network already; nothing was changed" in add(*first, *other).err
+    assert "yard/1 is this network already; nothing was changed" in add(*first).err
+    assert own().versions("yard") == [1, 2]
 
 
 def test_every_part_of_the_preparation_can_be_said() -> None:
