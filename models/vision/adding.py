@@ -116,12 +116,12 @@ def prepare(
     else:
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
-    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels) | dict(wishes.picture)
+    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sizes is not None) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
     if task == "detect":
-        score = defaults.SCORES.get(head.family, SCORE)
+        score = defaults.SCORES.get(defaults.family_of(head, sizes is not None), SCORE)
         thresholds = {"score": score, "iou": IOU} | thresholds
     golden = _golden(served, name, picture, given)
     manifest = _manifest(served, picture, head, task, labels)

@@ -260,13 +260,16 @@ def test_a_classifier_is_read_as_it_ends(end: str, columns: int, activation: str
 
 
 def test_a_network_that_takes_sizes_gets_its_own(tmp_path: Path) -> None:
-    """Boxes come back in pixels of each source, and classes are counted from 0."""
+    """Boxes come back in pixels of each source, classes are counted from 0, and pictures are RT-DETR's."""
     model = added(tmp_path, networks.sized_detector())
     assert model.manifest.head is not None
     assert model.manifest.head.family == "nms"
+    assert model.manifest.picture is not None
+    assert (model.manifest.picture.resize, model.manifest.picture.scale) == ("stretch", 1 / 255)
+    assert model.manifest.thresholds["score"] == 0.5
     assert [entry.name for entry in model.manifest.inputs] == ["images"]
     wide = np.full((90, 180, 3), 200, np.uint8)
-    found = detect(added(tmp_path, networks.sized_detector(), wishes=Wishes(picture={"resize": "stretch"})), [wide])
+    found = detect(model, [wide])
     rows = {int(row[5]): row[:4].tolist() for row in found[0] if row[5] >= 0}
     assert rows[0] == pytest.approx([18, 18, 90, 54], abs=0.01)
     assert rows[3] == pytest.approx([90, 45, 180, 67.5], abs=0.01)
