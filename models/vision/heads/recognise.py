@@ -5,6 +5,7 @@ Names count only where nothing else tells scores from boxes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,6 +30,9 @@ from models.vision.specs import Activation, Boxes, Head
 MOST_QUERIES = 1000
 COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
 """What COCO's annotations call its 80 classes, in order."""
+CLASSES_NAME = re.compile("class|label")
+SHARES_NAME = re.compile("score|conf|prob")
+LISTS = ("ssd", "nms")
 
 
 def recognise(outputs: Outputs) -> list[Head]:
@@ -38,7 +42,11 @@ def recognise(outputs: Outputs) -> list[Head]:
         for head in family(outputs):
             if outputs.family in ("", head.family):
                 found.setdefault((head.family, head.tensors), head)
-    return _as_ordered(outputs, list(found.values()))
+    heads = list(found.values())
+    if any(head.family in LISTS and len(head.tensors) > 3 for head in heads):
+        # A number of objects ends with suppression: scores and boxes beside its lists are what went into it.
+        heads = [head for head in heads if head.family in LISTS]
+    return _as_ordered(outputs, heads)
 
 
 def _as_ordered(outputs: Outputs, heads: list[Head]) -> list[Head]:
@@ -115,18 +123,31 @@ def _lists(outputs: Outputs) -> Iterator[Head]:
         columns = [each for each in lists if each.shape == boxes.shape[:1]]
         if boxes.shape[1] not in (4, 5) or not columns:
             continue
-        scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
         classes = [each for each in columns if are_whole(each.array)]
         if boxes.shape[1] == 5 and len(classes) == 1:
             yield Head("nms", (boxes.name, classes[0].name), boxes="xyxy")
-            continue
-        pairs = [(one, other) for one in classes for other in scores if one is not other]
-        if boxes.shape[1] != 4 or not pairs:
-            continue
-        named, scored = max(
-            pairs, key=lambda pair: (pair[0].array.dtype.kind != "f", float(pair[0].array.max(initial=0)))
-        )
-        yield from _counted(outputs, (boxes, named, scored))
+        elif boxes.shape[1] == 4:
+            for numbers, scores in _numbers_and_scores(outputs, columns):
+                yield from _counted(outputs, (boxes, numbers, scores))
+
+
+def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
+    """Which of the columns may be the classes' numbers, and which their scores: several pairs where nothing tells.
+
+    Numbers that no label has are others, such as TensorFlow's of anchors.
+    """
+    most = COCO91[-1] if outputs.labels == len(COCO91) else outputs.labels
+    scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
+    classes = [each for each in columns if are_whole(each.array)]
+    pairs = [
+        (one, other) for one in classes for other in scores
+        if one is not other and one.array[other.array > 0].max(initial=0) <= most
+    ]  # fmt: skip
+    if outputs.ordered:
+        return pairs
+    pairs = [pair for pair in pairs if CLASSES_NAME.search(pair[0].name.lower())] or pairs
+    pairs = [pair for pair in pairs if SHARES_NAME.search(pair[1].name.lower())] or pairs
+    return [pair for pair in pairs if pair[0].array.dtype.kind != "f"] or pairs
 
 
 def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:

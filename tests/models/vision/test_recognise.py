@@ -141,6 +141,48 @@ def test_lists_counted_from_nought_or_one() -> None:
     assert (head.family, _places(head)) == ("nms", [0, 1])
 
 
+def tensorflow(low: int, high: int, columns: int) -> dict[str, np.ndarray]:
+    """All outputs of a detector of TensorFlow 2: classes of these numbers, and how many there are with none."""
+    anchors = whole(100, 1817, 1917)
+    raw = corners(1917) / SIZE
+    return {
+        "detection_anchor_indices": anchors,
+        "detection_boxes": raw[:, :100],
+        "detection_classes": whole(100, low, high),
+        "detection_multiclass_scores": softmaxed(100, columns),
+        "detection_scores": shares(100),
+        "num_detections": np.full(2, 100, np.float32),
+        "raw_detection_boxes": raw,
+        "raw_detection_scores": softmaxed(1917, columns),
+    }
+
+
+@pytest.mark.parametrize(("low", "high", "labels"), [(1, 91, COCO), (1, 91, 80), (1, 6, 5), (1, 2, 1)])
+def test_numbers_of_anchors_are_no_classes(low: int, high: int, labels: tuple[str, ...] | int) -> None:
+    outputs = tensorflow(low, high, high)
+    few = ("detection_anchor_indices", "detection_boxes", "detection_classes", "detection_scores", "num_detections")
+    for tensors in (outputs, {name: outputs[name] for name in few}):
+        heads = [head for head in named(tensors, labels) if head.family == "ssd"]
+        assert [head.tensors for head in heads] == [
+            ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+        ]
+        assert (heads[0].boxes, heads[0].normalised) == ("yxyx", True)
+        assert {head.family for head in named(tensors, labels)} <= {"ssd", "nms"}
+
+
+def test_lists_that_may_both_be_classes_are_told_apart_by_their_names_or_not_at_all() -> None:
+    boxes, scores = corners(60), shares(60)
+    low, high = whole(60, 1, 4), whole(60, 1, 6)
+    heads = named({"boxes": boxes, "kinds_b": high, "classes": low, "scores": scores}, family="ssd")
+    assert [head.tensors for head in heads] == [("boxes", "classes", "scores")]
+    alike = {"boxes": boxes, "a": low, "b": high, "scores": scores}
+    assert [head.tensors[1] for head in named(alike, family="ssd")] == ["a", "b"]
+    said = {name: alike[name] for name in ("boxes", "b", "scores")}
+    assert [head.tensors[1] for head in named(said, family="ssd", ordered=True)] == ["b"]
+    assert named({"boxes": boxes, "classes": whole(60, 1, 9), "scores": scores}) == []
+    assert named(tensorflow(1, 6, 6), family="dense")[0].family == "dense"
+
+
 def test_faces_of_many_places() -> None:
     head = one(softmaxed(4420, 2), corners(4420) / SIZE, labels=1)
     assert (head.family, head.ids, head.activation, head.boxes, head.normalised) == (

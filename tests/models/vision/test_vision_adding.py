@@ -21,6 +21,7 @@ from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from models.vision.testcard import draw
 from tests.models.vision import networks
+from tests.models.vision.test_recognise import tensorflow
 
 LABELS = ("red", "green", "blue", "none")
 
@@ -160,6 +161,17 @@ def test_several_families_are_a_question() -> None:
     network = inspect(networks.lists_detector(1), "mine.onnx", any_batch=True)
     found = prepare(network, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
     assert (asked, found.head.family) == ([["ssd", "nms"]], "nms")
+
+
+def test_a_detector_of_tensorflow_is_added_with_all_its_outputs(tmp_path: Path) -> None:
+    outputs = {name: each[0] for name, each in tensorflow(1, 5, 5).items()}
+    outputs["detection_scores"][:] = 0.1
+    outputs["detection_scores"][2], outputs["detection_boxes"][2] = 0.9, [0.1, 0.2, 0.5, 1]
+    model = added(tmp_path, networks.constant_detector(outputs))
+    assert model.manifest.head is not None
+    assert (model.manifest.head.family, model.manifest.head.tensors[1]) == ("ssd", "detection_classes")
+    found = detect(model, [np.zeros((64, 64, 3), np.uint8)])[0, 0]
+    assert found.tolist() == pytest.approx([12.8, 6.4, 64, 32, 0.9, 2])
 
 
 def queries(seed: int, queries: int = 30) -> tuple[np.ndarray, np.ndarray]:
