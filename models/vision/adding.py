@@ -176,7 +176,10 @@ def _named(
     if labels[0].strip("_").lower() in BACKGROUND:
         without = Outputs.of(outputs, picture, labels[1:], *said)
         if recognise(without):
-            return labels[1:], _family(without, name, choose, sized)
+            head = _family(without, name, choose, sized)
+            if head.family == "rtdetr" and head.ids == tuple(range(len(labels) - 1)):  # the column more is the first
+                head = msgspec.structs.replace(head, ids=tuple(range(1, len(labels))))
+            return labels[1:], head
     return labels, _family(Outputs.of(outputs, picture, labels, *said), name, choose, sized)
 
 

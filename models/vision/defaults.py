@@ -44,7 +44,7 @@ def of_picture(head: Head, dtype: str, channels: int, sized: bool = False) -> di
     """The defaults of a family for `Picture`; a network that takes bytes scales them itself.
 
     Dense scores with a column for the background are those of face detectors, without one those of YOLO-NAS; a sigmoid
-    for each of COCO's 91 numbers is that of RF-DETR and Deformable DETR.
+    for each of COCO's 91 numbers, or for one column more than labels, is that of RF-DETR and Deformable DETR.
     """
     found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[family_of(head, sized)])
     if head.family == "rtdetr" and head.ids:

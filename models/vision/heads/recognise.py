@@ -196,12 +196,14 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     names, columns = (scores.name, boxes.name), scores.shape[1]
     ids = COCO91 if coco else ()
     if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):
-        if columns in (outputs.labels + 1, 92):
-            softmax: Activation = "none" if probabilities else "softmax"
+        more = columns in (outputs.labels + 1, 92)
+        softmax: Activation = "none" if probabilities else "softmax"
+        sigmoid: Activation = "none" if probabilities else "sigmoid"
+        if more:
             yield Head("detr", names, ids, softmax, normalised=True)
-        else:
-            sigmoid: Activation = "none" if probabilities else "sigmoid"
-            yield Head("rtdetr", names, ids, sigmoid, normalised=True)
+        if not more or outputs.family == "rtdetr" or not (coco or _says_nothing(scores, probabilities)):
+            own = tuple(range(outputs.labels)) if more and not coco else ids  # the column more is no label's
+            yield Head("rtdetr", names, own, sigmoid, normalised=True)
         return
     background = columns > outputs.labels
     if background and not coco:
@@ -210,6 +212,17 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     form: Boxes = "xyxy" if are_corners(boxes.array) else "cxcywh"
     if form == "xyxy" or (boxes.array[:, :, 2:] >= 0).mean() > 0.99:
         yield Head("dense", names, ids, activation, form, normalised)
+
+
+def _says_nothing(scores: Tensor, probabilities: bool) -> bool:
+    """Whether the last column is DETR's for no object: that of most queries, of a softmax over all columns.
+
+    A fine-tuned RF-DETR has a column more than labels as well, for nothing at all, and a sigmoid for each.
+    """
+    array = scores.array
+    if probabilities:
+        return bool(np.abs(array.sum(axis=-1) - 1).max() < 0.01)
+    return bool((array.argmax(axis=-1) == array.shape[-1] - 1).mean() > 0.5)
 
 
 def _distances(outputs: Outputs) -> Iterator[Head]:

@@ -117,9 +117,29 @@ def test_end_to_end_of_six_and_seven_columns() -> None:
         assert one(join(corners(300), shares(300), whole(300, 0, labels)), labels=labels).family == "end2end"
 
 
+def saying_nothing(logits: np.ndarray) -> np.ndarray:
+    """The last column is the largest of four queries in five, as DETR's is."""
+    logits[:, :80, -1] = 20
+    return logits
+
+
+def test_a_column_more_of_sigmoids_is_a_question() -> None:
+    boxes = shares(100, 4) * 0.4
+    scores = logits(100, 6) - 3
+    heads = found(scores, boxes)
+    assert [(head.family, head.activation) for head in heads] == [("detr", "softmax"), ("rtdetr", "sigmoid")]
+    assert heads[1].ids == tuple(range(5))
+    for array, activation in ((saying_nothing(scores), "sigmoid"), (softmaxed(100, 6), "none")):
+        assert one(array, boxes).family == "detr"
+        (head,) = found(array, boxes, family="rtdetr")
+        assert (head.family, head.activation, head.ids) == ("rtdetr", activation, tuple(range(5)))
+    assert [head.family for head in found(shares(100, 6), boxes)] == ["detr", "rtdetr"]
+    assert found(logits(100, 92), boxes, labels=COCO, family="rtdetr")[0].ids == COCO91
+
+
 def test_detr_has_a_column_more_than_labels_and_rtdetr_has_not() -> None:
     boxes = shares(100, 4) * 0.4
-    head = one(logits(100, 6), boxes)
+    head = one(saying_nothing(logits(100, 6)), boxes)
     assert (head.family, head.activation, _places(head)) == ("detr", "softmax", [0, 1])
     head = one(boxes, logits(100, 5))
     assert (head.family, head.activation, _places(head)) == ("rtdetr", "sigmoid", [1, 0])

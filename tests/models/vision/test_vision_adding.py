@@ -199,6 +199,21 @@ def test_outputs_that_look_alike_are_a_question_and_can_be_said(tmp_path: Path) 
     assert asked == [[("b", "a"), ("a", "b")]]
 
 
+def test_a_column_more_than_labels_is_asked_about_and_no_label(tmp_path: Path) -> None:
+    scores, boxes = (np.random.default_rng(3).random((30, width)) * 0.4 for width in (5, 4))
+    scores = scores - 5
+    scores[3], scores[4] = [-5, -5, 3, -5, -4], [-5, -5, -5, -5, 3]
+    network = networks.constant_detector({"boxes": boxes, "logits": scores})
+    with pytest.raises(ModelRefused, match=r"several families: say which: --family detr .*; --family rtdetr "):
+        prepared(network)
+    model = added(tmp_path, network, wishes=Wishes("rtdetr"))
+    assert model.manifest.picture is not None
+    assert (model.manifest.picture.resize, model.manifest.picture.mean) == ("stretch", (0.485, 0.456, 0.406))
+    assert [int(row[5]) for row in detect(model, [CARDS[0]])[0] if row[5] >= 0] == [2]
+    first = prepared(network, labels=("background", *LABELS), wishes=Wishes("rtdetr"))
+    assert (first.labels, first.head.ids) == (LABELS, (1, 2, 3, 4))
+
+
 def test_outputs_of_one_shape_twice_are_a_question_and_can_be_said() -> None:
     (scores, boxes), (others, other_boxes) = queries(1), queries(2)
     scores, others = (np.concatenate((each, each), axis=1) - 3 for each in (scores, others))
