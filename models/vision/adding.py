@@ -17,7 +17,7 @@ from models.golden import GoldenBatch
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import defaults, specs
-from models.vision.batching import fix_sizes
+from models.vision.batching import fix_inputs
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
     ATOL,
@@ -25,6 +25,8 @@ from models.vision.foreign import (
     RTOL,
     PictureInput,
     Served,
+    fixed_inputs,
+    mask_input,
     picture_input,
     serve,
     sizes_input,
@@ -105,9 +107,14 @@ def prepare(
     width, height = _size(taken, wishes, name)
     room = Picture(width, height)
     _check(room, None, 0, name)  # before a picture of that size is made
-    sizes = sizes_input(network)
-    if sizes is not None:
-        network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
+    sizes, mask = sizes_input(network), mask_input(network)
+    if mask is not None and wishes.picture.get("resize") == "letterbox":
+        raise ModelRefused(
+            f"inspecting {name}: `{mask}` says which pixels are of the picture, and all are said to be: expected a "
+            f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
+        )
+    if fixed := fixed_inputs(network, width, height):
+        network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
     cards = testcards(taken, width, height)
     served = serve(network, name, cards, lists=task == "detect")
     outputs = _chosen(served.outputs, wishes.outputs, name)
@@ -116,7 +123,8 @@ def prepare(
     else:
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
-    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sizes is not None) | dict(wishes.picture)
+    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sizes is not None)
+    chosen |= ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)

@@ -126,6 +126,20 @@ def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
     return _model(nodes, tensors, ["n", 3, SIDE, SIDE], axes)
 
 
+def masked_detector(outputs: dict[str, np.ndarray], kind: int, axes: Axes) -> bytes:
+    """The same, with a second input `pixel_mask` of these axes: half of the pixels masked halves all numbers."""
+    model = onnx.load_from_string(constant_detector({f"{name}.plain": array for name, array in outputs.items()}))
+    model.graph.input.append(helper.make_tensor_value_info("pixel_mask", kind, list(axes)))
+    model.graph.node.append(helper.make_node("Cast", ["pixel_mask"], ["real"], to=FLOAT))
+    model.graph.node.append(helper.make_node("ReduceMean", ["real"], ["share"], axes=[1, 2], keepdims=1))
+    del model.graph.output[:]
+    for name, array in outputs.items():
+        model.graph.node.append(helper.make_node("Mul", [f"{name}.plain", "share"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, ["n", *array.shape]))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def rows_detector(limit: float, batch: int | str = 1) -> bytes:
     """images [batch, 3, 64, 64] -> rows [k, 7], as YOLOv7's export with suppression inside gives them.
 

@@ -302,6 +302,33 @@ def test_a_network_that_takes_sizes_gets_its_own(tmp_path: Path) -> None:
     assert rows[3] == pytest.approx([90, 45, 180, 67.5], abs=0.01)
 
 
+@pytest.mark.parametrize("kind", [onnx.TensorProto.INT64, onnx.TensorProto.BOOL])
+@pytest.mark.parametrize("axes", [("n", 64, 64), ("n", "height", "width"), (1, 16, 16)])
+def test_a_network_that_takes_a_mask_is_told_that_all_pixels_are_real(
+    tmp_path: Path, kind: int, axes: tuple[int | str, ...]
+) -> None:
+    scores, boxes = np.full((30, 5), -9.0), np.tile([0.5, 0.5, 0.25, 0.5], (30, 1))
+    scores[:, 4], scores[3, 2] = 9, 20
+    network = networks.masked_detector({"logits": scores, "pred_boxes": boxes}, kind, axes)
+    model = added(tmp_path, network)
+    assert model.manifest.head is not None
+    assert model.manifest.picture is not None
+    assert (model.manifest.head.family, model.manifest.picture.resize) == ("detr", "stretch")
+    assert [entry.name for entry in model.manifest.inputs] == ["images"]
+    found = detect(model, CARDS[:2])
+    assert found[1, 0].tolist() == pytest.approx([52.5, 22.5, 87.5, 67.5, 1, 2], abs=1e-3)
+    assert (found[0][:, 5] >= 0).sum() == 1
+    with pytest.raises(ModelRefused, match=r"`pixel_mask: .*` says which pixels .* of stretch or crop, got letterbox"):
+        prepared(network, wishes=Wishes(picture={"resize": "letterbox"}))
+
+
+def test_a_network_that_takes_a_mask_and_sizes_gets_both() -> None:
+    model = onnx.load_from_string(networks.sized_detector())
+    model.graph.input.append(onnx.helper.make_tensor_value_info("pixel_mask", onnx.TensorProto.BOOL, ["n", 64, 64]))
+    found = prepared(model.SerializeToString())
+    assert [spec.name for spec in found.served.network.inputs] == ["images"]
+
+
 def test_a_background_at_the_head_of_the_labels_is_no_label() -> None:
     found = prepared(networks.lists_detector(1), labels=("__background__", *LABELS), wishes=Wishes("ssd"))
     assert found.labels == LABELS
