@@ -33,7 +33,7 @@ from models.vision.foreign import (
     testcards,
 )
 from models.vision.heads.families import FAMILIES
-from models.vision.heads.outputs import Outputs
+from models.vision.heads.outputs import Outputs, saw_nothing
 from models.vision.heads.recognise import recognise
 from models.vision.heads.unread import explain, look
 from models.vision.preprocess import Preprocess
@@ -43,6 +43,10 @@ from models.vision.testcard import draw
 TOLERANCE = Tolerance(RTOL, ATOL)
 
 BACKGROUND = ("background", "bg")
+SAW_NOTHING = (
+    "the network saw nothing in the test pictures, which told nothing about its boxes: they are taken for {boxes} in "
+    "pixels of its input; --normalised says that they are shares of its sides, --boxes that their order is another"
+)
 MOST_NAMED = 4  # ways to choose outputs, in an error
 
 Choose = Callable[[Sequence[Head]], Head]
@@ -71,7 +75,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that becomes a version of a model."""
+    """All that becomes a version of a model; `assumed` says, for a person, what nothing in the outputs told."""
 
     served: Served
     labels: tuple[str, ...]
@@ -79,6 +83,7 @@ class Prepared:
     head: Head
     thresholds: dict[str, float]
     golden: GoldenBatch
+    assumed: str = ""
 
 
 def prepare(
@@ -135,7 +140,9 @@ def prepare(
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-    return Prepared(served, tuple(labels), picture, head, thresholds, golden)
+    blind = task == "detect" and "normalised" not in wishes.head and saw_nothing(head, outputs)
+    assumed = SAW_NOTHING.format(boxes=head.boxes) if blind else ""
+    return Prepared(served, tuple(labels), picture, head, thresholds, golden, assumed)
 
 
 def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
@@ -180,7 +187,8 @@ def _named(
     sized: bool,
 ) -> tuple[Sequence[str], Head]:
     """The labels and the family; a first label that names the background is none where the outputs fit without it."""
-    said = (wishes.family or "", str(wishes.head.get("activation", "")), bool(wishes.outputs))
+    activation, normalised = str(wishes.head.get("activation", "")), wishes.head.get("normalised")
+    said = (wishes.family or "", activation, bool(wishes.outputs), normalised)
     if labels[0].strip("_").lower() in BACKGROUND:
         without = Outputs.of(outputs, picture, labels[1:], *said)
         if recognise(without):

@@ -143,6 +143,8 @@ def add(
     Console().print(manifest_table(model))
     if prepared is not None and prepared.served.how:
         summary(f"{origin}: {prepared.served.how}")
+    if prepared is not None and prepared.assumed:
+        summary(f"{origin}: {prepared.assumed}")
     serving = models.default(name)
     if serving != model.version:
         summary(f"{name}/{serving} serves as before; {model.reference} does when it is asked for by its number")

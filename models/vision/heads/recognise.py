@@ -22,7 +22,6 @@ from models.vision.heads.outputs import (
     are_corners,
     are_shares,
     are_whole,
-    in_shares,
     is_list,
 )
 from models.vision.specs import Activation, Boxes, Head
@@ -67,7 +66,7 @@ def _objectness(outputs: Outputs) -> Iterator[Head]:
         if is_list(tensor) and not _on_grids(outputs, tensor):
             continue
         if not strides:
-            yield Head("yolov5", tensor.names, normalised=in_shares(tensor.array[:, :, :4]))
+            yield Head("yolov5", tensor.names, normalised=outputs.in_shares(tensor.array[:, :, :4]))
             continue
         points, _ = grid(outputs.picture, strides, 0.5)
         decoded = bool(np.abs(tensor.array[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
@@ -98,7 +97,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
             shares = are_shares(rows[:, :, 4:])
             if not shares and not told:
                 continue
-            normalised = in_shares(rows[:, :, :4])
+            normalised = outputs.in_shares(rows[:, :, :4])
             queries = axis == 1 and normalised and len(rows[0]) <= MOST_QUERIES
             if queries and len(outputs.strides(len(rows[0]))) < 2:
                 if shares:
@@ -112,7 +111,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
 def _listed_rows(outputs: Outputs) -> Iterator[Head]:
     for tensor in outputs.rank(2):
         if is_list(tensor):
-            normalised = in_shares(tensor.array[:, :, -6:-2])
+            normalised = outputs.in_shares(tensor.array[:, :, -6:-2])
             yield Head("end2end", (tensor.name,), boxes="xyxy", normalised=normalised)
 
 
@@ -157,7 +156,7 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
         each for each in outputs.tensors
         if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
     ]  # fmt: skip
-    normalised = in_shares(boxes.array)
+    normalised = outputs.in_shares(boxes.array)
     order: Boxes = "yxyx" if normalised and count else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
     seen = classes.array[scores.array > 0]
@@ -192,7 +191,7 @@ def _coco(outputs: Outputs, scores: Tensor) -> bool:
 
 def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iterator[Head]:
     probabilities = scores.within(0, 1)
-    normalised = in_shares(boxes.array)
+    normalised = outputs.in_shares(boxes.array)
     names, columns = (scores.name, boxes.name), scores.shape[1]
     ids = COCO91 if coco else ()
     if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):

@@ -140,10 +140,10 @@ def masked_detector(outputs: dict[str, np.ndarray], kind: int, axes: Axes) -> by
     return bytes(model.SerializeToString())
 
 
-def rows_detector(limit: float, batch: int | str = 1) -> bytes:
+def rows_detector(limit: float, batch: int | str = 1, unit: float = 1) -> bytes:
     """images [batch, 3, 64, 64] -> rows [k, 7], as YOLOv7's export with suppression inside gives them.
 
-    Each picture has one object, of its own height, where the mean of the picture exceeds `limit`.
+    Each picture has one object where the mean of the picture exceeds `limit`. Boxes are in this many pixels.
     """
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -161,7 +161,7 @@ def rows_detector(limit: float, batch: int | str = 1) -> bytes:
         "limit": np.array(limit, np.float32),
         "end": np.array([1]),
         "nought": np.zeros(1, np.float32),
-        "object": np.array([[8, 16, 40, 32, 2]], np.float32),
+        "object": np.array([[8 / unit, 16 / unit, 40 / unit, 32 / unit, 2]], np.float32),
     }
     return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"rows": (FLOAT, ["k", 7])})
 

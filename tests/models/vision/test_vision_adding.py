@@ -21,7 +21,7 @@ from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from models.vision.testcard import draw
 from tests.models.vision import networks
-from tests.models.vision.test_recognise import tensorflow
+from tests.models.vision.test_recognise_lists import tensorflow
 
 LABELS = ("red", "green", "blue", "none")
 
@@ -102,6 +102,21 @@ def test_rows_of_objects_go_picture_by_picture_though_the_cards_show_one_or_none
     found = detect(model, [np.full((64, 64, 3), level, np.uint8) for level in (0, 240, 250, 0)])
     assert [[int(row[5]) for row in rows if row[5] >= 0] for rows in found] == [[], [2], [2], []]
     np.testing.assert_allclose(found[1:3, 0, :4], [[8, 16, 40, 32]] * 2)
+
+
+@pytest.mark.parametrize(("unit", "normalised"), [(1, False), (64, True)])
+def test_boxes_of_a_network_that_saw_nothing_are_what_is_said(tmp_path: Path, unit: float, normalised: bool) -> None:
+    network = networks.rows_detector(0.9, unit=unit)
+    unsure = prepared(network)
+    assert not unsure.head.normalised
+    assert "saw nothing in the test pictures" in unsure.assumed
+    assert "taken for xyxy in pixels of its input; --normalised says" in unsure.assumed
+    said = Wishes(head={"normalised": normalised})
+    assert not prepared(network, wishes=said).assumed
+    found = detect(added(tmp_path, network, wishes=said), [np.full((64, 64, 3), 250, np.uint8)])
+    np.testing.assert_allclose(found[0, 0, :4], [8, 16, 40, 32])
+    seeing = prepared(networks.rows_detector(0.1, unit=unit))
+    assert (seeing.head.normalised, seeing.assumed) == (normalised, "")
 
 
 @pytest.mark.parametrize("share", [0.9999, 2.0])
