@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,15 +184,15 @@ class Repository:
         model.onnx_bytes()
         return model
 
-    def find(self, name: str, sha256: str) -> int | None:
-        """The newest version whose network has this sha256, by its manifest; versions that are corrupt are not it."""
+    def alike(self, name: str, sha256: str) -> Iterator[Manifest]:
+        """Of each version whose network has this sha256, by its manifest, the newest first; corrupt ones are not it."""
         for version in reversed(self.versions(name)):
             try:
-                if self.manifest(name, version).sha256 == sha256:
-                    return version
+                manifest = self.manifest(name, version)
             except ModelError:
                 continue
-        return None
+            if manifest.sha256 == sha256:
+                yield manifest
 
     def save(self, onnx: bytes, manifest: Manifest, golden: GoldenBatch, sample: Reference | None = None) -> Model:
         """Write a new version and return it, loaded; readers see all of its files or none. Fills in each sha256.

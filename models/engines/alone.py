@@ -79,5 +79,5 @@ def _together(spec: TensorSpec, parts: list[NDArray[Any]]) -> NDArray[Any]:
         return np.zeros([axis or 0 for axis in spec.shape], spec.dtype)
     together = np.zeros((len(rows), *shape), rows[0].dtype)
     for place, row in enumerate(rows):
-        together[place][tuple(map(slice, row.shape[1:]))] = row[0]
+        together[(slice(place, place + 1), *map(slice, row.shape[1:]))] = row
     return together

@@ -17,7 +17,7 @@ from models.golden import GoldenBatch
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import defaults, specs
-from models.vision.batching import fix_sizes
+from models.vision.batching import fix_inputs
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
     ATOL,
@@ -25,13 +25,15 @@ from models.vision.foreign import (
     RTOL,
     PictureInput,
     Served,
+    fixed_inputs,
+    mask_input,
     picture_input,
     serve,
     sizes_input,
     testcards,
 )
 from models.vision.heads.families import FAMILIES
-from models.vision.heads.outputs import Outputs
+from models.vision.heads.outputs import Outputs, saw_nothing
 from models.vision.heads.recognise import recognise
 from models.vision.heads.unread import explain, look
 from models.vision.preprocess import Preprocess
@@ -41,6 +43,10 @@ from models.vision.testcard import draw
 TOLERANCE = Tolerance(RTOL, ATOL)
 
 BACKGROUND = ("background", "bg")
+SAW_NOTHING = (
+    "the network saw nothing in the test pictures, which told nothing about its boxes: they are taken for {boxes} in "
+    "pixels of its input; --normalised says that they are shares of its sides, --boxes that their order is another"
+)
 MOST_NAMED = 4  # ways to choose outputs, in an error
 
 Choose = Callable[[Sequence[Head]], Head]
@@ -69,7 +75,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that becomes a version of a model."""
+    """All that becomes a version of a model; `assumed` says, for a person, what nothing in the outputs told."""
 
     served: Served
     labels: tuple[str, ...]
@@ -77,6 +83,7 @@ class Prepared:
     head: Head
     thresholds: dict[str, float]
     golden: GoldenBatch
+    assumed: str = ""
 
 
 def prepare(
@@ -105,9 +112,14 @@ def prepare(
     width, height = _size(taken, wishes, name)
     room = Picture(width, height)
     _check(room, None, 0, name)  # before a picture of that size is made
-    sizes = sizes_input(network)
-    if sizes is not None:
-        network = inspect(fix_sizes(network.onnx, sizes.name, width, height), name, any_batch=True)
+    sizes, mask = sizes_input(network), mask_input(network)
+    if mask is not None and wishes.picture.get("resize") == "letterbox":
+        raise ModelRefused(
+            f"inspecting {name}: `{mask}` says which pixels are of the picture, and all are said to be: expected a "
+            f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
+        )
+    if fixed := fixed_inputs(network, width, height):
+        network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
     cards = testcards(taken, width, height)
     served = serve(network, name, cards, lists=task == "detect")
     outputs = _chosen(served.outputs, wishes.outputs, name)
@@ -116,18 +128,21 @@ def prepare(
     else:
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
-    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels) | dict(wishes.picture)
+    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sizes is not None)
+    chosen |= ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
     if task == "detect":
-        score = defaults.SCORES.get(head.family, SCORE)
+        score = defaults.SCORES.get(defaults.family_of(head, sizes is not None), SCORE)
         thresholds = {"score": score, "iou": IOU} | thresholds
     golden = _golden(served, name, picture, given)
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-    return Prepared(served, tuple(labels), picture, head, thresholds, golden)
+    blind = task == "detect" and "normalised" not in wishes.head and saw_nothing(head, outputs)
+    assumed = SAW_NOTHING.format(boxes=head.boxes) if blind else ""
+    return Prepared(served, tuple(labels), picture, head, thresholds, golden, assumed)
 
 
 def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
@@ -172,11 +187,15 @@ def _named(
     sized: bool,
 ) -> tuple[Sequence[str], Head]:
     """The labels and the family; a first label that names the background is none where the outputs fit without it."""
-    said = (wishes.family or "", str(wishes.head.get("activation", "")), bool(wishes.outputs))
+    activation, normalised = str(wishes.head.get("activation", "")), wishes.head.get("normalised")
+    said = (wishes.family or "", activation, bool(wishes.outputs), normalised)
     if labels[0].strip("_").lower() in BACKGROUND:
         without = Outputs.of(outputs, picture, labels[1:], *said)
         if recognise(without):
-            return labels[1:], _family(without, name, choose, sized)
+            head = _family(without, name, choose, sized)
+            if head.family == "rtdetr" and head.ids == tuple(range(len(labels) - 1)):  # the column more is the first
+                head = msgspec.structs.replace(head, ids=tuple(range(1, len(labels))))
+            return labels[1:], head
     return labels, _family(Outputs.of(outputs, picture, labels, *said), name, choose, sized)
 
 

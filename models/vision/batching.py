@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,22 +40,18 @@ def free_batch(network: bytes, *, inner: bool = False) -> bytes | None:
         return None
 
 
-def fix_sizes(network: bytes, name: str, width: int, height: int) -> bytes:
-    """The network with the input `name`, the width and height of each source picture, become that of its own input.
-
-    So its boxes are in pixels of the input, as all others' are.
+def fix_inputs(network: bytes, values: Mapping[str, NDArray[Any]]) -> bytes:
+    """The network with the inputs of these names become constants, in the types that the inputs have.
 
     Raises: ModelRefused where the package `onnx` is missing.
-
-    References: RT-DETR's export, `orig_target_sizes`.
     """
     onnx = _onnx()
     model = onnx.load_from_string(network)
-    place = next(place for place, each in enumerate(model.graph.input) if each.name == name)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[place].type.tensor_type.elem_type)
-    del model.graph.input[place]
-    sizes = np.array([[width, height]]).astype(dtype)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(sizes, name))
+    for name, value in values.items():
+        place = next(place for place, each in enumerate(model.graph.input) if each.name == name)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[place].type.tensor_type.elem_type)
+        del model.graph.input[place]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(dtype), name))
     return bytes(model.SerializeToString())
 
 

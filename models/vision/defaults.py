@@ -35,13 +35,18 @@ SCORES = {"fastestdet": 0.5, "gfl": 0.35, "dense": 0.5, "detr": 0.5, "rtdetr": 0
 """The least score of an object where 0.25 lets too much pass."""
 
 
-def of_picture(head: Head, dtype: str, channels: int) -> dict[str, Any]:
+def family_of(head: Head, sized: bool) -> str:
+    """Whose defaults a head has: lists of a network that takes pictures' sizes as well are RT-DETR's or D-FINE's."""
+    return "rtdetr" if sized and head.family in ("nms", "ssd") else head.family
+
+
+def of_picture(head: Head, dtype: str, channels: int, sized: bool = False) -> dict[str, Any]:
     """The defaults of a family for `Picture`; a network that takes bytes scales them itself.
 
     Dense scores with a column for the background are those of face detectors, without one those of YOLO-NAS; a sigmoid
-    for each of COCO's 91 numbers is that of RF-DETR and Deformable DETR.
+    for each of COCO's 91 numbers, or for one column more than labels, is that of RF-DETR and Deformable DETR.
     """
-    found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[head.family])
+    found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[family_of(head, sized)])
     if head.family == "rtdetr" and head.ids:
         found |= IMAGENET
     if channels == 1:

@@ -23,6 +23,7 @@ RTOL, ATOL = 1e-3, 1e-3
 """How far a row alone may be from the same row in a batch, or the rewritten network from the one it was made of."""
 
 PICTURES = 2
+MASKS = ("bool", "int64", "int32")
 
 
 @dataclass(frozen=True)
@@ -58,21 +59,48 @@ class Served:
 
 
 def sizes_input(network: Network) -> TensorSpec | None:
-    """The second of two inputs, where it takes the width and height of each source picture: [n, 2]."""
-    if len(network.inputs) != 2:
-        return None
-    found = [spec for spec in network.inputs if len(spec.shape) == 2 and spec.shape[1] == 2]
-    return found[0] if len(found) == 1 else None
+    """The input beside the pictures that takes the width and height of each source picture, if there is one: [n, 2].
+
+    References: RT-DETR's export, `orig_target_sizes`.
+    """
+    return _beside(network, [spec for spec in network.inputs if len(spec.shape) == 2 and spec.shape[1] == 2])
+
+
+def mask_input(network: Network) -> TensorSpec | None:
+    """The input beside the pictures that says which of their pixels are real, if there is one: [n, height, width].
+
+    References: Hugging Face's export of DETR, `pixel_mask`.
+    """
+    return _beside(network, [spec for spec in network.inputs if len(spec.shape) == 3 and spec.dtype in MASKS])
+
+
+def _beside(network: Network, found: list[TensorSpec]) -> TensorSpec | None:
+    return found[0] if len(found) == 1 and len(network.inputs) > 1 else None
+
+
+def fixed_inputs(network: Network, width: int, height: int) -> dict[str, NDArray[Any]]:
+    """What the inputs beside the pictures always get: the size of the network's own, and that all pixels are real.
+
+    So boxes are in pixels of the network's input, as all others' are.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    sizes, mask = sizes_input(network), mask_input(network)
+    if sizes is not None:
+        found[sizes.name] = np.array([[width, height]])
+    if mask is not None:
+        sides = zip(mask.shape[1:], (height, width), strict=True)
+        found[mask.name] = np.ones((1, *(side if own is None else own for own, side in sides)))
+    return found
 
 
 def picture_input(network: Network, name: str) -> PictureInput:
-    """The one input of the network, if it takes pictures of 1 or 3 channels; that of their sizes does not count.
+    """The one input of the network, if it takes pictures of 1 or 3 channels; those of `fixed_inputs` do not count.
 
     Raises: ModelRefused.
     """
-    inputs = [spec for spec in network.inputs if spec != sizes_input(network)]
-    spec = inputs[0]
-    if len(inputs) == 1 and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
+    inputs = [spec for spec in network.inputs if spec not in (sizes_input(network), mask_input(network))]
+    spec = inputs[0] if len(inputs) == 1 else None
+    if spec is not None and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
         _, *axes = spec.shape
         if axes[0] in (1, 3):
             return PictureInput(spec, "nchw", axes[2], axes[1], axes[0])

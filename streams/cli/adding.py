@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from streams.cli.vision_options import Vision, name_of, vision_options
 
 if TYPE_CHECKING:
     from models.adding import About
+    from models.manifest import Manifest
     from models.repository import Repository
 
 NO_LICENCE = "not stated"
@@ -80,7 +82,8 @@ def add(
 
     It is checked before it is kept: ONNX Runtime must load it, the first axis of every tensor must be free (the
     batch), weights in other files must lie below its own folder, and on a golden batch it must give finite numbers,
-    the same for a row alone as in its batch. It does not replace what serves.
+    the same for a row alone as in its batch. It does not replace what serves. A network that is there already becomes
+    a version again where it is to be read in another way: with other labels, thresholds or options of --task.
 
     On a terminal you are asked for a description and a licence that you did not give; the manifest says that you gave
     none where there is nobody to ask. Arrays in the .npz are named as the network's tensors are.
@@ -113,30 +116,46 @@ def add(
     prepared = None if vision is None else vision.prepare(network, origin, labels, thresholds, given)
     if prepared is not None:
         network = prepared.served.network
-    same = models.find(name, hashlib.sha256(network.onnx).hexdigest())
-    if same is not None and (prepared is None or models.manifest(name, same).head == prepared.head):
-        summary(f"{name}/{same} is this network already; nothing was changed")
-        return
-    batch = adding.golden_batch(network, origin, given) if prepared is None else prepared.golden
-    asks = sys.stdin.isatty()
-    if asks and not (description and licence):
-        summary(f"{origin}: {', '.join(map(str, network.inputs))} to {', '.join(map(str, network.outputs))}")
     about = adding.About(
-        description=description or _said("what it does", f"Added from {origin}.", asks),
-        licence=licence or _said("licence", NO_LICENCE, asks),
+        description=description or "",
+        licence=licence or "",
         source=origin,
         state=example.state if state is None else state,
         labels=labels,
         thresholds=thresholds or example.thresholds,
         baseline=example.baseline,
     )
-    model = adding.add(models, name, network, batch, about if vision is None else vision.about(about, prepared))
+    about = about if vision is None else vision.about(about, prepared)
+    for same in models.alike(name, hashlib.sha256(network.onnx).hexdigest()):
+        if _read_alike(same, about):
+            summary(f"{name}/{same.version} is this network already; nothing was changed")
+            return
+    batch = adding.golden_batch(network, origin, given) if prepared is None else prepared.golden
+    asks = sys.stdin.isatty()
+    if asks and not (description and licence):
+        summary(f"{origin}: {', '.join(map(str, network.inputs))} to {', '.join(map(str, network.outputs))}")
+    about = replace(
+        about,
+        description=description or _said("what it does", f"Added from {origin}.", asks),
+        licence=licence or _said("licence", NO_LICENCE, asks),
+    )
+    model = adding.add(models, name, network, batch, about)
     Console().print(manifest_table(model))
     if prepared is not None and prepared.served.how:
         summary(f"{origin}: {prepared.served.how}")
+    if prepared is not None and prepared.assumed:
+        summary(f"{origin}: {prepared.assumed}")
     serving = models.default(name)
     if serving != model.version:
         summary(f"{name}/{serving} serves as before; {model.reference} does when it is asked for by its number")
+
+
+def _read_alike(same: Manifest, about: About) -> bool:
+    """Whether a version of the same network would be fed and read as the one to be added, by the same thresholds."""
+    return all(
+        getattr(same, key) == getattr(about, key)
+        for key in ("task", "picture", "head", "labels", "thresholds", "baseline", "state")
+    )
 
 
 def _said(question: str, default: str, asks: bool) -> str:

@@ -29,7 +29,8 @@ FAMILIES = (
 )  # fmt: skip
 MAX_LABELS_BYTES = 4 * 1024**2
 PICTURE = ("resize", "align", "fill", "colour", "scale", "mean", "std", "tile")
-HEAD = ("activation", "boxes", "combine", "ids")
+HEAD = ("activation", "boxes", "normalised", "combine", "ids")
+DETECTORS = ("iou", "boxes", "normalised")
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,12 @@ def vision_options(command: Callable[..., Any]) -> Callable[..., Any]:
         given = [key for key, value in (*first_ones, *options.items()) if value is not None]
         if task is None and (given or labels_file is not None):
             first = given[0] if given else "labels"
+            first = "pixels" if first == "normalised" and not options["normalised"] else first
             raise click.UsageError(f"--{first} needs --task detect or --task classify")
-        if task == "classify" and (family or options["iou"] is not None or options["boxes"]):
-            raise click.UsageError("--family, --iou and --boxes are a detector's: give --task detect")
+        if task == "classify" and (family or any(options[key] is not None for key in DETECTORS)):
+            raise click.UsageError(
+                "--family, --iou, --boxes, --normalised and --pixels are a detector's: give --task detect"
+            )
         labels = () if labels_file is None else read_labels(labels_file)
         vision = None if task is None else Vision(task, labels, family, outputs, size, options)
         return command(vision=vision, **arguments)
@@ -249,6 +253,8 @@ _OPTIONS = (
     click.option("--activation", type=click.Choice(["none", "sigmoid", "softmax"]),
                  help="What makes probabilities of the network's scores."),
     click.option("--boxes", type=click.Choice(["cxcywh", "xyxy", "yxyx"]), help="What a box's four numbers are."),
+    click.option("--normalised/--pixels", default=None,
+                 help="Whether a box's numbers are shares of the input's sides, or pixels.  [default: found out]"),
     click.option("--tile", is_flag=True, default=None, help="Cut pictures larger than the input into tiles."),
     click.option("--combine", type=click.Choice(["max", "mean"]), help="What the scores of tiles become."),
 )  # fmt: skip

@@ -75,11 +75,11 @@ def test_new_versions_go_into_the_first_root(tmp_path: Path, bundled: Path) -> N
 def test_a_network_is_found_by_its_sha256(tmp_path: Path, bundled: Path) -> None:
     models = Repository([tmp_path / "own", bundled])
     sha256 = models.load("scaling").manifest.sha256
-    assert models.find("scaling", sha256) == 3
+    assert [each.version for each in models.alike("scaling", sha256)] == [3, 2, 1]
     (bundled / "scaling" / "3" / "manifest.toml").write_text("broken")
-    assert models.find("scaling", sha256) == 2
-    assert models.find("scaling", "0" * 64) is None
-    assert models.find("other", sha256) is None
+    assert [each.version for each in models.alike("scaling", sha256)] == [2, 1]
+    assert not list(models.alike("scaling", "0" * 64))
+    assert not list(models.alike("other", sha256))
 
 
 def test_a_version_is_removed_and_the_others_stay(tmp_path: Path, bundled: Path) -> None:

@@ -37,7 +37,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "end2end": Family(EndToEnd, "[n, objects, 6] or [n, objects, 7], suppression inside; YOLOv10 too"),
         "detr": Family(Detr, "[n, queries, C + 1] and [n, queries, 4]; a softmax with a column for no object", ANY),
         "rtdetr": Family(
-            RtDetr, "[n, queries, C] and [n, queries, 4], or [n, queries, 4 + C]; a sigmoid", ("none", "sigmoid")
+            RtDetr,
+            "[n, queries, C] or [n, queries, C + 1], and [n, queries, 4], or [n, queries, 4 + C]; a sigmoid",
+            ("none", "sigmoid"),
         ),
         "ssd": Family(Lists, "boxes, classes, scores, in lists; classes are counted from 1, as torchvision does"),
         "nms": Family(Lists, "boxes, classes, scores, in lists; classes are counted from 0"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.vision.heads.candidates import as_rows, grid
-from models.vision.specs import Picture
+from models.vision.specs import Head, Picture
 
 STRIDES = (
     (8, 16, 32),
@@ -69,6 +69,7 @@ class Outputs:
         family: the only one to look for; empty: any.
         activation: what makes probabilities of scores; empty: it is found out.
         ordered: whether the tensors are all to be read, in the order in which the family reads them.
+        normalised: whether boxes are in shares of the input; None: it is found out.
     """
 
     tensors: tuple[Tensor, ...]
@@ -78,6 +79,7 @@ class Outputs:
     family: str = ""
     activation: str = ""
     ordered: bool = False
+    normalised: bool | None = None
 
     @classmethod
     def of(
@@ -88,15 +90,20 @@ class Outputs:
         family: str = "",
         activation: str = "",
         ordered: bool = False,
+        normalised: bool | None = None,
     ) -> Outputs:
         tensors = tuple(Tensor((name,), array) for name, array in arrays.items())
         coco = len(labels) == 80 and (labels[0].lower(), labels[16].lower()) == ("person", "dog")
-        return cls(tensors, picture, len(labels), coco, family, activation, ordered)
+        return cls(tensors, picture, len(labels), coco, family, activation, ordered, normalised)
 
     @property
     def order(self) -> tuple[str, ...]:
         """The outputs that the user names, if any."""
         return tuple(each.name for each in self.tensors) if self.ordered else ()
+
+    def in_shares(self, boxes: NDArray[Any]) -> bool:
+        """Whether boxes are in shares of the input: as the user says, or as they look."""
+        return in_shares(boxes) if self.normalised is None else self.normalised
 
     def rank(self, rank: int) -> list[Tensor]:
         """Floats of so many axes, that of the batch not counted."""
@@ -154,8 +161,19 @@ def are_whole(array: NDArray[Any]) -> bool:
 
 def in_shares(boxes: NDArray[Any]) -> bool:
     """Whether boxes are in shares of the input: of those in pixels most numbers are larger than 2."""
-    numbers = np.abs(boxes[boxes != 0])
+    numbers = boxes[boxes > 0]  # rows that are no object are filled with 0 or -1
     return bool(numbers.size and np.quantile(numbers, 0.9) <= 2)
+
+
+def saw_nothing(head: Head, arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a network that lists objects gave none, so that nothing tells what its boxes are."""
+    if head.family in ("ssd", "nms"):
+        boxes = arrays[head.tensors[0]][..., :4]
+    elif head.family == "end2end":
+        boxes = arrays[head.tensors[0]][..., -6:-2]
+    else:
+        return False  # each cell or query has a box, whatever its score
+    return not (boxes > 0).any()
 
 
 def are_corners(boxes: NDArray[Any]) -> bool:

@@ -33,7 +33,8 @@ class Detr:
 class RtDetr:
     """RT-DETR, Deformable DETR: as DETR, with a sigmoid for each class and no column for "no object".
 
-    A query counts once for each class that passes. One tensor [n, queries, 4 + classes] does as well.
+    A query counts once for each class that passes. One tensor [n, queries, 4 + classes] does as well. Columns that no
+    label has, as RF-DETR's last, do not count.
 
     References: Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, 2023; Zhu et al., Deformable DETR, 2020.
     """

@@ -5,6 +5,7 @@ Names count only where nothing else tells scores from boxes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,6 @@ from models.vision.heads.outputs import (
     are_corners,
     are_shares,
     are_whole,
-    in_shares,
     is_list,
 )
 from models.vision.specs import Activation, Boxes, Head
@@ -29,6 +29,9 @@ from models.vision.specs import Activation, Boxes, Head
 MOST_QUERIES = 1000
 COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
 """What COCO's annotations call its 80 classes, in order."""
+CLASSES_NAME = re.compile("class|label")
+SHARES_NAME = re.compile("score|conf|prob")
+LISTS = ("ssd", "nms")
 
 
 def recognise(outputs: Outputs) -> list[Head]:
@@ -38,7 +41,11 @@ def recognise(outputs: Outputs) -> list[Head]:
         for head in family(outputs):
             if outputs.family in ("", head.family):
                 found.setdefault((head.family, head.tensors), head)
-    return _as_ordered(outputs, list(found.values()))
+    heads = list(found.values())
+    if any(head.family in LISTS and len(head.tensors) > 3 for head in heads):
+        # A number of objects ends with suppression: scores and boxes beside its lists are what went into it.
+        heads = [head for head in heads if head.family in LISTS]
+    return _as_ordered(outputs, heads)
 
 
 def _as_ordered(outputs: Outputs, heads: list[Head]) -> list[Head]:
@@ -59,7 +66,7 @@ def _objectness(outputs: Outputs) -> Iterator[Head]:
         if is_list(tensor) and not _on_grids(outputs, tensor):
             continue
         if not strides:
-            yield Head("yolov5", tensor.names, normalised=in_shares(tensor.array[:, :, :4]))
+            yield Head("yolov5", tensor.names, normalised=outputs.in_shares(tensor.array[:, :, :4]))
             continue
         points, _ = grid(outputs.picture, strides, 0.5)
         decoded = bool(np.abs(tensor.array[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
@@ -90,7 +97,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
             shares = are_shares(rows[:, :, 4:])
             if not shares and not told:
                 continue
-            normalised = in_shares(rows[:, :, :4])
+            normalised = outputs.in_shares(rows[:, :, :4])
             queries = axis == 1 and normalised and len(rows[0]) <= MOST_QUERIES
             if queries and len(outputs.strides(len(rows[0]))) < 2:
                 if shares:
@@ -104,7 +111,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
 def _listed_rows(outputs: Outputs) -> Iterator[Head]:
     for tensor in outputs.rank(2):
         if is_list(tensor):
-            normalised = in_shares(tensor.array[:, :, -6:-2])
+            normalised = outputs.in_shares(tensor.array[:, :, -6:-2])
             yield Head("end2end", (tensor.name,), boxes="xyxy", normalised=normalised)
 
 
@@ -115,18 +122,31 @@ def _lists(outputs: Outputs) -> Iterator[Head]:
         columns = [each for each in lists if each.shape == boxes.shape[:1]]
         if boxes.shape[1] not in (4, 5) or not columns:
             continue
-        scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
         classes = [each for each in columns if are_whole(each.array)]
         if boxes.shape[1] == 5 and len(classes) == 1:
             yield Head("nms", (boxes.name, classes[0].name), boxes="xyxy")
-            continue
-        pairs = [(one, other) for one in classes for other in scores if one is not other]
-        if boxes.shape[1] != 4 or not pairs:
-            continue
-        named, scored = max(
-            pairs, key=lambda pair: (pair[0].array.dtype.kind != "f", float(pair[0].array.max(initial=0)))
-        )
-        yield from _counted(outputs, (boxes, named, scored))
+        elif boxes.shape[1] == 4:
+            for numbers, scores in _numbers_and_scores(outputs, columns):
+                yield from _counted(outputs, (boxes, numbers, scores))
+
+
+def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
+    """Which of the columns may be the classes' numbers, and which their scores: several pairs where nothing tells.
+
+    Numbers that no label has are others, such as TensorFlow's of anchors.
+    """
+    most = COCO91[-1] if outputs.labels == len(COCO91) else outputs.labels
+    scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
+    classes = [each for each in columns if are_whole(each.array)]
+    pairs = [
+        (one, other) for one in classes for other in scores
+        if one is not other and one.array[other.array > 0].max(initial=0) <= most
+    ]  # fmt: skip
+    if outputs.ordered:
+        return pairs
+    pairs = [pair for pair in pairs if CLASSES_NAME.search(pair[0].name.lower())] or pairs
+    pairs = [pair for pair in pairs if SHARES_NAME.search(pair[1].name.lower())] or pairs
+    return [pair for pair in pairs if pair[0].array.dtype.kind != "f"] or pairs
 
 
 def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:
@@ -136,7 +156,7 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
         each for each in outputs.tensors
         if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
     ]  # fmt: skip
-    normalised = in_shares(boxes.array)
+    normalised = outputs.in_shares(boxes.array)
     order: Boxes = "yxyx" if normalised and count else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
     seen = classes.array[scores.array > 0]
@@ -171,16 +191,18 @@ def _coco(outputs: Outputs, scores: Tensor) -> bool:
 
 def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iterator[Head]:
     probabilities = scores.within(0, 1)
-    normalised = in_shares(boxes.array)
+    normalised = outputs.in_shares(boxes.array)
     names, columns = (scores.name, boxes.name), scores.shape[1]
     ids = COCO91 if coco else ()
     if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):
-        if columns in (outputs.labels + 1, 92):
-            softmax: Activation = "none" if probabilities else "softmax"
+        more = columns in (outputs.labels + 1, 92)
+        softmax: Activation = "none" if probabilities else "softmax"
+        sigmoid: Activation = "none" if probabilities else "sigmoid"
+        if more:
             yield Head("detr", names, ids, softmax, normalised=True)
-        else:
-            sigmoid: Activation = "none" if probabilities else "sigmoid"
-            yield Head("rtdetr", names, ids, sigmoid, normalised=True)
+        if not more or outputs.family == "rtdetr" or not (coco or _says_nothing(scores, probabilities)):
+            own = tuple(range(outputs.labels)) if more and not coco else ids  # the column more is no label's
+            yield Head("rtdetr", names, own, sigmoid, normalised=True)
         return
     background = columns > outputs.labels
     if background and not coco:
@@ -189,6 +211,17 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     form: Boxes = "xyxy" if are_corners(boxes.array) else "cxcywh"
     if form == "xyxy" or (boxes.array[:, :, 2:] >= 0).mean() > 0.99:
         yield Head("dense", names, ids, activation, form, normalised)
+
+
+def _says_nothing(scores: Tensor, probabilities: bool) -> bool:
+    """Whether the last column is DETR's for no object: that of most queries, of a softmax over all columns.
+
+    A fine-tuned RF-DETR has a column more than labels as well, for nothing at all, and a sigmoid for each.
+    """
+    array = scores.array
+    if probabilities:
+        return bool(np.abs(array.sum(axis=-1) - 1).max() < 0.01)
+    return bool((array.argmax(axis=-1) == array.shape[-1] - 1).mean() > 0.5)
 
 
 def _distances(outputs: Outputs) -> Iterator[Head]:

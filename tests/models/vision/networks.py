@@ -99,6 +99,18 @@ def lists_detector(first: int = 1, share: float = 0.95) -> bytes:
     return _model(nodes, tensors, [1, 3, SIDE, SIDE], outputs)
 
 
+def counting_detector(axes: Axes) -> bytes:
+    """The lists of `lists_detector`, and how many objects there are: a float of these axes, [1] or none."""
+    model = onnx.load_from_string(lists_detector())
+    model.graph.node.append(helper.make_node("Size", ["scores"], ["size"]))
+    model.graph.node.append(helper.make_node("Cast", ["size"], ["number"], to=FLOAT))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), "count.shape"))
+    model.graph.node.append(helper.make_node("Reshape", ["number", "count.shape"], ["count"]))
+    model.graph.output.append(helper.make_tensor_value_info("count", FLOAT, list(axes)))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
     """images [n, 3, 64, 64] -> these outputs, [n, ...], the same for every picture."""
     nodes = [
@@ -114,10 +126,24 @@ def constant_detector(outputs: dict[str, np.ndarray]) -> bytes:
     return _model(nodes, tensors, ["n", 3, SIDE, SIDE], axes)
 
 
-def rows_detector(limit: float, batch: int | str = 1) -> bytes:
+def masked_detector(outputs: dict[str, np.ndarray], kind: int, axes: Axes) -> bytes:
+    """The same, with a second input `pixel_mask` of these axes: half of the pixels masked halves all numbers."""
+    model = onnx.load_from_string(constant_detector({f"{name}.plain": array for name, array in outputs.items()}))
+    model.graph.input.append(helper.make_tensor_value_info("pixel_mask", kind, list(axes)))
+    model.graph.node.append(helper.make_node("Cast", ["pixel_mask"], ["real"], to=FLOAT))
+    model.graph.node.append(helper.make_node("ReduceMean", ["real"], ["share"], axes=[1, 2], keepdims=1))
+    del model.graph.output[:]
+    for name, array in outputs.items():
+        model.graph.node.append(helper.make_node("Mul", [f"{name}.plain", "share"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, ["n", *array.shape]))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def rows_detector(limit: float, batch: int | str = 1, unit: float = 1) -> bytes:
     """images [batch, 3, 64, 64] -> rows [k, 7], as YOLOv7's export with suppression inside gives them.
 
-    Each picture has one object, of its own height, where the mean of the picture exceeds `limit`.
+    Each picture has one object where the mean of the picture exceeds `limit`. Boxes are in this many pixels.
     """
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -135,7 +161,7 @@ def rows_detector(limit: float, batch: int | str = 1) -> bytes:
         "limit": np.array(limit, np.float32),
         "end": np.array([1]),
         "nought": np.zeros(1, np.float32),
-        "object": np.array([[8, 16, 40, 32, 2]], np.float32),
+        "object": np.array([[8 / unit, 16 / unit, 40 / unit, 32 / unit, 2]], np.float32),
     }
     return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"rows": (FLOAT, ["k", 7])})
 

@@ -62,7 +62,7 @@ def found(*arrays: np.ndarray, labels: tuple[str, ...] | int = 5, **said: str) -
     return named({f"{place * 7919 % 97}": array for place, array in enumerate(arrays)}, labels, **said)
 
 
-def named(tensors: dict[str, np.ndarray], labels: tuple[str, ...] | int = 5, **said: str | bool) -> list[Head]:
+def named(tensors: dict[str, np.ndarray], labels: tuple[str, ...] | int = 5, **said: str | bool | None) -> list[Head]:
     names = tuple(f"l{each}" for each in range(labels)) if isinstance(labels, int) else labels
     return recognise(Outputs.of(tensors, Picture(SIZE, SIZE), names, **said))  # type: ignore[arg-type]
 
@@ -82,10 +82,10 @@ def test_yolox_with_its_grid_and_without() -> None:
     maps = [np.concatenate((logits(4, side, side), shares(6, side, side)), axis=1) for side in (10, 40, 20)]
     apart = one(*maps)
     assert (apart.family, apart.strides) == ("yolox", (8, 16, 32))
-    assert [maps[place].shape[2] for place in _places(apart)] == [40, 20, 10]
+    assert [maps[place].shape[2] for place in places(apart)] == [40, 20, 10]
 
 
-def _places(head: Head) -> list[int]:
+def places(head: Head) -> list[int]:
     names = [f"{place * 7919 % 97}" for place in range(9)]
     return [names.index(name) for name in head.tensors]
 
@@ -93,7 +93,7 @@ def _places(head: Head) -> list[int]:
 def test_yolov5_beside_its_raw_maps() -> None:
     rows = join(pixels(6300), shares(6300, 6))
     head = one(rows, logits(3, 40, 40, 10), logits(3, 20, 20, 10))
-    assert (head.family, _places(head)) == ("yolov5", [0])
+    assert (head.family, places(head)) == ("yolov5", [0])
     assert one(join(pixels(6300), shares(6300, 2)), labels=1).family == "yolov5"  # six columns, but no lists
 
 
@@ -117,31 +117,39 @@ def test_end_to_end_of_six_and_seven_columns() -> None:
         assert one(join(corners(300), shares(300), whole(300, 0, labels)), labels=labels).family == "end2end"
 
 
+def saying_nothing(logits: np.ndarray) -> np.ndarray:
+    """The last column is the largest of four queries in five, as DETR's is."""
+    logits[:, :80, -1] = 20
+    return logits
+
+
+def test_a_column_more_of_sigmoids_is_a_question() -> None:
+    boxes = shares(100, 4) * 0.4
+    scores = logits(100, 6) - 3
+    heads = found(scores, boxes)
+    assert [(head.family, head.activation) for head in heads] == [("detr", "softmax"), ("rtdetr", "sigmoid")]
+    assert heads[1].ids == tuple(range(5))
+    for array, activation in ((saying_nothing(scores), "sigmoid"), (softmaxed(100, 6), "none")):
+        assert one(array, boxes).family == "detr"
+        (head,) = found(array, boxes, family="rtdetr")
+        assert (head.family, head.activation, head.ids) == ("rtdetr", activation, tuple(range(5)))
+    assert [head.family for head in found(shares(100, 6), boxes)] == ["detr", "rtdetr"]
+    assert found(logits(100, 92), boxes, labels=COCO, family="rtdetr")[0].ids == COCO91
+
+
 def test_detr_has_a_column_more_than_labels_and_rtdetr_has_not() -> None:
     boxes = shares(100, 4) * 0.4
-    head = one(logits(100, 6), boxes)
-    assert (head.family, head.activation, _places(head)) == ("detr", "softmax", [0, 1])
+    head = one(saying_nothing(logits(100, 6)), boxes)
+    assert (head.family, head.activation, places(head)) == ("detr", "softmax", [0, 1])
     head = one(boxes, logits(100, 5))
-    assert (head.family, head.activation, _places(head)) == ("rtdetr", "sigmoid", [1, 0])
+    assert (head.family, head.activation, places(head)) == ("rtdetr", "sigmoid", [1, 0])
     head = one(join(boxes, shares(100, 5)))
     assert (head.family, head.normalised) == ("rtdetr", True)
     assert one(logits(100, 92), boxes, labels=COCO).ids == COCO91
     assert one(logits(100, 91), boxes, labels=COCO).ids == COCO91
 
 
-def test_lists_counted_from_nought_or_one() -> None:
-    boxes, scores = corners(60), shares(60)
-    assert one(boxes, whole(60, 0, 5, "int64"), scores).family == "nms"
-    assert one(scores, boxes, whole(60, 1, 6, "int64")).family == "ssd"
-    assert [head.family for head in found(boxes, whole(60, 1, 4, "int64"), scores)] == ["ssd", "nms"]
-    assert one(boxes, whole(60, 1, 91, "int64"), scores, labels=COCO).ids == COCO91
-    head = one(np.full((2, 1), 60, np.float32), shares(60, 4), whole(60, 1, 6), scores)
-    assert (head.family, head.boxes, _places(head)) == ("ssd", "yxyx", [1, 2, 3, 0])
-    head = one(join(boxes, scores), whole(60, 0, 5, "int64"))
-    assert (head.family, _places(head)) == ("nms", [0, 1])
-
-
-def test_faces_of_many_places() -> None:
+def test_faces_of_manyplaces() -> None:
     head = one(softmaxed(4420, 2), corners(4420) / SIZE, labels=1)
     assert (head.family, head.ids, head.activation, head.boxes, head.normalised) == (
         "dense",
@@ -168,7 +176,7 @@ def test_distances_in_one_tensor_and_in_many(strides: tuple[int, ...], offset: f
     parts = [part for count in cells for part in (logits(count, 64), logits(count, 5))]
     head = one(*parts[::-1])
     assert (head.family, head.strides, head.activation) == ("gfl", strides, "sigmoid")
-    order = _places(head)
+    order = places(head)
     assert [parts[::-1][place].shape[1:] for place in order] == [(n, k) for n in cells for k in (5, 64)]
     sides = [SIZE // stride for stride in strides]
     maps = [part for side in sides for part in (shares(5, side, side), logits(32, side, side))]
@@ -194,19 +202,19 @@ def test_rows_of_each_stride_are_read_together() -> None:
     boxes = join(on_grid(2100), shares(2100, 5))
     for turn, transposed in ((np.array, True), (columns, False), (as_maps, False)):
         head = one(*map(turn, split(boxes)))
-        assert (head.family, head.transposed, _places(head)) == ("yolov8", transposed, [2, 1, 0])
+        assert (head.family, head.transposed, places(head)) == ("yolov8", transposed, [2, 1, 0])
     for turn in (np.array, as_maps):
         head = one(*map(turn, split(join(logits(2100, 4), shares(2100, 6)))))
-        assert (head.family, head.decoded, head.strides, _places(head)) == ("yolox", False, (8, 16, 32), [2, 1, 0])
+        assert (head.family, head.decoded, head.strides, places(head)) == ("yolox", False, (8, 16, 32), [2, 1, 0])
     head = one(*split(join(pixels(6300), shares(6300, 6)), boxes=3))
-    assert (head.family, _places(head)) == ("yolov5", [2, 1, 0])
+    assert (head.family, places(head)) == ("yolov5", [2, 1, 0])
 
 
 def test_distances_and_scores_of_each_stride_in_one_tensor() -> None:
     rows = join(shares(2100, 5), logits(2100, 32))
     for turn in (np.array, columns, as_maps):
         head = one(*map(turn, split(rows)))
-        assert (head.family, head.activation, head.strides, _places(head)) == ("gfl", "none", (8, 16, 32), [2, 1, 0])
+        assert (head.family, head.activation, head.strides, places(head)) == ("gfl", "none", (8, 16, 32), [2, 1, 0])
     noes = join(logits(2100, 5) - 15, logits(2100, 32))
     assert one(*map(as_maps, split(noes))).activation == "sigmoid"
 
@@ -238,12 +246,12 @@ def test_scores_and_boxes_of_one_width_are_told_apart_by_what_they_hold(turned: 
     )
     for family, scores, boxes, labels in cases:
         head = one(*((boxes, scores) if turned else (scores, boxes)), labels=labels)
-        assert (head.family, _places(head)) == (family, [1, 0] if turned else [0, 1])
+        assert (head.family, places(head)) == (family, [1, 0] if turned else [0, 1])
     for scores in (shares, lambda *shape: logits(*shape) - 15):
         pairs = [(scores(count, 32), logits(count, 32)) for count in (1600, 400, 100)]
         head = one(*(part for pair in pairs for part in (pair[::-1] if turned else pair)), labels=32)
         assert head.family == "gfl"
-        assert _places(head) == ([1, 0, 3, 2, 5, 4] if turned else [0, 1, 2, 3, 4, 5])
+        assert places(head) == ([1, 0, 3, 2, 5, 4] if turned else [0, 1, 2, 3, 4, 5])
 
 
 def test_scores_and_boxes_that_look_alike_are_told_apart_by_their_names_or_not_at_all() -> None:
@@ -270,7 +278,7 @@ def test_two_outputs_that_fit_one_family_are_two_answers() -> None:
     assert {head.tensors for head in named(tensors)} == {(l, b) for l in ("aux_l", "l") for b in ("aux_b", "b")}  # noqa: E741
     assert [head.tensors for head in named({"l": tensors["l"], "b": boxes}, ordered=True)] == [("l", "b")]
     rows = join(on_grid(2100), shares(2100, 6))
-    assert [_places(head) for head in found(rows, rows)] == [[0], [1]]
+    assert [places(head) for head in found(rows, rows)] == [[0], [1]]
 
 
 def test_logits_are_yolov8s_where_that_is_said() -> None:

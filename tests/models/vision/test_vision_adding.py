@@ -21,6 +21,7 @@ from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from models.vision.testcard import draw
 from tests.models.vision import networks
+from tests.models.vision.test_recognise_lists import tensorflow
 
 LABELS = ("red", "green", "blue", "none")
 
@@ -103,6 +104,21 @@ def test_rows_of_objects_go_picture_by_picture_though_the_cards_show_one_or_none
     np.testing.assert_allclose(found[1:3, 0, :4], [[8, 16, 40, 32]] * 2)
 
 
+@pytest.mark.parametrize(("unit", "normalised"), [(1, False), (64, True)])
+def test_boxes_of_a_network_that_saw_nothing_are_what_is_said(tmp_path: Path, unit: float, normalised: bool) -> None:
+    network = networks.rows_detector(0.9, unit=unit)
+    unsure = prepared(network)
+    assert not unsure.head.normalised
+    assert "saw nothing in the test pictures" in unsure.assumed
+    assert "taken for xyxy in pixels of its input; --normalised says" in unsure.assumed
+    said = Wishes(head={"normalised": normalised})
+    assert not prepared(network, wishes=said).assumed
+    found = detect(added(tmp_path, network, wishes=said), [np.full((64, 64, 3), 250, np.uint8)])
+    np.testing.assert_allclose(found[0, 0, :4], [8, 16, 40, 32])
+    seeing = prepared(networks.rows_detector(0.1, unit=unit))
+    assert (seeing.head.normalised, seeing.assumed) == (normalised, "")
+
+
 @pytest.mark.parametrize("share", [0.9999, 2.0])
 def test_lists_go_picture_by_picture_though_the_cards_show_one_or_none(tmp_path: Path, share: float) -> None:
     model = added(tmp_path, networks.lists_detector(share=share), wishes=Wishes("ssd"))
@@ -128,6 +144,19 @@ def test_lists_of_no_object_and_an_empty_batch_pass(tmp_path: Path) -> None:
     assert not found["scores"][0].any()
 
 
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_a_number_of_objects_goes_picture_by_picture(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    model = added(tmp_path, networks.counting_detector(axes), wishes=Wishes("ssd"))
+    assert model.manifest.head is not None
+    assert model.manifest.head.tensors == ("boxes", "labels", "scores", "count")
+    engine = repository.open_engine(model, "onnx-cpu")
+    found = engine.infer({"images": np.stack((np.zeros((3, 64, 64)), np.ones((3, 64, 64)))).astype(np.float32)})
+    engine.close()
+    assert found["count"].tolist() == [0, 4096]
+    together, alone = detect(model, CARDS), np.concatenate([detect(model, [card]) for card in CARDS])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+
+
 def test_classes_of_lists_begin_at_nought_or_one_as_seen(tmp_path: Path) -> None:
     assert prepared(networks.lists_detector(0), labels=LABELS[:3]).head.family == "nms"
     ambiguous = "fit several families: say which: --family ssd .*; --family nms"
@@ -147,6 +176,17 @@ def test_several_families_are_a_question() -> None:
     network = inspect(networks.lists_detector(1), "mine.onnx", any_batch=True)
     found = prepare(network, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
     assert (asked, found.head.family) == ([["ssd", "nms"]], "nms")
+
+
+def test_a_detector_of_tensorflow_is_added_with_all_its_outputs(tmp_path: Path) -> None:
+    outputs = {name: each[0] for name, each in tensorflow(1, 5, 5).items()}
+    outputs["detection_scores"][:] = 0.1
+    outputs["detection_scores"][2], outputs["detection_boxes"][2] = 0.9, [0.1, 0.2, 0.5, 1]
+    model = added(tmp_path, networks.constant_detector(outputs))
+    assert model.manifest.head is not None
+    assert (model.manifest.head.family, model.manifest.head.tensors[1]) == ("ssd", "detection_classes")
+    found = detect(model, [np.zeros((64, 64, 3), np.uint8)])[0, 0]
+    assert found.tolist() == pytest.approx([12.8, 6.4, 64, 32, 0.9, 2])
 
 
 def queries(seed: int, queries: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +212,21 @@ def test_outputs_that_look_alike_are_a_question_and_can_be_said(tmp_path: Path) 
     inspected = inspect(network, "mine.onnx", any_batch=True)
     prepare(inspected, "mine.onnx", "detect", LABELS, Wishes(), choose)  # type: ignore[arg-type]
     assert asked == [[("b", "a"), ("a", "b")]]
+
+
+def test_a_column_more_than_labels_is_asked_about_and_no_label(tmp_path: Path) -> None:
+    scores, boxes = (np.random.default_rng(3).random((30, width)) * 0.4 for width in (5, 4))
+    scores = scores - 5
+    scores[3], scores[4] = [-5, -5, 3, -5, -4], [-5, -5, -5, -5, 3]
+    network = networks.constant_detector({"boxes": boxes, "logits": scores})
+    with pytest.raises(ModelRefused, match=r"several families: say which: --family detr .*; --family rtdetr "):
+        prepared(network)
+    model = added(tmp_path, network, wishes=Wishes("rtdetr"))
+    assert model.manifest.picture is not None
+    assert (model.manifest.picture.resize, model.manifest.picture.mean) == ("stretch", (0.485, 0.456, 0.406))
+    assert [int(row[5]) for row in detect(model, [CARDS[0]])[0] if row[5] >= 0] == [2]
+    first = prepared(network, labels=("background", *LABELS), wishes=Wishes("rtdetr"))
+    assert (first.labels, first.head.ids) == (LABELS, (1, 2, 3, 4))
 
 
 def test_outputs_of_one_shape_twice_are_a_question_and_can_be_said() -> None:
@@ -247,16 +302,46 @@ def test_a_classifier_is_read_as_it_ends(end: str, columns: int, activation: str
 
 
 def test_a_network_that_takes_sizes_gets_its_own(tmp_path: Path) -> None:
-    """Boxes come back in pixels of each source, and classes are counted from 0."""
+    """Boxes come back in pixels of each source, classes are counted from 0, and pictures are RT-DETR's."""
     model = added(tmp_path, networks.sized_detector())
     assert model.manifest.head is not None
     assert model.manifest.head.family == "nms"
+    assert model.manifest.picture is not None
+    assert (model.manifest.picture.resize, model.manifest.picture.scale) == ("stretch", 1 / 255)
+    assert model.manifest.thresholds["score"] == 0.5
     assert [entry.name for entry in model.manifest.inputs] == ["images"]
     wide = np.full((90, 180, 3), 200, np.uint8)
-    found = detect(added(tmp_path, networks.sized_detector(), wishes=Wishes(picture={"resize": "stretch"})), [wide])
+    found = detect(model, [wide])
     rows = {int(row[5]): row[:4].tolist() for row in found[0] if row[5] >= 0}
     assert rows[0] == pytest.approx([18, 18, 90, 54], abs=0.01)
     assert rows[3] == pytest.approx([90, 45, 180, 67.5], abs=0.01)
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.INT64, onnx.TensorProto.BOOL])
+@pytest.mark.parametrize("axes", [("n", 64, 64), ("n", "height", "width"), (1, 16, 16)])
+def test_a_network_that_takes_a_mask_is_told_that_all_pixels_are_real(
+    tmp_path: Path, kind: int, axes: tuple[int | str, ...]
+) -> None:
+    scores, boxes = np.full((30, 5), -9.0), np.tile([0.5, 0.5, 0.25, 0.5], (30, 1))
+    scores[:, 4], scores[3, 2] = 9, 20
+    network = networks.masked_detector({"logits": scores, "pred_boxes": boxes}, kind, axes)
+    model = added(tmp_path, network)
+    assert model.manifest.head is not None
+    assert model.manifest.picture is not None
+    assert (model.manifest.head.family, model.manifest.picture.resize) == ("detr", "stretch")
+    assert [entry.name for entry in model.manifest.inputs] == ["images"]
+    found = detect(model, CARDS[:2])
+    assert found[1, 0].tolist() == pytest.approx([52.5, 22.5, 87.5, 67.5, 1, 2], abs=1e-3)
+    assert (found[0][:, 5] >= 0).sum() == 1
+    with pytest.raises(ModelRefused, match=r"`pixel_mask: .*` says which pixels .* of stretch or crop, got letterbox"):
+        prepared(network, wishes=Wishes(picture={"resize": "letterbox"}))
+
+
+def test_a_network_that_takes_a_mask_and_sizes_gets_both() -> None:
+    model = onnx.load_from_string(networks.sized_detector())
+    model.graph.input.append(onnx.helper.make_tensor_value_info("pixel_mask", onnx.TensorProto.BOOL, ["n", 64, 64]))
+    found = prepared(model.SerializeToString())
+    assert [spec.name for spec in found.served.network.inputs] == ["images"]
 
 
 def test_a_background_at_the_head_of_the_labels_is_no_label() -> None:

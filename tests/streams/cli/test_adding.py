@@ -50,6 +50,9 @@ def test_the_same_network_twice_changes_nothing() -> None:
     add("mine.onnx", "mine", *SAID)
     assert add("mine.onnx", "mine", *SAID).err.strip() == "mine/1 is this network already; nothing was changed"
     assert own().versions("mine") == [1]
+    other = ("mine.onnx", "mine", *SAID, "--threshold", "review=0.25")
+    assert add(*other).out.startswith("mine/2")
+    assert add(*other).err.strip() == "mine/2 is this network already; nothing was changed"
 
 
 def test_what_is_added_to_a_bundled_model_does_not_replace_it() -> None:

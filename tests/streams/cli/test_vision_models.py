@@ -52,8 +52,38 @@ def test_a_detector_is_added_under_its_files_name() -> None:
     assert manifest.thresholds == {"score": 0.6, "iou": 0.3}
     assert manifest.task == "detect"
     assert "ok" in run("models", "verify", "yard-camera-v2").out
-    again = add("Yard Camera.v2.onnx", "--task", "detect", "--labels", "four.names")
+    again = add("Yard Camera.v2.onnx", "--task", "detect", "--labels", "four.names", "--score", "0.6", "--iou", "0.3")
     assert "yard-camera-v2/1 is this network already; nothing was changed" in again.err
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("--labels", "other.names"), ("--colour", "bgr"), ("--scale", "1/128"), ("--resize", "stretch"),
+        ("--score", "0.7"), ("--boxes", "xyxy"),
+    ],
+)  # fmt: skip
+def test_a_network_that_is_to_be_read_in_another_way_is_another_version(other: tuple[str, str]) -> None:
+    Path("other.names").write_text("crimson\ngreen\nblue\nnone\n")
+    first = ("Yard Camera.v2.onnx", "yard", "--task", "detect", "--labels", "four.names")
+    add(*first)
+    assert add(*first, *other).out.startswith("yard/2")
+    assert "yard/2 is this network already; nothing was changed" in add(*first, *other).err
+    assert "yard/1 is this network already; nothing was changed" in add(*first).err
+    assert own().versions("yard") == [1, 2]
+
+
+def test_what_boxes_are_taken_for_is_said_where_the_network_saw_nothing() -> None:
+    Path("rows.onnx").write_bytes(networks.rows_detector(0.9, unit=64))
+    task = ("rows.onnx", "--task", "detect", "--labels", "four.names")
+    sentence = "rows.onnx: the network saw nothing in the test pictures"
+    assert sentence in add(*task).err
+    outcome = add(*task, "--normalised")
+    assert outcome.out.startswith("rows/2")
+    assert sentence not in outcome.err
+    assert "rows/1 is this network already" in add(*task, "--pixels").err
+    heads = [own().load("rows", version).manifest.head for version in (1, 2)]
+    assert [head.normalised for head in heads if head] == [False, True]
 
 
 def test_every_part_of_the_preparation_can_be_said() -> None:
@@ -101,6 +131,8 @@ def test_a_classifier_is_added_with_tiles() -> None:
         (("--family", "yolov8"), "--family needs --task detect or --task classify"),
         (("--labels", "four.names"), "--labels needs --task"),
         (("--tile",), "--tile needs --task"),
+        (("--pixels",), "--pixels needs --task"),
+        (("--task", "classify", "--labels", "four.names", "--pixels"), "--pixels are a detector's"),
         (("--task", "classify", "--labels", "four.names", "--family", "yolox"), "are a detector's"),
         (("--task", "detect", "--labels", "empty"), "expected names, one a line, in empty, got 0 bytes"),
         (("--task", "detect", "--labels", "gap"), "expected a name in line 2 of gap, got none"),

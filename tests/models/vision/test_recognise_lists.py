@@ -1,0 +1,91 @@
+"""Lists of objects: which of them are classes, and what their boxes are, from what is in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.vision.heads.outputs import saw_nothing
+from models.vision.heads.recognise import COCO91
+from tests.models.vision.test_recognise import (
+    COCO,
+    SIZE,
+    corners,
+    found,
+    join,
+    named,
+    one,
+    places,
+    shares,
+    softmaxed,
+    whole,
+)
+
+
+def test_lists_counted_from_nought_or_one() -> None:
+    boxes, scores = corners(60), shares(60)
+    assert one(boxes, whole(60, 0, 5, "int64"), scores).family == "nms"
+    assert one(scores, boxes, whole(60, 1, 6, "int64")).family == "ssd"
+    assert [head.family for head in found(boxes, whole(60, 1, 4, "int64"), scores)] == ["ssd", "nms"]
+    assert one(boxes, whole(60, 1, 91, "int64"), scores, labels=COCO).ids == COCO91
+    head = one(np.full((2, 1), 60, np.float32), shares(60, 4), whole(60, 1, 6), scores)
+    assert (head.family, head.boxes, places(head)) == ("ssd", "yxyx", [1, 2, 3, 0])
+    head = one(join(boxes, scores), whole(60, 0, 5, "int64"))
+    assert (head.family, places(head)) == ("nms", [0, 1])
+
+
+def tensorflow(low: int, high: int, columns: int) -> dict[str, np.ndarray]:
+    """All outputs of a detector of TensorFlow 2: classes of these numbers, and how many there are with none."""
+    anchors = whole(100, 1817, 1917)
+    raw = corners(1917) / SIZE
+    return {
+        "detection_anchor_indices": anchors,
+        "detection_boxes": raw[:, :100],
+        "detection_classes": whole(100, low, high),
+        "detection_multiclass_scores": softmaxed(100, columns),
+        "detection_scores": shares(100),
+        "num_detections": np.full(2, 100, np.float32),
+        "raw_detection_boxes": raw,
+        "raw_detection_scores": softmaxed(1917, columns),
+    }
+
+
+@pytest.mark.parametrize(("low", "high", "labels"), [(1, 91, COCO), (1, 91, 80), (1, 6, 5), (1, 2, 1)])
+def test_numbers_of_anchors_are_no_classes(low: int, high: int, labels: tuple[str, ...] | int) -> None:
+    outputs = tensorflow(low, high, high)
+    few = ("detection_anchor_indices", "detection_boxes", "detection_classes", "detection_scores", "num_detections")
+    for tensors in (outputs, {name: outputs[name] for name in few}):
+        heads = [head for head in named(tensors, labels) if head.family == "ssd"]
+        assert [head.tensors for head in heads] == [
+            ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
+        ]
+        assert (heads[0].boxes, heads[0].normalised) == ("yxyx", True)
+        assert {head.family for head in named(tensors, labels)} <= {"ssd", "nms"}
+
+
+def test_lists_that_may_both_be_classes_are_told_apart_by_their_names_or_not_at_all() -> None:
+    boxes, scores = corners(60), shares(60)
+    low, high = whole(60, 1, 4), whole(60, 1, 6)
+    heads = named({"boxes": boxes, "kinds_b": high, "classes": low, "scores": scores}, family="ssd")
+    assert [head.tensors for head in heads] == [("boxes", "classes", "scores")]
+    alike = {"boxes": boxes, "a": low, "b": high, "scores": scores}
+    assert [head.tensors[1] for head in named(alike, family="ssd")] == ["a", "b"]
+    said = {name: alike[name] for name in ("boxes", "b", "scores")}
+    assert [head.tensors[1] for head in named(said, family="ssd", ordered=True)] == ["b"]
+    assert named({"boxes": boxes, "classes": whole(60, 1, 9), "scores": scores}) == []
+    assert named(tensorflow(1, 6, 6), family="dense")[0].family == "dense"
+
+
+@pytest.mark.parametrize("filling", [0, -1])
+def test_boxes_of_lists_without_an_object_are_in_pixels_unless_it_is_said(filling: int) -> None:
+    tensors = {
+        "boxes": np.full((2, 60, 4), filling, np.float32), "classes": whole(60, 0, 1, "int64"),
+        "scores": np.zeros((2, 60), np.float32), "count": np.zeros((2, 1), np.float32),
+    }  # fmt: skip
+    for said, expected in ((None, ("xyxy", False)), (False, ("xyxy", False)), (True, ("yxyx", True))):
+        head = named(tensors, family="nms", normalised=said)[0]
+        assert (head.boxes, head.normalised) == expected
+        assert saw_nothing(head, tensors)
+    tensors["boxes"][0, 0] = [0.1, 0.1, 0.4, 0.4]
+    head = named(tensors, family="nms")[0]
+    assert (head.normalised, saw_nothing(head, tensors)) == (True, False)
