@@ -19,7 +19,7 @@ import msgspec
 from models.fraud.rules import Rule, check
 from models.vision.specs import MAX_LABELS
 from streams.cluster import Kafka as Kafka  # a section like those below
-from streams.cluster import Secret
+from streams.cluster import Secret, check_servers
 from streams.errors import SettingsError
 from streams.sites import SceneSettings, check_scenes
 
@@ -347,6 +347,11 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
+    try:
+        check_servers(settings.kafka.bootstrap_servers)
+    except ValueError as error:
+        name = "kafka.bootstrap_servers"
+        raise SettingsError(f"{name}{_from(origins, name)}: {error}") from None
     try:
         check_scenes(settings.vision)
     except ValueError as error:

@@ -107,6 +107,16 @@ WRONG = [  # key, a value that is wrong for it
     ("worker.http_port", "-1"),
     ("worker.nonsense", "1"),
     ("kafka.security_protocol", "TLS"),
+    ("kafka.bootstrap_servers", ""),
+    ("kafka.bootstrap_servers", "nohost:abc"),
+    ("kafka.bootstrap_servers", "one:9092,"),
+    ("kafka.bootstrap_servers", "one:9092,two:0"),
+    ("kafka.bootstrap_servers", "one:99999"),
+    ("kafka.bootstrap_servers", ":9092"),
+    ("kafka.bootstrap_servers", "[::1"),
+    ("kafka.bootstrap_servers", "::1"),
+    ("kafka.bootstrap_servers", "http://one:9092"),
+    ("kafka.bootstrap_servers", "a b:9092"),
     ("kafka.request_timeout_s", "-3"),
     ("dead_letter.max_share", "0"),
     ("dead_letter.max_share", "1.5"),
@@ -145,6 +155,17 @@ def test_an_error_names_the_key_and_the_file(key: str, text: str) -> None:
     message = _refusal(file=path)
     assert key in message
     assert path.name in message
+
+
+@pytest.mark.parametrize("text", ["one", "one:1,two:65535", " one:9092 , 10.0.0.7:9093", "[::1]", "[fe80::1%e0]:9"])
+def test_servers_are_hosts_with_or_without_a_port(text: str) -> None:
+    assert load({"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": text}).kafka.bootstrap_servers == text
+
+
+def test_a_server_that_cannot_be_one_is_named() -> None:
+    message = _refusal({"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": "one:9092, nohost:abc"})
+    assert message.startswith("kafka.bootstrap_servers from HEADRACE_KAFKA__BOOTSTRAP_SERVERS: expected HOST:PORT")
+    assert message.endswith("got 'nohost:abc'")
 
 
 def test_an_error_names_the_command_line() -> None:
