@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from models.fraud.rules import Rule, check
 from models.vision.specs import MAX_LABELS
 from streams.cluster import Kafka as Kafka  # a section like those below
 from streams.cluster import Secret, check_servers
+from streams.conversion import refusal
 from streams.errors import SettingsError
 from streams.sites import SceneSettings, check_scenes
 
@@ -290,18 +290,9 @@ def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
             try:
                 msgspec.convert({key: value}, known[section], strict=False, dec_hook=_secret)
             except msgspec.ValidationError as error:
-                message, _, place = str(error).partition(" - at ")
-                place = place.strip("`").removeprefix("$.") or key
-                raise SettingsError(f"{section}.{place}{_rule(value, place)} from {origin}: {message}") from None
+                raise refusal(known[section], f"{section}.{key}", value, origin, error) from None
         sections[section] = msgspec.convert(values, known[section], strict=False, dec_hook=_secret)
     return _check(Settings(**sections), origins)
-
-
-def _rule(rules: Any, place: str) -> str:
-    """The name of the rule that is at `rules[2].operator`, so far as it has one."""
-    index = re.match(r"rules\[(\d+)\]", place)
-    rule = rules[int(index[1])] if index else None
-    return f" {rule['name']!r}" if isinstance(rule, dict) and isinstance(rule.get("name"), str) else ""
 
 
 def _check(settings: Settings, origins: dict[str, str]) -> Settings:

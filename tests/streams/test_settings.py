@@ -168,6 +168,19 @@ def test_a_server_that_cannot_be_one_is_named() -> None:
     assert message.endswith("got 'nohost:abc'")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("worker.processing_guarantee", "exactly-once", "expected at_least_once or exactly_once, got 'exactly-once'"),
+        ("vision.freshness", "newest", "expected latest-per-key or every, got 'newest'"),
+        ("worker.compression", 4, "expected lz4 or none, got 4"),
+    ],
+)
+def test_a_setting_of_few_values_says_which_there_are(key: str, value: object, said: str) -> None:
+    section, name = key.split(".")
+    assert _refusal(overrides={section: {name: value}}) == f"{key} from the command line: {said}"
+
+
 def test_an_error_names_the_command_line() -> None:
     message = _refusal(overrides={"batch": {"max_batch_size": 0}})
     assert "batch.max_batch_size" in message
