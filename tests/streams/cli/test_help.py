@@ -3,10 +3,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from streams.cli import bench
+from streams.settings import Worker
 from tests.streams.cli.conftest import run
 
 COMMANDS = (
@@ -52,6 +54,12 @@ def test_help_loads_nothing_heavy(command: str) -> None:
         [sys.executable, "-c", show, *command.split(), "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert not HEAVY & set(printed.partition("loaded:")[2].split())
+
+
+def test_the_worker_names_guarantees_as_the_setting_does() -> None:
+    values = get_args(get_type_hints(Worker)["processing_guarantee"])
+    assert f"[{'|'.join(values)}]" in run("worker", "--help").out
+    assert f"'{values[1]}'" in run("worker", "fraud", "--guarantee", "exactly-once", code=2).err
 
 
 def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
