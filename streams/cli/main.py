@@ -16,7 +16,7 @@ from streams.errors import HeadraceError
 COMMANDS = {
     "demo": "Everything at once: broker, topics, workers, simulated transactions and cameras, live view.",
     "broker": "The embedded Kafka broker: start, stop, status.",
-    "topics": "Create topics, list them, show the lag.",
+    "topics": "Create topics, list them, show the lag, delete them.",
     "worker": "Run a worker of a pipeline.",
     "produce": "Push events into a topic, from a simulator or from files.",
     "subscribe": "Follow a topic, as a table or as JSON lines.",

@@ -22,7 +22,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON array a l
 
 @click.group()
 def topics() -> None:
-    """Create topics, list them, show the lag of a consumer group."""
+    """Create topics, list them, show the lag of a consumer group, delete them."""
 
 
 @topics.command()
@@ -36,14 +36,15 @@ def topics() -> None:
 )
 @click.option("--replication", type=click.IntRange(1), help="Copies of each topic.  [the broker's default]")
 def create(names: tuple[str, ...], partitions: int, replication: int | None) -> None:
-    """Create all topics of a PIPELINE (fraud is the default), or plain topics by NAME.
+    """Create all topics of a PIPELINE, or plain topics by NAME; without either, those of all pipelines.
 
-    A pipeline's topics are its input, its output, its dead letters and, for its state, a compacted changelog. They need
-    the same number of partitions. What exists already is left as it is.
+    A pipeline's topics are its input, its outputs, its dead letters, what it reads beside its input (fraud its labels,
+    labels the flags), a compacted changelog for its state and, of fraud, the log of its table. They need the same
+    number of partitions. What exists already is left as it is.
 
     \b
     Examples:
-      headrace topics create
+      headrace topics create                  # of the pipelines fraud, labels and vision
       headrace topics create fraud --partitions 16 --replication 3
       headrace topics create refunds --partitions 8
     """

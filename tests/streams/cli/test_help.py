@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from streams.cli import bench
+from streams.pipelines import PIPELINES
 from streams.settings import Worker
 from tests.streams.cli.conftest import run
 
@@ -60,6 +61,13 @@ def test_the_worker_names_guarantees_as_the_setting_does() -> None:
     values = get_args(get_type_hints(Worker)["processing_guarantee"])
     assert f"[{'|'.join(values)}]" in run("worker", "--help").out
     assert f"'{values[1]}'" in run("worker", "fraud", "--guarantee", "exactly-once", code=2).err
+
+
+def test_topics_says_what_is_made_where_nothing_is_named() -> None:
+    text = " ".join(run("topics", "create", "--help").out.split())
+    assert "without either, those of all pipelines" in text
+    assert f"of the pipelines {', '.join(list(PIPELINES)[:-1])} and {list(PIPELINES)[-1]}" in text
+    assert "delete them" in run("--help").out
 
 
 def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
