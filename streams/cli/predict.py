@@ -36,7 +36,7 @@ def predict() -> None:
     \b
     Examples:
       headrace predict fraud --from payments.jsonl > flags.jsonl
-      headrace predict vision --model yolox-nano --from gate.mp4 --draw seen.mp4
+      headrace predict vision --model yolox_nano --from gate.mp4 --draw seen.mp4
     """
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,14 @@ def test_topics_says_what_is_made_where_nothing_is_named() -> None:
     assert "without either, those of all pipelines" in text
     assert f"of the pipelines {', '.join(list(PIPELINES)[:-1])} and {list(PIPELINES)[-1]}" in text
     assert "delete them" in run("--help").out
+
+
+@pytest.mark.parametrize("command", ["predict", "predict vision", "models evaluate vision"])
+def test_examples_name_the_detector_as_the_example_of_models_add_does(command: str) -> None:
+    (added,) = re.findall(
+        r"headrace models add (yolox\S*)\.onnx --task detect --labels", run("models", "add", "--help").out
+    )
+    assert set(re.findall(r"--model (yolox\S*)", run(*command.split(), "--help").out)) == {added}
 
 
 def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
