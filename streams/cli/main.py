@@ -57,7 +57,9 @@ def main() -> None:
     try:
         cli(prog_name="headrace")
     except (HeadraceError, ConnectorError, ModelError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escape(str(error))}")
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
+            f"[red]error:[/red] {_escape(str(error))}"
+        )
         sys.exit(1)
 
 

@@ -121,7 +121,7 @@ def delete(names: tuple[str, ...], yes: bool) -> None:
 async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
     from streams.topics import Admin
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     async with Admin(settings.kafka) as admin:
         there = await admin.partitions()
         wanted = [topic for name in names for topic in _wanted(settings, name)]
@@ -163,7 +163,9 @@ async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
     table.add_column("records", justify="right")
     for size in sizes:
         table.add_row(size.name, str(size.partitions), f"{size.records:,}")
-    Console().print(table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`")
+    Console(emoji=False).print(
+        table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`"
+    )
 
 
 async def _delete(settings: Settings, names: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from streams.cli import bench
+from streams.cli.console import summary
 from streams.pipelines import PIPELINES
 from streams.settings import Worker
 from tests.streams.cli.conftest import run
@@ -84,6 +85,17 @@ def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: opening {tmp_path}/no.jsonl: there is no such file\n"
+
+
+def test_an_error_shows_names_as_they_were_given(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streams.cli", "predict", "fraud", "--from", str(tmp_path / ":x:.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == f"error: opening {tmp_path}/:x:.jsonl: there is no such file\n"
+
+
+def test_a_summary_shows_names_as_they_were_given(capsys: pytest.CaptureFixture[str]) -> None:
+    summary("7 frames of :x: to yard")
+    assert capsys.readouterr().err == "7 frames of :x: to yard\n"
 
 
 def test_benchmarks_get_what_stands_behind_bench() -> None:
