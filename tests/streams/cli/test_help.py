@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -91,6 +92,14 @@ def test_an_error_shows_names_as_they_were_given(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "streams.cli", "predict", "fraud", "--from", str(tmp_path / ":x:.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == f"error: opening {tmp_path}/:x:.jsonl: there is no such file\n"
+
+
+def test_a_rollout_without_a_broker_ends_in_one_sentence() -> None:
+    command = [sys.executable, "-m", "streams.cli", "models", "promote", "fraud/2"]
+    nowhere = os.environ | {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    done = subprocess.run(command, env=nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: connecting to Kafka at '127\.0\.0\.1:1': .+\n", done.stderr)
 
 
 def test_a_summary_shows_names_as_they_were_given(capsys: pytest.CaptureFixture[str]) -> None:
