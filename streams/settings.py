@@ -303,7 +303,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
             raise SettingsError(
                 f"{name}{_from(origins, name)} must be above zero, and at most {LARGEST}; got {value!r}"
             )
-    worker, dead_letter = settings.worker, settings.dead_letter
+    worker, dead_letter, threads = settings.worker, settings.dead_letter, settings.vision.threads
     batches = {"batch": settings.batch, "vision": settings.vision.batch}
     bounds = (
         *(
@@ -315,7 +315,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.iou_threshold", 0 <= (settings.vision.iou_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.top", 1 <= settings.vision.top <= MAX_LABELS, f"between 1 and {MAX_LABELS}"),
-        ("vision.threads", 1 <= (settings.vision.threads or 1) <= 256, "between 1 and 256"),
+        ("vision.threads", threads is None or 1 <= threads <= 256, "between 1 and 256"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )
     for name, holds, where in bounds:

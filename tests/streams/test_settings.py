@@ -124,6 +124,8 @@ WRONG = [  # key, a value that is wrong for it
     ("fraud.version", "one"),
     ("fraud.max_future_s", "inf"),
     ("fraud.max_value_bytes", "0"),
+    ("vision.threads", "0"),
+    ("vision.threads", "257"),
     ("vision.top", "0"),
     ("vision.top", "-1"),
     ("vision.top", "65537"),
