@@ -10,6 +10,7 @@ from rich.console import Console
 
 from connectors.contract import ConnectorError
 from models.engine import ModelError
+from streams.cli.extras import for_this_interpreter
 from streams.errors import HeadraceError
 
 # name -> the module that holds a command of the same name, and its line in the help; modules load when used.
@@ -57,9 +58,9 @@ def main() -> None:
     try:
         cli(prog_name="headrace")
     except (HeadraceError, ConnectorError, ModelError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(
-            f"[red]error:[/red] {_escape(str(error))}"
-        )
+        message = _escape(for_this_interpreter(str(error)))
+        console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        console.print(f"[red]error:[/red] {message}")
         sys.exit(1)
 
 
