@@ -23,9 +23,9 @@ ENV PATH=/opt/headrace/bin:$PATH \
     HEADRACE_WORKER__HTTP_PORT=8080
 WORKDIR /var/cache/headrace
 USER 10001
-# Compiles numba's kernels into the image, so that a start need not. On another kind of CPU numba does it anew, which is
-# why its folder belongs to the user.
-RUN ["python", "-c", "from models.fraud import history; from streams import encoding; history.warm_up(); encoding.warm_up()"]
+# Compiles numba's kernels into the image by what every worker does before its first record, so that a start need not. On
+# another kind of CPU numba does it anew, which is why its folder belongs to the user.
+RUN ["python", "-c", "from streams import encoding, settings; from streams.pipelines import PIPELINES; encoding.warm_up(); [each.build(settings.Settings()).warm_up() for each in PIPELINES.values()]"]
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

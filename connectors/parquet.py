@@ -25,7 +25,7 @@ class ParquetFile:
             from pyarrow import parquet
         except ImportError as error:
             raise FileError(
-                f"reading {path}: Parquet needs pyarrow, the extra `parquet`: pip install pyarrow"
+                f"reading {path}: Parquet needs pyarrow, the extra `parquet`: pip install 'headrace[parquet]'"
             ) from error
         self._error = pyarrow.ArrowException
         self._path, self._batch_rows = path, batch_rows

@@ -135,6 +135,8 @@ def _footage(opening: Opening, wanted: Wanted) -> Footage:
 
 def _file(path: Path, wanted: Wanted) -> Footage:
     if not path.exists():
+        if str(path).startswith("camera:"):
+            raise VideoError(f"opening a camera: expected camera:NUMBER, got {str(path)!r}")
         raise VideoError(f"opening {path}: there is no such file or folder")
     if path.is_dir() or is_picture(path):
         return FolderFootage(path, wanted)

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any, Literal
 
 import msgspec
 
 from streams.errors import SettingsError
+
+_SERVER = re.compile(r"(?:\[[0-9a-fA-F:.]+(?:%\w+)?\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?")
+
+
+def check_servers(text: str) -> None:
+    """Find what no client could connect to in `HOST[:PORT],…`.
+
+    Raises:
+        ValueError: naming the entry.
+    """
+    for entry in text.split(","):
+        found = _SERVER.fullmatch(entry.strip())
+        if found is None or not 1 <= int(found[1] or 9092) <= 65535:
+            raise ValueError(
+                "expected HOST:PORT, or several with commas between, ports from 1 to 65535, IPv6 as [ADDRESS]:PORT; "
+                f"got {entry.strip()!r}"
+            )
 
 
 class Secret:

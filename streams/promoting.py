@@ -36,18 +36,24 @@ class Rollouts:
         self._producer = AIOKafkaProducer(**kafka.client_options(), enable_idempotence=True)
 
     async def __aenter__(self) -> Rollouts:
-        async with Admin(self._kafka) as admin:
-            there = await admin.partitions()
-            for topic in control_topics(self._models):
-                if topic.name not in there:
-                    await admin.create(topic, topic.partitions or 1)
         try:
+            await self._make_topics()
             await self._reader.start()
             await self._producer.start()
         except (KafkaError, OSError) as error:
             await self.__aexit__()
             raise unavailable(self._kafka, error) from error
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
+
+    async def _make_topics(self) -> None:
+        async with Admin(self._kafka) as admin:
+            there = await admin.partitions()
+            for topic in control_topics(self._models):
+                if topic.name not in there:
+                    await admin.create(topic, topic.partitions or 1)
 
     async def __aexit__(self, *_: object) -> None:
         try:

@@ -56,9 +56,14 @@ class Replay:
         self._processor: Processor[Any] = Processor(pipeline, state, clock=clock)
         self._ends: Counter[str] = Counter()  # topic -> the next offset
 
-    def follow(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
-        """Let the pipeline's table know records of a topic that it follows; in any order, before what asks for them."""
-        self._pipeline.table.apply(self._records(topic, keys, values))
+    def follow(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> int:
+        """Let the pipeline's table know records of a topic that it follows; in any order, before what asks for them.
+
+        Returns:
+            How many it left out, since they are none of that topic's.
+        """
+        left_out: int = self._pipeline.table.apply(self._records(topic, keys, values))
+        return left_out
 
     def process(
         self,

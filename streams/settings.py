@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ import msgspec
 from models.fraud.rules import Rule, check
 from models.vision.specs import MAX_LABELS
 from streams.cluster import Kafka as Kafka  # a section like those below
-from streams.cluster import Secret
+from streams.cluster import Secret, check_servers
+from streams.conversion import refusal
 from streams.errors import SettingsError
 from streams.sites import SceneSettings, check_scenes
 
@@ -289,18 +289,9 @@ def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
             try:
                 msgspec.convert({key: value}, known[section], strict=False, dec_hook=_secret)
             except msgspec.ValidationError as error:
-                message, _, place = str(error).partition(" - at ")
-                place = place.strip("`").removeprefix("$.") or key
-                raise SettingsError(f"{section}.{place}{_rule(value, place)} from {origin}: {message}") from None
+                raise refusal(known[section], f"{section}.{key}", value, origin, error) from None
         sections[section] = msgspec.convert(values, known[section], strict=False, dec_hook=_secret)
     return _check(Settings(**sections), origins)
-
-
-def _rule(rules: Any, place: str) -> str:
-    """The name of the rule that is at `rules[2].operator`, so far as it has one."""
-    index = re.match(r"rules\[(\d+)\]", place)
-    rule = rules[int(index[1])] if index else None
-    return f" {rule['name']!r}" if isinstance(rule, dict) and isinstance(rule.get("name"), str) else ""
 
 
 def _check(settings: Settings, origins: dict[str, str]) -> Settings:
@@ -311,7 +302,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
             raise SettingsError(
                 f"{name}{_from(origins, name)} must be above zero, and at most {LARGEST}; got {value!r}"
             )
-    worker, dead_letter = settings.worker, settings.dead_letter
+    worker, dead_letter, threads = settings.worker, settings.dead_letter, settings.vision.threads
     batches = {"batch": settings.batch, "vision": settings.vision.batch}
     bounds = (
         *(
@@ -323,7 +314,7 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
         ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.iou_threshold", 0 <= (settings.vision.iou_threshold or 0) <= 1, "between 0 and 1"),
         ("vision.top", 1 <= settings.vision.top <= MAX_LABELS, f"between 1 and {MAX_LABELS}"),
-        ("vision.threads", 1 <= (settings.vision.threads or 1) <= 256, "between 1 and 256"),
+        ("vision.threads", threads is None or 1 <= threads <= 256, "between 1 and 256"),
         ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
     )
     for name, holds, where in bounds:
@@ -346,6 +337,11 @@ def _check(settings: Settings, origins: dict[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
+    try:
+        check_servers(settings.kafka.bootstrap_servers)
+    except ValueError as error:
+        name = "kafka.bootstrap_servers"
+        raise SettingsError(f"{name}{_from(origins, name)}: {error}") from None
     try:
         check_scenes(settings.vision)
     except ValueError as error:

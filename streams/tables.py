@@ -67,8 +67,8 @@ class Table(Protocol):
     def restore(self, batch: RecordBatch) -> None:
         """Apply records of the log; a repeat does nothing. ValueError: one is none of ours."""
 
-    def apply(self, batch: RecordBatch) -> None:
-        """Apply records of a followed topic, good ones; a repeat does nothing."""
+    def apply(self, batch: RecordBatch) -> int:
+        """Apply records of a followed topic; a repeat does nothing. Returns how many were left out as none of ours."""
 
     def watermark(self, topic: str, partition: int) -> int | None:
         """The largest event time in ms known of a partition; None where nothing is."""
@@ -258,7 +258,7 @@ class TableReader:
                 self._failure.exception()  # whoever does not watch hears of it at the next restore
 
     async def _follow(
-        self, reader: Follower, wants: Callable[[], list[TopicPartition]], apply: Callable[[RecordBatch], None]
+        self, reader: Follower, wants: Callable[[], list[TopicPartition]], apply: Callable[[RecordBatch], object]
     ) -> None:
         heard_at = self._clock.monotonic()
         while True:
@@ -343,7 +343,7 @@ class TableReader:
                 "the worker stops"
             ) from error
 
-    async def _apply(self, batches: Iterable[RecordBatch], apply: Callable[[RecordBatch], None]) -> None:
+    async def _apply(self, batches: Iterable[RecordBatch], apply: Callable[[RecordBatch], object]) -> None:
         for batch in batches:
             await self._loop.run_in_executor(self._executor, apply, batch)
             self._records += len(batch)

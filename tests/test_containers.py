@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -47,12 +49,21 @@ def test_every_worker_makes_its_own_topics_and_runs_its_own_pipeline() -> None:
             assert made in PIPELINES
 
 
-def test_what_the_image_compiles_is_there() -> None:
-    imported = re.findall(r"from ([\w.]+) import (\w+)", DOCKERFILE)
-    assert len(imported) == 2
-    for package, module in imported:
-        assert f"{module}.warm_up()" in DOCKERFILE
-        assert callable(importlib.import_module(f"{package}.{module}").warm_up)
+def test_the_image_compiles_what_the_workers_compile() -> None:
+    (run,) = re.findall(r"^RUN (\[.+\])$", DOCKERFILE, re.MULTILINE)
+    interpreter, option, program = json.loads(run)
+    assert (interpreter, option) == ("python", "-c")
+    assert "encoding.warm_up()" in program
+    assert "build(settings.Settings()).warm_up() for each in PIPELINES.values()" in program  # as streams.worker does
+    subprocess.run([sys.executable, option, program], cwd=ROOT, check=True, timeout=300)
+
+
+def test_what_can_be_mounted_is_where_a_worker_looks() -> None:
+    (folder,) = re.findall(r"^WORKDIR (/var\S+)$", DOCKERFILE, re.MULTILINE)
+    services = yaml.safe_load(re.sub(r"^    # (?=volumes:|  - )", "    ", COMPOSE, flags=re.MULTILINE))["services"]
+    own = (str(settings.DEFAULT_FILE), settings.Settings().models.root)
+    for name in ("worker", "vision-worker"):
+        assert services[name]["volumes"] == [f"./{each}:{folder}/{each}:ro" for each in own]
 
 
 def test_ports_are_published_on_the_loopback_only() -> None:

@@ -140,7 +140,7 @@ def add(
         licence=licence or _said("licence", NO_LICENCE, asks),
     )
     model = adding.add(models, name, network, batch, about)
-    Console().print(manifest_table(model))
+    Console(emoji=False).print(manifest_table(model))
     if prepared is not None and prepared.served.how:
         summary(f"{origin}: {prepared.served.how}")
     if prepared is not None and prepared.assumed:
@@ -206,5 +206,5 @@ def _downloading() -> Progress:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, emoji=False),
     )

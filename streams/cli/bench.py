@@ -36,7 +36,7 @@ def bench(arguments: tuple[str, ...]) -> None:
     if missing := list(_missing()):
         raise HeadraceError(
             f"starting the benchmarks: {', '.join(missing)} is not installed; run `./headrace bench`, which "
-            f"installs the extra, or `pip install -e '{CHECKOUT}[bench]'`"
+            "installs the extra, or `pip install 'headrace[bench]'`"
         )
     path = os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))
     sys.stdout.flush()

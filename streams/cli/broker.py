@@ -121,7 +121,7 @@ def _serve(embedded: Broker, console: Console) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

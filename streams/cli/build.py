@@ -64,7 +64,7 @@ def _build(model: Model, engine: str, max_batch_size: int, plans: Path | None) -
     opened = selection.open_by_name(model, engine, options)
     name = opened.name
     opened.close()
-    Console().print(f"{model.reference} is built for {name}; its golden batch is reproduced")
+    Console(emoji=False).print(f"{model.reference} is built for {name}; its golden batch is reproduced")
 
 
 def follow(aside: Aside, reference: str) -> None:
@@ -74,7 +74,9 @@ def follow(aside: Aside, reference: str) -> None:
     """
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     try:
-        with Progress(*columns, TextColumn("{task.fields[doing]}"), console=Console(stderr=True)) as progress:
+        with Progress(
+            *columns, TextColumn("{task.fields[doing]}"), console=Console(stderr=True, emoji=False)
+        ) as progress:
             task = progress.add_task(f"building {reference}", total=1.0, doing="")
             while not aside.poll(LOOK_S):
                 progress.update(task, completed=aside.progress.share, doing=aside.progress.doing)

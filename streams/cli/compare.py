@@ -139,7 +139,7 @@ def _report(settings: Settings, champion: str, challenger: str, pair: _Pair, top
         }
         sys.stdout.write(msgspec.json.encode(body).decode() + "\n")
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     answered = f", {pair.answered:,} answered by {challenger}" if pair.answered else ""
     console.print(f"[bold]{challenger} beside {champion}[/bold]: {summary.events:,} events{answered}")
     console.print(

@@ -62,7 +62,7 @@ class Meter:
     """
 
     def __init__(self, unit: str, total: float | None) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, emoji=False)
         self._progress = Progress(
             BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(), console=self._console, transient=True
         )
@@ -139,7 +139,7 @@ def counting(*more: ProgressColumn) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         *more,
-        console=Console(stderr=True),
+        console=Console(stderr=True, emoji=False),
     )
 
 
@@ -150,4 +150,4 @@ def existing_file(text: str) -> Path:
 
 def summary(text: str) -> None:
     """The last line of a command, on standard error: standard output is for events."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)

@@ -40,7 +40,7 @@ async def _demo(seconds: float | None, rate: float, halves: tuple[str, ...]) -> 
     from streams.cli.demo_screen import REFRESH_S, Screen, summary
     from streams.demo.demo import Demo
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     screen = Screen(console)
     running = Demo(halves, rate, screen.tell)
     with stop_on_signal() as stop, screen:

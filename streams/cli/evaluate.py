@@ -84,7 +84,7 @@ def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bo
         f"{len(rows.train):,} transactions of training from {train_start:%Y-%m-%d}, {len(tested):,} of test, "
         f"{tested.sum():,} of them fraud"
     )
-    Console(stderr=as_json).print(_table(title, found))
+    Console(stderr=as_json, emoji=False).print(_table(title, found))
     if as_json:
         rounded = {name: {key: round(value, 4) for key, value in figures.items()} for name, figures in found.items()}
         sys.stdout.write(json.dumps(rounded) + "\n")

@@ -40,7 +40,7 @@ def vision(reference: str, images: Path, labels: Path, engine: str, as_json: boo
 
     \b
     Example:
-      headrace models evaluate vision --model yolox-nano --images val/images --labels val/labels --json
+      headrace models evaluate vision --model yolox_nano --images val/images --labels val/labels --json
     """
     from models.selection import EngineOptions, open_engine
     from models.vision.detector import Detector

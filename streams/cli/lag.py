@@ -53,7 +53,7 @@ def _print(lags: Sequence[PartitionLag], as_json: bool, watch: bool = False) -> 
     if as_json:
         click.echo(msgspec.json.encode(lags))
         return
-    console = Console()
+    console = Console(emoji=False)
     if console.is_terminal and watch:
         console.clear()
     console.print(_table(lags))

@@ -44,7 +44,7 @@ class Once(logging.Filter):
 
 def configure_logging(level: str) -> None:
     """Log to standard error; the libraries below only from warnings on, unless `level` is `debug`."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     if console.is_terminal:
         handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
         form = "%(message)s"

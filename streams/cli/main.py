@@ -10,13 +10,14 @@ from rich.console import Console
 
 from connectors.contract import ConnectorError
 from models.engine import ModelError
+from streams.cli.extras import for_this_interpreter
 from streams.errors import HeadraceError
 
 # name -> the module that holds a command of the same name, and its line in the help; modules load when used.
 COMMANDS = {
     "demo": "Everything at once: broker, topics, workers, simulated transactions and cameras, live view.",
     "broker": "The embedded Kafka broker: start, stop, status.",
-    "topics": "Create topics, list them, show the lag.",
+    "topics": "Create topics, list them, show the lag, delete them.",
     "worker": "Run a worker of a pipeline.",
     "produce": "Push events into a topic, from a simulator or from files.",
     "subscribe": "Follow a topic, as a table or as JSON lines.",
@@ -57,7 +58,9 @@ def main() -> None:
     try:
         cli(prog_name="headrace")
     except (HeadraceError, ConnectorError, ModelError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {_escape(str(error))}")
+        message = _escape(for_this_interpreter(str(error)))
+        console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        console.print(f"[red]error:[/red] {message}")
         sys.exit(1)
 
 

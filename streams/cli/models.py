@@ -49,7 +49,7 @@ def list_models(models: Repository) -> None:
     for name in models.names():
         for version in models.versions(name):
             table.add_row(*map(Text, _row(models, name, version)))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 @models.command()
@@ -69,7 +69,7 @@ def show(name: str, models: Repository) -> None:
     model = models.load(bare, version)
     known = Timings(models.own)
     found = [known.get(model.manifest.sha256, served_name(engine, model)) for engine in ENGINES]
-    Console().print(model_table(model, [timing for timing in found if timing is not None]))
+    Console(emoji=False).print(model_table(model, [timing for timing in found if timing is not None]))
 
 
 def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def optimise(
     if not refusals:
         how = _how(parent, precision, target, source, topic, rows, seed)
         saved = found.save(models, how, f"{len(calibration)} rows of {calibration.what}")
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True, emoji=False)
     console.print(_table(found, len(parent.onnx_bytes())))
     console.print(f"{found.made}; calibrated on {len(calibration):,} rows of {calibration.what}", markup=False)
     for rows_held_out in held_out:

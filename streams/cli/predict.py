@@ -36,7 +36,7 @@ def predict() -> None:
     \b
     Examples:
       headrace predict fraud --from payments.jsonl > flags.jsonl
-      headrace predict vision --model yolox-nano --from gate.mp4 --draw seen.mp4
+      headrace predict vision --model yolox_nano --from gate.mp4 --draw seen.mp4
     """
 
 
@@ -56,7 +56,7 @@ def _command(pipeline: str) -> click.Command:
     @file_options
     @click.option("--labels", metavar="FILE", help="fraud: what the transactions turned out to be, and since when.")
     @click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
-    @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
+    @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters, or labels were left out.")
     def command(**options: Any) -> None:
         _run(pipeline, **options)  # fmt: skip
 
@@ -67,8 +67,8 @@ _HELP = """Run the pipeline over a file: the code that serves its topic, without
 
     Predictions come as JSON lines on standard output, in the file's order. An event that can never succeed comes as a
     JSON line on standard error, with its row (the line of a text file) and the reason. State, such as a card's history,
-    starts empty and lasts for the whole file. A label counts from its label_time on; --map and --bad-rows hold for both
-    files.
+    starts empty and lasts for the whole file. A label counts from its label_time on; one that is none, e.g. from the
+    future, is left out and counted. --map and --bad-rows hold for both files.
 
     \b
     Examples:
@@ -101,21 +101,40 @@ def _run(
         stack.callback(built.close)
         stack.enter_context(pipe_safe())
         replay = Replay(built)
+        known = _Labels()
         if labels is not None:
-            rows = loaded.batch.max_batch_size
-            with _open("labels", labels, columns, bad_rows, rows) as known, Meter("labels", known.total_bytes) as meter:
-                done = 0
-                for batch in known:
-                    replay.follow(loaded.fraud.labels, batch.keys, batch.values)
-                    done += len(batch.rows)
-                    meter.show(done, known.bytes_read)
-        job = _Job(file, replay, stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer)
+            with _open("labels", labels, columns, bad_rows, loaded.batch.max_batch_size) as opened:
+                known.follow(opened, replay, loaded.fraud.labels)
+        target = stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer
+        job = _Job(file, replay, target, known)
         try:
             job.run()
         finally:
             job.summarise()
-    if strict and job.dead.stages:
+    if strict and (job.dead.stages or known.left_out):
         sys.exit(1)
+
+
+@dataclass
+class _Labels:
+    """What became of the labels in a file; without one, nothing."""
+
+    read: int = 0
+    left_out: int = 0
+    told: str = ""
+
+    def follow(self, file: EventFile, replay: Replay, topic: str) -> None:
+        with Meter("labels", file.total_bytes) as meter:
+            for batch in file:
+                self.left_out += replay.follow(topic, batch.keys, batch.values)
+                self.read += len(batch.rows)
+                meter.show(self.read, file.bytes_read)
+        if self.left_out:
+            self.told = (
+                f"; {self.left_out:,} of {self.read:,} labels left out: "
+                f"`headrace predict labels --from {file.path}` says why"
+            )
+        self.told += _skipped(file)
 
 
 @dataclass
@@ -123,6 +142,7 @@ class _Job:
     file: EventFile
     replay: Replay
     target: BinaryIO
+    labels: _Labels
     events: int = 0
     dead: DeadLetters = field(default_factory=DeadLetters)
     started: float = field(default_factory=time.perf_counter)
@@ -144,10 +164,11 @@ class _Job:
     def summarise(self) -> None:
         seconds = time.perf_counter() - self.started
         text = f"{self.events:,} events from {self.file.path} in {seconds:.1f} s ({self.events / seconds:,.0f}/s)"
-        text += self.dead.summary()
-        if self.file.skipped:
-            text += f"; {self.file.skipped:,} bad rows left out, the first: {self.file.first_skipped}"
-        summary(text)
+        summary(text + self.dead.summary() + _skipped(self.file) + self.labels.told)
+
+
+def _skipped(file: EventFile) -> str:
+    return f"; {file.skipped:,} bad rows left out, the first: {file.first_skipped}" if file.skipped else ""
 
 
 def _open(pipeline: str, source: str, columns: dict[str, str], bad_rows: str, batch_rows: int) -> EventFile:

@@ -82,9 +82,9 @@ def vision(
     \b
     Examples:
       headrace predict vision --from gate.mp4 --camera gate > detections.jsonl
-      headrace predict vision --model yolox-nano --from gate.mp4 --draw seen.mp4 --events events.jsonl
+      headrace predict vision --model yolox_nano --from gate.mp4 --draw seen.mp4 --events events.jsonl
       headrace predict vision --model fastestdet --from dog.jpg --draw seen.png
-      headrace predict vision --model yolox-nano --from pictures/ | jq '.objects[].label'
+      headrace predict vision --model yolox_nano --from pictures/ | jq '.objects[].label'
       headrace predict vision --model cells --from slides/ | jq -c '.classes[0]'
     """
     from connectors.video import Wanted, open_video

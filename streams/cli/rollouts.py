@@ -124,7 +124,7 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
 
 
 async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout, wait_s: float) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     groups = [pipeline.group(settings) for pipeline in serving(asked.model, settings)]
     workers = sum([await rollouts.members(group) for group in groups])
     offset = await rollouts.ask(asked)

@@ -53,7 +53,7 @@ def fraud(asked: Asked, version: int | None, models: Repository) -> None:
         engine.close()
     model = models.add_sample(model, found)
     size = (model.path / "sample.npz").stat().st_size
-    Console().print(
+    Console(emoji=False).print(
         f"{model.reference}: {found.columns.shape[1]} of {len(known.transactions)} transactions sampled, "
         f"{size / 1024:.0f} KiB, sha256 {model.manifest.sample}"
     )

@@ -195,7 +195,7 @@ class _Printer:
         from streams.clock import rfc3339
 
         if self._console is None:
-            self._console = Console(highlight=False)
+            self._console = Console(highlight=False, emoji=False)
             self._line(self._console, Text(_COLUMNS, "bold"))
         for row in rows:
             key = batch.keys[row]

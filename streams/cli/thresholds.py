@@ -139,7 +139,7 @@ def fraud(
         "in_use": judged.outcome(*in_use),
         "approving_all": judged.outcome(NEVER, NEVER),
     }
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True, emoji=False)
     title = (
         f"{model.reference} on {rows.sum():,} transactions from {_date(start)} to {_date(end - 1)}, "
         f"{transactions.fraud[rows].sum():,} of them fraud"

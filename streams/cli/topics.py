@@ -22,7 +22,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON array a l
 
 @click.group()
 def topics() -> None:
-    """Create topics, list them, show the lag of a consumer group."""
+    """Create topics, list them, show the lag of a consumer group, delete them."""
 
 
 @topics.command()
@@ -36,14 +36,15 @@ def topics() -> None:
 )
 @click.option("--replication", type=click.IntRange(1), help="Copies of each topic.  [the broker's default]")
 def create(names: tuple[str, ...], partitions: int, replication: int | None) -> None:
-    """Create all topics of a PIPELINE (fraud is the default), or plain topics by NAME.
+    """Create all topics of a PIPELINE, or plain topics by NAME; without either, those of all pipelines.
 
-    A pipeline's topics are its input, its output, its dead letters and, for its state, a compacted changelog. They need
-    the same number of partitions. What exists already is left as it is.
+    A pipeline's topics are its input, its outputs, its dead letters, what it reads beside its input (fraud its labels,
+    labels the flags), a compacted changelog for its state and, of fraud, the log of its table. They need the same
+    number of partitions. What exists already is left as it is.
 
     \b
     Examples:
-      headrace topics create
+      headrace topics create                  # of the pipelines fraud, labels and vision
       headrace topics create fraud --partitions 16 --replication 3
       headrace topics create refunds --partitions 8
     """
@@ -120,7 +121,7 @@ def delete(names: tuple[str, ...], yes: bool) -> None:
 async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
     from streams.topics import Admin
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     async with Admin(settings.kafka) as admin:
         there = await admin.partitions()
         wanted = [topic for name in names for topic in _wanted(settings, name)]
@@ -162,7 +163,9 @@ async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
     table.add_column("records", justify="right")
     for size in sizes:
         table.add_row(size.name, str(size.partitions), f"{size.records:,}")
-    Console().print(table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`")
+    Console(emoji=False).print(
+        table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`"
+    )
 
 
 async def _delete(settings: Settings, names: Sequence[str]) -> None:

@@ -74,7 +74,7 @@ def fraud(asked: Asked, epochs: int, models: Repository) -> None:
     manifest = _manifest(version, Trained(how, on, asked.seed, today()), trained, quality)
     model = models.save(trained.onnx, manifest, trained.golden, sample)
     repository.open_engine(model).close()
-    Console().print(manifest_table(model))
+    Console(emoji=False).print(manifest_table(model))
 
 
 def _train(

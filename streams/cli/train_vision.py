@@ -64,7 +64,7 @@ def vision(frames: int, epochs: int, seed: int, models: Repository) -> None:
         trained.onnx, _manifest(models.next_version("vision"), how, frames, seed, trained), trained.golden
     )
     repository.open_engine(model).close()
-    Console().print(manifest_table(model))
+    Console(emoji=False).print(manifest_table(model))
 
 
 def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDetector:

@@ -42,7 +42,7 @@ def verify(reference: str | None, models: Repository) -> None:
         for name, version in chosen:
             verdicts += verify_version(models, name, version)
             progress.advance(task)
-    Console().print(_table(verdicts))
+    Console(emoji=False).print(_table(verdicts))
     try:
         for verdict in verdicts:
             if verdict.timing is not None:

@@ -224,7 +224,7 @@ def _choose(heads: Sequence[Head]) -> Head:
         names = [str(place) for place in range(1, len(heads) + 1)]
         for name, head in zip(names, heads, strict=True):
             table.add_row(name, ", ".join(head.tensors))
-    Console(stderr=True).print(table)
+    Console(stderr=True, emoji=False).print(table)
     answer = click.prompt("family" if len(families) > 1 else "outputs", type=click.Choice(names), err=True)
     return heads[names.index(answer)]
 

@@ -19,8 +19,8 @@ from streams.pipelines import PIPELINES
 )
 @click.option(
     "--guarantee",
-    type=click.Choice(["at-least-once", "exactly-once"]),
-    help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at-least-once]",
+    type=click.Choice(["at_least_once", "exactly_once"]),
+    help="What a kill may repeat: what was in flight, or nothing, for 0.1 s of latency.  [at_least_once]",
 )
 @click.option("--http-port", type=int, help="Where /metrics and /health are served; 0 picks a free port.  [8080]")
 @click.option("--max-batch-size", type=int, help="Most records computed at once.  [16384; vision 16]")
@@ -50,7 +50,7 @@ def worker(
     Examples:
       headrace worker fraud
       headrace worker fraud --slot 1 --http-port 8081
-      headrace worker fraud --guarantee exactly-once
+      headrace worker fraud --guarantee exactly_once
       headrace worker labels --http-port 8082
       headrace worker vision --http-port 8083
     """
@@ -61,7 +61,7 @@ def worker(
         "worker": {
             "group": group,
             "slot": slot,
-            "processing_guarantee": guarantee and guarantee.replace("-", "_"),
+            "processing_guarantee": guarantee,
             "http_port": http_port,
         },
         PIPELINES[pipeline].batches: {"max_batch_size": max_batch_size, "max_queue_delay_s": max_queue_delay},

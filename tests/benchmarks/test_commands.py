@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -28,6 +31,11 @@ def test_the_list_names_every_benchmark() -> None:
     assert answer.exit_code == 0
     assert set(COMMANDS) == set(bench.commands)
     assert all(command in answer.output for command in COMMANDS)
+
+
+def test_the_readme_lists_every_benchmark() -> None:
+    text = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^    python -m benchmarks (\w+)", text, re.MULTILINE)) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -206,7 +206,7 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
     path = table(tmp_path / "a.parquet", {"card_id": [1]})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     message = fails(path)
-    assert "pip install pyarrow" in message
+    assert "pip install 'headrace[parquet]'" in message
     assert "`parquet`" in message
 
 

@@ -198,6 +198,11 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
         all_of(tmp_path)
 
 
+def test_a_camera_is_asked_for_by_its_number() -> None:
+    with pytest.raises(VideoError, match=r"expected camera:NUMBER, got 'camera:x'"):
+        open_video("camera:x", lambda: 0)
+
+
 @pytest.mark.parametrize("source", ["camera:77", "ftp://a:b@host/x", "file:///etc/passwd"])
 def test_other_places_are_refused_in_words(source: str) -> None:
     with pytest.raises(VideoError, match=r"camera:77|expected one of rtsp") as caught:

@@ -107,6 +107,16 @@ WRONG = [  # key, a value that is wrong for it
     ("worker.http_port", "-1"),
     ("worker.nonsense", "1"),
     ("kafka.security_protocol", "TLS"),
+    ("kafka.bootstrap_servers", ""),
+    ("kafka.bootstrap_servers", "nohost:abc"),
+    ("kafka.bootstrap_servers", "one:9092,"),
+    ("kafka.bootstrap_servers", "one:9092,two:0"),
+    ("kafka.bootstrap_servers", "one:99999"),
+    ("kafka.bootstrap_servers", ":9092"),
+    ("kafka.bootstrap_servers", "[::1"),
+    ("kafka.bootstrap_servers", "::1"),
+    ("kafka.bootstrap_servers", "http://one:9092"),
+    ("kafka.bootstrap_servers", "a b:9092"),
     ("kafka.request_timeout_s", "-3"),
     ("dead_letter.max_share", "0"),
     ("dead_letter.max_share", "1.5"),
@@ -114,6 +124,8 @@ WRONG = [  # key, a value that is wrong for it
     ("fraud.version", "one"),
     ("fraud.max_future_s", "inf"),
     ("fraud.max_value_bytes", "0"),
+    ("vision.threads", "0"),
+    ("vision.threads", "257"),
     ("vision.top", "0"),
     ("vision.top", "-1"),
     ("vision.top", "65537"),
@@ -145,6 +157,30 @@ def test_an_error_names_the_key_and_the_file(key: str, text: str) -> None:
     message = _refusal(file=path)
     assert key in message
     assert path.name in message
+
+
+@pytest.mark.parametrize("text", ["one", "one:1,two:65535", " one:9092 , 10.0.0.7:9093", "[::1]", "[fe80::1%e0]:9"])
+def test_servers_are_hosts_with_or_without_a_port(text: str) -> None:
+    assert load({"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": text}).kafka.bootstrap_servers == text
+
+
+def test_a_server_that_cannot_be_one_is_named() -> None:
+    message = _refusal({"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": "one:9092, nohost:abc"})
+    assert message.startswith("kafka.bootstrap_servers from HEADRACE_KAFKA__BOOTSTRAP_SERVERS: expected HOST:PORT")
+    assert message.endswith("got 'nohost:abc'")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("worker.processing_guarantee", "exactly-once", "expected at_least_once or exactly_once, got 'exactly-once'"),
+        ("vision.freshness", "newest", "expected latest-per-key or every, got 'newest'"),
+        ("worker.compression", 4, "expected lz4 or none, got 4"),
+    ],
+)
+def test_a_setting_of_few_values_says_which_there_are(key: str, value: object, said: str) -> None:
+    section, name = key.split(".")
+    assert _refusal(overrides={section: {name: value}}) == f"{key} from the command line: {said}"
 
 
 def test_an_error_names_the_command_line() -> None:

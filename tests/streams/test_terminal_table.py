@@ -64,13 +64,13 @@ def test_what_is_no_label_is_left_out_and_its_neighbours_count(
     table: TerminalTable, key: bytes | None, value: bytes | None
 ) -> None:
     before = windows(table)
-    table.apply(batch([value], keys=[key], topic=LABELS))
+    assert table.apply(batch([value], keys=[key], topic=LABELS)) == 1
     assert (windows(table), table.watermark(LABELS, 0)) == (before, None)
-    table.apply(batch([label(0), value, label(3)], keys=[b"k", key, b"k"], start=1, topic=LABELS))
+    assert table.apply(batch([label(0), value, label(3)], keys=[b"k", key, b"k"], start=1, topic=LABELS)) == 1
     after = windows(table)
     assert after != before
     assert table.watermark(LABELS, 0) == NOW_MS - DAY_MS
-    table.apply(batch([label(0), label(3)], keys=[b"k"] * 2, start=4, topic=LABELS))
+    assert table.apply(batch([label(0), label(3)], keys=[b"k"] * 2, start=4, topic=LABELS)) == 0
     assert windows(table) == after
 
 

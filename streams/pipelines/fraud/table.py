@@ -119,11 +119,12 @@ class TerminalTable:
     def restore(self, batch: RecordBatch) -> None:
         self._append(batch.partition, ledger.joined(list(map(ledger.decode, batch.values))))
 
-    def apply(self, batch: RecordBatch) -> None:
+    def apply(self, batch: RecordBatch) -> int:
         if batch.topic == self._labels:
-            self._apply_labels(batch)
-        else:
-            self._append(batch.partition, _entries(self._decode(batch)))
+            return self._apply_labels(batch)
+        new = _entries(self._decode(batch))
+        self._append(batch.partition, new)
+        return len(batch) - len(new.offsets)
 
     def windows(self, terminals: Sequence[bytes], times: Int64) -> NDArray[np.float64]:
         """float64 [n, 10]: `TerminalHistory.windows`, once the table has been read far enough."""
@@ -142,7 +143,7 @@ class TerminalTable:
             largest = int(new.event_time_ms.max())
             self._watermarks[source] = max(self._watermarks.get(source, largest), largest)
 
-    def _apply_labels(self, batch: RecordBatch) -> None:
+    def _apply_labels(self, batch: RecordBatch) -> int:
         decoded, rows, _ = self._label_decoder.decode(batch.values)
         cards = [label.card_id.encode() for label in decoded]
         event_times = milliseconds([label.event_time for label in decoded])
@@ -151,7 +152,7 @@ class TerminalTable:
         good[list(wrong_keys([batch.keys[row] for row in rows.tolist()], "card_id", cards))] = False
         labels = [decoded[place] for place in np.flatnonzero(good).tolist()]
         if not labels:
-            return
+            return len(batch)
         source, largest = (batch.topic, batch.partition), int(label_times[good].max())
         with self._lock:
             self._history.label(
@@ -164,6 +165,7 @@ class TerminalTable:
                 label_times[good],
             )
             self._watermarks[source] = max(self._watermarks.get(source, largest), largest)
+        return len(batch) - len(labels)
 
 
 def _entries(columns: Columns) -> ledger.Entries:

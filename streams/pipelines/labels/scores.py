@@ -109,7 +109,7 @@ class ScoreTable:
     def restore(self, batch: RecordBatch) -> None:
         """Nothing: there is no log."""
 
-    def apply(self, batch: RecordBatch) -> None:
+    def apply(self, batch: RecordBatch) -> int:
         flags, rows, _ = self._decoder.decode(batch.values)
         times = milliseconds([flag.event_time for flag in flags])
         possible = (times >= EARLIEST_MS) & (times <= int((self._clock.time() + self._max_future_s) * 1000))
@@ -119,6 +119,7 @@ class ScoreTable:
         if flags:
             self._add(batch.partition, np.array(batch.offsets, np.int64)[rows], flags, times)
         self._next[batch.partition] = max(self._next.get(batch.partition, 0), batch.next_offset)
+        return len(batch) - len(flags)
 
     def _add(self, partition: int, offsets: Int64, flags: Sequence[_Flag], times: Int64) -> None:
         transactions = transaction_hashes(flags)

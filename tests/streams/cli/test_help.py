@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from streams.cli import bench
+from streams.cli.console import summary
+from streams.pipelines import PIPELINES
+from streams.settings import Worker
 from tests.streams.cli.conftest import run
 
 COMMANDS = (
@@ -54,11 +60,51 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert not HEAVY & set(printed.partition("loaded:")[2].split())
 
 
+def test_the_worker_names_guarantees_as_the_setting_does() -> None:
+    values = get_args(get_type_hints(Worker)["processing_guarantee"])
+    assert f"[{'|'.join(values)}]" in run("worker", "--help").out
+    assert f"'{values[1]}'" in run("worker", "fraud", "--guarantee", "exactly-once", code=2).err
+
+
+def test_topics_says_what_is_made_where_nothing_is_named() -> None:
+    text = " ".join(run("topics", "create", "--help").out.split())
+    assert "without either, those of all pipelines" in text
+    assert f"of the pipelines {', '.join(list(PIPELINES)[:-1])} and {list(PIPELINES)[-1]}" in text
+    assert "delete them" in run("--help").out
+
+
+@pytest.mark.parametrize("command", ["predict", "predict vision", "models evaluate vision"])
+def test_examples_name_the_detector_as_the_example_of_models_add_does(command: str) -> None:
+    (added,) = re.findall(
+        r"headrace models add (yolox\S*)\.onnx --task detect --labels", run("models", "add", "--help").out
+    )
+    assert set(re.findall(r"--model (yolox\S*)", run(*command.split(), "--help").out)) == {added}
+
+
 def test_a_mistake_ends_in_one_line_and_exit_code_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "streams.cli", "predict", "fraud", "--from", str(tmp_path / "no.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: opening {tmp_path}/no.jsonl: there is no such file\n"
+
+
+def test_an_error_shows_names_as_they_were_given(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streams.cli", "predict", "fraud", "--from", str(tmp_path / ":x:.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == f"error: opening {tmp_path}/:x:.jsonl: there is no such file\n"
+
+
+def test_a_rollout_without_a_broker_ends_in_one_sentence() -> None:
+    command = [sys.executable, "-m", "streams.cli", "models", "promote", "fraud/2"]
+    nowhere = os.environ | {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    done = subprocess.run(command, env=nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: connecting to Kafka at '127\.0\.0\.1:1': .+\n", done.stderr)
+
+
+def test_a_summary_shows_names_as_they_were_given(capsys: pytest.CaptureFixture[str]) -> None:
+    summary("7 frames of :x: to yard")
+    assert capsys.readouterr().err == "7 frames of :x: to yard\n"
 
 
 def test_benchmarks_get_what_stands_behind_bench() -> None:

@@ -84,6 +84,23 @@ def test_labels_from_a_file_count_from_their_time_on(tmp_path: Path) -> None:
     assert "--labels is for" in run("predict", "labels", "--from", events, "--labels", labels, code=2).err
 
 
+def test_labels_that_are_left_out_are_counted_and_can_be_looked_into(events: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    header = "transaction_id,card_id,terminal_id,fraud,event_time,label_time"
+    times = [1_736_689_600_000, 1_734_689_600_000, 99_735_689_600_000]  # the second before its event, then a future one
+    rows = [f"t{at},c1,m1,true,1735689600000,{time}" for at, time in enumerate(times)]
+    labels.write_text("\n".join([header, *rows, "t9,c1,m1,maybe,1735689600000,1736689600000"]) + "\n")
+    asked = ("predict", "fraud", "--from", events, "--labels", labels, "--bad-rows", "skip")
+    said = run(*asked).err
+    assert f"2 of 3 labels left out: `headrace predict labels --from {labels}` says why" in said
+    assert "1 bad rows left out, the first:" in said
+    run(*asked, "--strict", code=1)
+    why = run("predict", "labels", "--from", labels, "--bad-rows", "skip").err.splitlines()
+    assert [json.loads(line)["row"] for line in why[:-1]] == [3, 4]
+    labels.write_text("\n".join([header, rows[0]]) + "\n")
+    assert "left out" not in run(*asked, "--strict").err
+
+
 def test_a_csv_file_gives_the_same(block: TransactionBlock, events: Path, tmp_path: Path) -> None:
     rows = [json.loads(value) for value in block.records()[1]]
     csv, output = tmp_path / "events.csv", tmp_path / "flags.jsonl"
