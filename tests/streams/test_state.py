@@ -29,7 +29,7 @@ class FakeConsumer:
     per_poll = 2
 
     def __init__(self, **_: object) -> None:
-        self._fetcher = SimpleNamespace()
+        self._fetcher, self._client = SimpleNamespace(), SimpleNamespace(send=None)
         self._at: dict[Any, int] = {}
 
     async def start(self) -> None: ...
