@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams import client
 from streams.client import steady_consumer
@@ -33,8 +33,8 @@ async def holding(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.stop()
 
 
-def values(polled: dict[TopicPartition, list[object]]) -> list[bytes]:
-    return [record.value for records in polled.values() for record in records]  # type: ignore[attr-defined]
+def values(polled: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]) -> list[bytes | None]:
+    return [record.value for records in polled.values() for record in records]
 
 
 def test_what_came_while_a_fetch_was_held_comes_with_it(
@@ -44,7 +44,7 @@ def test_what_came_while_a_fetch_was_held_comes_with_it(
     (topic,) = make_topics("held")
     sent = [b"%d" % number for number in range(5)]
 
-    async def run() -> tuple[list[bytes], list[bytes]]:
+    async def run() -> tuple[list[bytes | None], list[bytes | None]]:
         async with holding(kafka.bootstrap_servers, topic) as consumer:
             for value in sent:
                 await asyncio.to_thread(verify.send, kafka.bootstrap_servers, topic, [(0, b"k", value, [])])
@@ -58,7 +58,7 @@ def test_what_came_while_a_fetch_was_held_comes_with_it(
 def test_a_fetch_that_nobody_lets_go_goes_by_itself(kafka: Kafka, make_topics: MakeTopics) -> None:
     (topic,) = make_topics("held-long")
 
-    async def run() -> list[bytes]:
+    async def run() -> list[bytes | None]:
         async with holding(kafka.bootstrap_servers, topic) as consumer:
             await asyncio.to_thread(verify.send, kafka.bootstrap_servers, topic, [(0, b"k", b"late", [])])
             return values(await consumer.getmany(timeout_ms=LONG_MS))
