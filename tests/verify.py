@@ -52,22 +52,35 @@ def send(
     servers: str, topic: str, records: Iterable[tuple[int, bytes | None, bytes | None, Headers]], **settings: Any
 ) -> None:
     """Produce (partition, key, value, headers) and wait until the broker has acknowledged all of them."""
-    failed: list[str] = []
+    Sender(servers, topic, **settings).send(records)
 
-    def delivered(error: KafkaError | None, _: object) -> None:
-        if error is not None:
-            failed.append(str(error))
 
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True, **settings})
-    for partition, key, value, headers in records:
-        while True:
-            try:
-                producer.produce(topic, value, key, partition, headers=headers, on_delivery=delivered)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    left = producer.flush(60)
-    assert not left and not failed, f"producing to {topic}: {left} records left, errors {failed[:3]}"
+class Sender:
+    """A producer to one topic that is kept: starting one anew costs as much as thousands of records."""
+
+    def __init__(self, servers: str, topic: str, **settings: Any) -> None:
+        self._topic = topic
+        self._producer = Producer(
+            {"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True, **settings}
+        )
+
+    def send(self, records: Iterable[tuple[int, bytes | None, bytes | None, Headers]]) -> None:
+        """Produce (partition, key, value, headers) and wait until the broker has acknowledged all of them."""
+        failed: list[str] = []
+
+        def delivered(error: KafkaError | None, _: object) -> None:
+            if error is not None:
+                failed.append(str(error))
+
+        for partition, key, value, headers in records:
+            while True:
+                try:
+                    self._producer.produce(self._topic, value, key, partition, headers=headers, on_delivery=delivered)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        left = self._producer.flush(60)
+        assert not left and not failed, f"producing to {self._topic}: {left} records left, errors {failed[:3]}"
 
 
 def read(servers: str, topic: str) -> list[Record]:

@@ -26,10 +26,11 @@ from streams.settings import Models
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 from tests.fraud_versions import BROKEN, GOOD, write_versions
-from tests.processes import Workers
+from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
 
 PARTITIONS, SWAPS, EVENTS_PER_TURN = 4, 100, 200
+PAUSE_S = 0.03
 REPORT_S = 20.0
 
 
@@ -39,10 +40,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Load:
-    """Sends simulated transactions from a thread of its own, until it is told to stop."""
+    """Sends some thousand simulated transactions a second from a thread of its own, until it is told to stop."""
 
     def __init__(self, servers: str, topic: str) -> None:
-        self._servers, self._topic = servers, topic
+        self._sender = verify.Sender(servers, topic)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.sent = 0
@@ -57,9 +58,9 @@ class Load:
 
     def _run(self) -> None:
         events = _events()
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_S):
             records = list(itertools.islice(events, EVENTS_PER_TURN))
-            verify.send(self._servers, self._topic, records)
+            self._sender.send(records)
             self.sent += len(records)
 
 
@@ -78,6 +79,12 @@ async def _swap(rollouts: Rollouts, root: Path, version: int, previous: Rollout 
     async for report in rollouts.reports(offset, REPORT_S):
         return rollout, report
     raise AssertionError(f"no worker has answered the rollout of {rollout.reference}")
+
+
+def _until_it_scored(worker: WorkerProcess, load: Load, reference: str) -> None:
+    """Wait for a transaction that was sent since now, so that no other version than the one that serves can have it."""
+    sent = load.sent + EVENTS_PER_TURN
+    until(lambda: worker.metric("headrace_records_out_total") > sent, 60, f"a transaction that {reference} scored")
 
 
 def test_a_hundred_swaps_under_load_lose_nothing_and_nothing_broken_serves(
@@ -100,6 +107,7 @@ def test_a_hundred_swaps_under_load_lose_nothing_and_nothing_broken_serves(
                 if version in GOOD:
                     assert (report.error, report.serving) == ("", f"fraud/{version}")
                     serving = report.serving
+                    await asyncio.to_thread(_until_it_scored, worker, load, serving)
                 else:
                     assert report.serving == serving
                     assert re.search(BROKEN[version], report.error), f"fraud/{version}: {report.error!r}"
