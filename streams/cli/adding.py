@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from models.manifest import SHA256
-from streams.cli.console import pairs, summary
+from streams.cli.console import pairs, summary, terminal
 from streams.cli.manifests import manifest_table
 from streams.cli.roots import parse_reference, root_option
 from streams.cli.vision_options import Vision, name_of, vision_options
@@ -140,7 +139,7 @@ def add(
         licence=licence or _said("licence", NO_LICENCE, asks),
     )
     model = adding.add(models, name, network, batch, about)
-    Console(emoji=False).print(manifest_table(model))
+    terminal().print(manifest_table(model))
     if prepared is not None and prepared.served.how:
         summary(f"{origin}: {prepared.served.how}")
     if prepared is not None and prepared.assumed:
@@ -206,5 +205,5 @@ def _downloading() -> Progress:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True, emoji=False),
+        console=terminal(stderr=True),
     )

@@ -15,6 +15,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from connectors.broker import Broker, BrokerSettings, BrokerStatus
+from streams.cli.console import terminal
 
 WATCH_S = 0.5
 
@@ -121,7 +122,7 @@ def _serve(embedded: Broker, console: Console) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True, emoji=False)
+    return terminal(highlight=False, soft_wrap=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from models.engine import EngineUnavailable
+from streams.cli.console import terminal
 from streams.cli.roots import parse_reference, root_option
 from streams.settings import Batch
 
@@ -64,7 +64,7 @@ def _build(model: Model, engine: str, max_batch_size: int, plans: Path | None) -
     opened = selection.open_by_name(model, engine, options)
     name = opened.name
     opened.close()
-    Console(emoji=False).print(f"{model.reference} is built for {name}; its golden batch is reproduced")
+    terminal().print(f"{model.reference} is built for {name}; its golden batch is reproduced")
 
 
 def follow(aside: Aside, reference: str) -> None:
@@ -74,9 +74,7 @@ def follow(aside: Aside, reference: str) -> None:
     """
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     try:
-        with Progress(
-            *columns, TextColumn("{task.fields[doing]}"), console=Console(stderr=True, emoji=False)
-        ) as progress:
+        with Progress(*columns, TextColumn("{task.fields[doing]}"), console=terminal(stderr=True)) as progress:
             task = progress.add_task(f"building {reference}", total=1.0, doing="")
             while not aside.poll(LOOK_S):
                 progress.update(task, completed=aside.progress.share, doing=aside.progress.doing)

@@ -12,12 +12,11 @@ import click
 import msgspec
 import numpy as np
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 
 from models import comparison
 from models.engine import ModelNotFound
-from streams.cli.console import Meter, run
+from streams.cli.console import Meter, run, terminal
 from streams.clock import SystemClock
 from streams.schemas import Comparison
 
@@ -139,7 +138,7 @@ def _report(settings: Settings, champion: str, challenger: str, pair: _Pair, top
         }
         sys.stdout.write(msgspec.json.encode(body).decode() + "\n")
         return
-    console = Console(highlight=False, emoji=False)
+    console = terminal(highlight=False)
     answered = f", {pair.answered:,} answered by {challenger}" if pair.answered else ""
     console.print(f"[bold]{challenger} beside {champion}[/bold]: {summary.events:,} events{answered}")
     console.print(

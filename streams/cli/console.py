@@ -21,6 +21,11 @@ T = TypeVar("T")
 DEFAULT_PARTITIONS = 4
 
 
+def terminal(*, stderr: bool = False, highlight: bool = True, soft_wrap: bool = False) -> Console:
+    """Where a command writes for people. A name like `fraud:cat:` stays what it is, and does not become a picture."""
+    return Console(stderr=stderr, highlight=highlight, soft_wrap=soft_wrap, emoji=False)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine. What the Kafka client logs on its way to an error, the error says in one sentence."""
     import uvloop
@@ -62,7 +67,7 @@ class Meter:
     """
 
     def __init__(self, unit: str, total: float | None) -> None:
-        self._console = Console(stderr=True, emoji=False)
+        self._console = terminal(stderr=True)
         self._progress = Progress(
             BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn(), console=self._console, transient=True
         )
@@ -139,7 +144,7 @@ def counting(*more: ProgressColumn) -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         *more,
-        console=Console(stderr=True, emoji=False),
+        console=terminal(stderr=True),
     )
 
 
@@ -150,4 +155,4 @@ def existing_file(text: str) -> Path:
 
 def summary(text: str) -> None:
     """The last line of a command, on standard error: standard output is for events."""
-    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(text, markup=False)
+    terminal(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)

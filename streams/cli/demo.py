@@ -7,7 +7,7 @@ import time
 
 import click
 
-from streams.cli.console import run, stop_on_signal
+from streams.cli.console import run, stop_on_signal, terminal
 
 HALVES = ("fraud", "vision")
 
@@ -35,12 +35,11 @@ def demo(seconds: float | None, rate: float, only: str | None) -> None:
 
 
 async def _demo(seconds: float | None, rate: float, halves: tuple[str, ...]) -> int:
-    from rich.console import Console
 
     from streams.cli.demo_screen import REFRESH_S, Screen, summary
     from streams.demo.demo import Demo
 
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console = terminal(highlight=False, soft_wrap=True)
     screen = Screen(console)
     running = Demo(halves, rate, screen.tell)
     with stop_on_signal() as stop, screen:

@@ -8,11 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from models.engine import TrainingFailed
-from streams.cli.console import counting, recorded_option
+from streams.cli.console import counting, recorded_option, terminal
 from streams.cli.evaluate_vision import vision
 
 FIGURES = {"auc": "AUC ROC", "ap": "average precision", "cp100": "card precision@100"}
@@ -84,7 +83,7 @@ def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bo
         f"{len(rows.train):,} transactions of training from {train_start:%Y-%m-%d}, {len(tested):,} of test, "
         f"{tested.sum():,} of them fraud"
     )
-    Console(stderr=as_json, emoji=False).print(_table(title, found))
+    terminal(stderr=as_json).print(_table(title, found))
     if as_json:
         rounded = {name: {key: round(value, 4) for key, value in figures.items()} for name, figures in found.items()}
         sys.stdout.write(json.dumps(rounded) + "\n")

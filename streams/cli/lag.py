@@ -9,10 +9,9 @@ from contextlib import suppress
 import click
 import msgspec
 from aiokafka import TopicPartition
-from rich.console import Console
 from rich.table import Table
 
-from streams.cli.console import stop_on_signal
+from streams.cli.console import stop_on_signal, terminal
 from streams.clock import SystemClock
 from streams.errors import TopicError
 from streams.lag import LagReader, PartitionLag
@@ -53,7 +52,7 @@ def _print(lags: Sequence[PartitionLag], as_json: bool, watch: bool = False) -> 
     if as_json:
         click.echo(msgspec.json.encode(lags))
         return
-    console = Console(emoji=False)
+    console = terminal()
     if console.is_terminal and watch:
         console.clear()
     console.print(_table(lags))

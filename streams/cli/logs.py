@@ -7,9 +7,9 @@ import logging
 import time
 
 from aiokafka.errors import KafkaError
-from rich.console import Console
 from rich.logging import RichHandler
 
+from streams.cli.console import terminal
 from streams.errors import HeadraceError
 
 # Faust names its services' loggers after the modules of their subclasses.
@@ -44,7 +44,7 @@ class Once(logging.Filter):
 
 def configure_logging(level: str) -> None:
     """Log to standard error; the libraries below only from warnings on, unless `level` is `debug`."""
-    console = Console(stderr=True, emoji=False)
+    console = terminal(stderr=True)
     if console.is_terminal:
         handler: logging.Handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
         form = "%(message)s"

@@ -6,10 +6,10 @@ import importlib
 import sys
 
 import click
-from rich.console import Console
 
 from connectors.contract import ConnectorError
 from models.engine import ModelError
+from streams.cli.console import terminal
 from streams.cli.extras import for_this_interpreter
 from streams.errors import HeadraceError
 
@@ -59,7 +59,7 @@ def main() -> None:
         cli(prog_name="headrace")
     except (HeadraceError, ConnectorError, ModelError) as error:
         message = _escape(for_this_interpreter(str(error)))
-        console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+        console = terminal(stderr=True, highlight=False, soft_wrap=True)
         console.print(f"[red]error:[/red] {message}")
         sys.exit(1)
 

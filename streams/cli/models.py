@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from models.timings import Timings
 from streams.cli.adding import add
 from streams.cli.build import build
 from streams.cli.compare import compare
+from streams.cli.console import terminal
 from streams.cli.evaluate import evaluate
 from streams.cli.manifests import model_table, size
 from streams.cli.optimise import optimise
@@ -49,7 +49,7 @@ def list_models(models: Repository) -> None:
     for name in models.names():
         for version in models.versions(name):
             table.add_row(*map(Text, _row(models, name, version)))
-    Console(emoji=False).print(table)
+    terminal().print(table)
 
 
 @models.command()
@@ -69,7 +69,7 @@ def show(name: str, models: Repository) -> None:
     model = models.load(bare, version)
     known = Timings(models.own)
     found = [known.get(model.manifest.sha256, served_name(engine, model)) for engine in ENGINES]
-    Console(emoji=False).print(model_table(model, [timing for timing in found if timing is not None]))
+    terminal().print(model_table(model, [timing for timing in found if timing is not None]))
 
 
 def _row(models: Repository, name: str, version: int) -> tuple[str, ...]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from models.engine import DerivationFailed, VariantRefused
-from streams.cli.console import counting, existing_file, file_options
+from streams.cli.console import counting, existing_file, file_options, terminal
 from streams.cli.roots import parse_reference, root_option
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def optimise(
     if not refusals:
         how = _how(parent, precision, target, source, topic, rows, seed)
         saved = found.save(models, how, f"{len(calibration)} rows of {calibration.what}")
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True, emoji=False)
+    console = terminal(stderr=as_json, highlight=False, soft_wrap=True)
     console.print(_table(found, len(parent.onnx_bytes())))
     console.print(f"{found.made}; calibrated on {len(calibration):,} rows of {calibration.what}", markup=False)
     for rows_held_out in held_out:

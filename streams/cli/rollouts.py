@@ -13,7 +13,7 @@ from rich.table import Table
 from models import repository
 from models.engine import ModelNotFound
 from models.repository import Model
-from streams.cli.console import run
+from streams.cli.console import run, terminal
 from streams.cli.roots import parse_reference
 from streams.clock import SystemClock
 from streams.pipelines import serving
@@ -124,7 +124,7 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
 
 
 async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout, wait_s: float) -> None:
-    console = Console(highlight=False, emoji=False)
+    console = terminal(highlight=False)
     groups = [pipeline.group(settings) for pipeline in serving(asked.model, settings)]
     workers = sum([await rollouts.members(group) for group in groups])
     offset = await rollouts.ask(asked)

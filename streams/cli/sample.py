@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.progress import TextColumn
 
 from models import repository
 from models.engine import ModelExists
 from models.repository import Repository
-from streams.cli.console import counting
+from streams.cli.console import counting, terminal
 from streams.cli.labelled import Asked, source_options
 from streams.cli.roots import root_option
 
@@ -53,7 +52,7 @@ def fraud(asked: Asked, version: int | None, models: Repository) -> None:
         engine.close()
     model = models.add_sample(model, found)
     size = (model.path / "sample.npz").stat().st_size
-    Console(emoji=False).print(
+    terminal().print(
         f"{model.reference}: {found.columns.shape[1]} of {len(known.transactions)} transactions sampled, "
         f"{size / 1024:.0f} KiB, sha256 {model.manifest.sample}"
     )

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from streams.cli.console import existing_file, pairs, pipe_safe, run, stop_on_signal, summary
+from streams.cli.console import existing_file, pairs, pipe_safe, run, stop_on_signal, summary, terminal
 
 if TYPE_CHECKING:
     from streams.cli.filming import Filming
@@ -195,7 +195,7 @@ class _Printer:
         from streams.clock import rfc3339
 
         if self._console is None:
-            self._console = Console(highlight=False, emoji=False)
+            self._console = terminal(highlight=False)
             self._line(self._console, Text(_COLUMNS, "bold"))
         for row in rows:
             key = batch.keys[row]

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from models.engine import ModelIncompatible, TensorSpec, TrainingFailed
-from streams.cli.console import counting, pairs, recorded_option
+from streams.cli.console import counting, pairs, recorded_option, terminal
 from streams.cli.cost_plot import draw, figure
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def fraud(
         "in_use": judged.outcome(*in_use),
         "approving_all": judged.outcome(NEVER, NEVER),
     }
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True, emoji=False)
+    console = terminal(stderr=as_json, highlight=False, soft_wrap=True)
     title = (
         f"{model.reference} on {rows.sum():,} transactions from {_date(start)} to {_date(end - 1)}, "
         f"{transactions.fraud[rows].sum():,} of them fraud"

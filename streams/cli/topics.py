@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from streams.cli.console import DEFAULT_PARTITIONS, pipe_safe, run
+from streams.cli.console import DEFAULT_PARTITIONS, pipe_safe, run, terminal
 
 if TYPE_CHECKING:
     from streams.settings import Settings
@@ -121,7 +120,7 @@ def delete(names: tuple[str, ...], yes: bool) -> None:
 async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
     from streams.topics import Admin
 
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    console = terminal(highlight=False, soft_wrap=True)
     async with Admin(settings.kafka) as admin:
         there = await admin.partitions()
         wanted = [topic for name in names for topic in _wanted(settings, name)]
@@ -163,7 +162,7 @@ async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
     table.add_column("records", justify="right")
     for size in sizes:
         table.add_row(size.name, str(size.partitions), f"{size.records:,}")
-    Console(emoji=False).print(
+    terminal().print(
         table if sizes else "there are no topics; create those of a pipeline with `headrace topics create`"
     )
 

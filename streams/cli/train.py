@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, TensorEntry, Trained
 from models.repository import Repository
-from streams.cli.console import counting
+from streams.cli.console import counting, terminal
 from streams.cli.labelled import Asked, source_options
 from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
@@ -74,7 +73,7 @@ def fraud(asked: Asked, epochs: int, models: Repository) -> None:
     manifest = _manifest(version, Trained(how, on, asked.seed, today()), trained, quality)
     model = models.save(trained.onnx, manifest, trained.golden, sample)
     repository.open_engine(model).close()
-    Console(emoji=False).print(manifest_table(model))
+    terminal().print(manifest_table(model))
 
 
 def _train(

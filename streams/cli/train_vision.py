@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from connectors.simulators.camera import Site
@@ -13,7 +12,7 @@ from models import repository
 from models.engine import TrainingFailed
 from models.manifest import Manifest, Trained
 from models.repository import Repository
-from streams.cli.console import counting
+from streams.cli.console import counting, terminal
 from streams.cli.manifests import manifest_table, today
 from streams.cli.roots import root_option
 from streams.cli.scenes import CAMERAS, FIRST_UNSEEN, FRAMES_PER_CAMERA, SITES_PER_SEED, simulated_scenes
@@ -64,7 +63,7 @@ def vision(frames: int, epochs: int, seed: int, models: Repository) -> None:
         trained.onnx, _manifest(models.next_version("vision"), how, frames, seed, trained), trained.golden
     )
     repository.open_engine(model).close()
-    Console(emoji=False).print(manifest_table(model))
+    terminal().print(manifest_table(model))
 
 
 def _train(frames: int, epochs: int, seed: int, progress: Progress) -> TrainedDetector:

@@ -6,11 +6,10 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.cli.console import counting, summary
+from streams.cli.console import counting, summary, terminal
 from streams.cli.roots import parse_reference, root_option
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def verify(reference: str | None, models: Repository) -> None:
         for name, version in chosen:
             verdicts += verify_version(models, name, version)
             progress.advance(task)
-    Console(emoji=False).print(_table(verdicts))
+    terminal().print(_table(verdicts))
     try:
         for verdict in verdicts:
             if verdict.timing is not None:

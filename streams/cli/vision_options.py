@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from models.manifest import NAME
-from streams.cli.console import summary
+from streams.cli.console import summary, terminal
 
 if TYPE_CHECKING:
     from models.adding import About, Arrays
@@ -224,7 +223,7 @@ def _choose(heads: Sequence[Head]) -> Head:
         names = [str(place) for place in range(1, len(heads) + 1)]
         for name, head in zip(names, heads, strict=True):
             table.add_row(name, ", ".join(head.tensors))
-    Console(stderr=True, emoji=False).print(table)
+    terminal(stderr=True).print(table)
     answer = click.prompt("family" if len(families) > 1 else "outputs", type=click.Choice(names), err=True)
     return heads[names.index(answer)]
 
