@@ -6,7 +6,8 @@ FFmpeg's calls release the GIL. What already is JPEG goes through byte for byte,
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from connectors.video_frames import JPEG, Shot, VideoError, Wanted, masked
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame as DecodedFrame
     from av.video.stream import VideoStream
 
@@ -87,7 +89,14 @@ class ContainerFootage:
     def shots(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
         """Those whose time `choose` accepts, JPEGs all."""
         try:
-            yield from self._copied(choose) if self._copies() else self._encoded(choose)
+            packets = self._container.demux(self._stream)
+            if self._copies():
+                first = next(packets)
+                packets = itertools.chain([first], packets)
+                if not self._turned(first):
+                    yield from self._copied(packets, choose)
+                    return
+            yield from self._encoded(packets, choose)
         except FFmpegError as error:
             raise self._failure("reading", error) from None
 
@@ -105,8 +114,9 @@ class ContainerFootage:
             raise VideoError(
                 f"opening {name}: expected frames of at most {MAX_PIXELS:,} pixels, got {width} x {height}"
             )
-        # Decoding frames side by side is faster and holds a frame a thread back, which a live view cannot have.
-        stream.thread_type = "SLICE" if self._opening.live else "AUTO"
+        # Decoding frames side by side is faster and holds a frame a thread back, which a live view cannot have, nor the
+        # look at a JPEG's rotation.
+        stream.thread_type = "SLICE" if self._opening.live or stream.codec_context.name == "mjpeg" else "AUTO"
         return stream
 
     def _copies(self) -> bool:
@@ -115,25 +125,32 @@ class ContainerFootage:
         width, height = context.width, context.height
         return context.name == "mjpeg" and width > 0 and self._wanted.size(width, height) == (width, height)
 
-    def _copied(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
+    def _turned(self, first: Packet[VideoStream]) -> bool:
+        """Whether the pictures are to be shown turned, as the container says; FFmpeg tells it with a picture alone."""
+        try:
+            return any(_quarter_turns(picture) for picture in self._stream.decode(first))
+        except av.error.InvalidDataError:
+            return False
+
+    def _copied(self, packets: Iterable[Packet[VideoStream]], choose: Callable[[float], bool]) -> Iterator[Shot]:
         clock = _Clock(self._stream)
-        for frame, packet in enumerate(each for each in self._container.demux(self._stream) if each.size):
+        for frame, packet in enumerate(each for each in packets if each.size):
             time_s = clock.time(packet.pts, frame)
             if choose(time_s):
                 yield Shot(bytes(packet), JPEG, frame, time_s)
 
-    def _encoded(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
+    def _encoded(self, packets: Iterable[Packet[VideoStream]], choose: Callable[[float], bool]) -> Iterator[Shot]:
         clock = _Clock(self._stream)
-        for frame, picture in enumerate(self._decoded()):
+        for frame, picture in enumerate(self._decoded(packets)):
             time_s = clock.time(picture.pts, frame)
             if choose(time_s):
                 yield Shot(self._jpeg(picture), JPEG, frame, time_s)
 
-    def _decoded(self) -> Iterator[DecodedFrame]:
+    def _decoded(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[DecodedFrame]:
         """All frames that can be decoded; a damaged one within a stream costs itself alone."""
         damaged: FFmpegError | None = None
         any_decoded = False
-        for packet in self._container.demux(self._stream):
+        for packet in packets:
             try:
                 pictures = self._stream.decode(packet)
             except av.error.InvalidDataError as error:
@@ -145,12 +162,14 @@ class ContainerFootage:
             raise damaged
 
     def _jpeg(self, picture: DecodedFrame) -> bytes:
-        width, height = self._wanted.size(picture.width, picture.height)
-        small = (width, height) != (picture.width, picture.height)
+        turns = _quarter_turns(picture)
+        lying = (picture.width, picture.height)
+        # Its width is that of the picture as it is shown. It is made smaller first: then there is less to turn.
+        width, height = self._wanted.size(*lying) if turns % 2 == 0 else self._wanted.size(*lying[::-1])[::-1]
+        small = (width, height) != lying
         scaling: dict[str, Any] = {"width": width, "height": height, "interpolation": "AREA"} if small else {}
         pixels = np.asarray(picture.to_ndarray(format="bgr24", **scaling), np.uint8)
-        turns = round(picture.rotation / 90) % 4
-        if turns:  # a telephone's film: how it was held is in the container
+        if turns:
             pixels = np.rot90(pixels, turns)
         return encode_jpeg(pixels, self._wanted.quality)
 
@@ -162,6 +181,11 @@ class ContainerFootage:
             final = doing == "opening"
             reason = "there is no such host, or what it sends is no video" if final else "the connection was lost"
         return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=final)
+
+
+def _quarter_turns(picture: DecodedFrame) -> int:
+    """To the left, 0 to 3, before it is shown: how a telephone was held is in the container."""
+    return round(picture.rotation / 90) % 4
 
 
 class _Clock:

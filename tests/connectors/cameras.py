@@ -33,12 +33,16 @@ def jpeg(number: int) -> bytes:
     return bytes(cv2.imencode(".jpg", picture(number))[1])
 
 
-def film(path: Path, frames: int, fps: int = 20, codec: str = "mpeg4", size: tuple[int, int] = (64, 48)) -> Path:
-    """Write a film whose frames can be told apart."""
+def film(
+    path: Path, frames: int, fps: int = 20, codec: str = "mpeg4", size: tuple[int, int] = (64, 48), turned: int = 0
+) -> Path:
+    """Write a film whose frames can be told apart, to be shown turned to the left by so many degrees."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if turned:
+            stream.set_display_rotation(turned)
         for number in range(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, *size), format="bgr24")))
         container.mux(stream.encode())

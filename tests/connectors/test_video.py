@@ -111,6 +111,23 @@ def test_motion_jpeg_goes_through_byte_for_byte(tmp_path: Path) -> None:
     assert [size_of(frame.value) for frame in all_of(path, Wanted(width=32))] == [(32, 24)] * 12
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+@pytest.mark.parametrize("turned", [90, 180, 270])
+def test_a_film_of_a_turned_camera_is_shown_upright(tmp_path: Path, codec: str, turned: int) -> None:
+    path = film(tmp_path / "a.mov", 3, codec=codec, size=(160, 120), turned=turned)
+    reader = cv2.VideoCapture(str(path))
+    frames = all_of(path, Wanted(quality=95))
+    assert len(frames) == 3
+    for frame in frames:
+        good, expected = reader.read()
+        assert good
+        found = cv2.imdecode(np.frombuffer(frame.value, np.uint8), cv2.IMREAD_COLOR)
+        assert found is not None and found.shape == expected.shape
+        assert np.abs(found.astype(int) - expected).mean() < 3
+    width, height = size_of(all_of(path, Wanted(width=60))[0].value)
+    assert (width, height) == ((60, 80) if turned % 180 else (60, 45))
+
+
 def test_a_film_that_is_cut_off_gives_what_is_there(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mkv", 40)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
