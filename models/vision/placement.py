@@ -33,5 +33,6 @@ def in_source(
     np.clip(corners, 0, sizes.astype(np.float32)[picture, None], out=corners)
     found[:, :4] = corners.reshape(-1, 4)
     inside = (found[:, 2:4] > found[:, :2]).all(axis=1)
-    ends = np.cumsum(np.bincount(picture[inside], minlength=len(objects)))
-    return np.split(found[inside], ends[:-1])
+    found = found[inside]
+    ends = np.cumsum(np.bincount(picture[inside], minlength=len(objects))).tolist()
+    return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]

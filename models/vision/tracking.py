@@ -75,7 +75,9 @@ class Tracker:
 
     def ids(self) -> list[int]:
         """Of the confirmed tracks that live: what is not among them never comes back."""
-        return [int(each) for each in self._tracks[:, ID].tolist() if each]
+        ids = self._tracks[:, ID]
+        confirmed: list[int] = ids[ids > 0].astype(np.int64).tolist()
+        return confirmed
 
     def update(self, boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], event_time_ms: int) -> Int64:
         """Go on to a frame, and say which box is which object.
@@ -96,7 +98,8 @@ class Tracker:
         boxes, scores, classes = _checked(boxes, scores, classes, event_time_ms)
         ids = np.full(len(boxes), NONE, np.int64)
         rows = _usable(boxes, scores, classes)
-        boxes, scores, classes = boxes[rows], scores[rows], classes[rows]
+        if len(rows) < len(boxes):
+            boxes, scores, classes = boxes[rows], scores[rows], classes[rows]
         passed_ms = event_time_ms - self._time_ms
         if passed_ms <= 0:
             ids[rows] = self._look(boxes, classes, passed_ms)

@@ -142,7 +142,7 @@ class CameraState:
         arguments = boxes, frame.scores, frame.classes, frame.event_time_ms
         advances = not repeated and order != "late"
         ids = self._tracker.update(*arguments) if advances else self._tracker.look(*arguments)
-        names = [labels[each] if 0 <= each < len(labels) else str(each) for each in frame.classes.tolist()]
+        names = _names(frame.classes.tolist(), labels)
         within = self._site.zones.within(boxes, names, frame.width, frame.height)
         id_list = ids.tolist()
         if advances:
@@ -218,6 +218,12 @@ def _check(frame: Frame) -> None:
         raise ValueError(f"{doing}: expected an offset")
     if frame.number is not None and not 0 <= frame.number < 1 << 62:
         raise ValueError(f"{doing}: expected a frame number below 2^62, got {frame.number}")
+
+
+def _names(numbers: Sequence[int], labels: Sequence[str]) -> list[str]:
+    if numbers and min(numbers) >= 0 and max(numbers) < len(labels):
+        return [labels[each] for each in numbers]
+    return [labels[each] if 0 <= each < len(labels) else str(each) for each in numbers]
 
 
 def _complaint(stored: _Stored, tracker: Tracker) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import methodcaller
 from typing import Literal
 
 import msgspec
 
 from streams.pipelines.vision.zones import Presences
 from streams.sites import SceneSettings
+
+# As `copy.copy`, which looks for the way anew each time.
+copied: Callable[[Life], Life] = methodcaller("__copy__")
 
 Cause = Literal["moved", "entered", "left", "stationary", "moving"]
 Box = tuple[float, float, float, float]
@@ -76,10 +79,10 @@ def see(life: Life, label: str, score: float, box: Box, frame: int | None, time_
         life.best_score, life.best_box, life.best_frame = score, box, frame
 
 
-def confirm(life: Life, vision: SceneSettings) -> bool:
-    """Whether it is new with this frame: the median of its latest scores has reached the threshold."""
-    scores = life.scores = (*life.scores, life.score)[-vision.confirm_frames :]
-    if len(scores) < vision.confirm_frames or _median(scores) < vision.confirmed_from:
+def confirm(life: Life, frames: int, least: float) -> bool:
+    """Whether it is new with this frame: the median of the scores of its latest frames has reached the least."""
+    scores = life.scores = (*life.scores, life.score)[-frames:]
+    if len(scores) < frames or _median(scores) < least:
         return False
     life.confirmed, life.scores = True, ()
     return True
@@ -87,7 +90,7 @@ def confirm(life: Life, vision: SceneSettings) -> bool:
 
 def rest(life: Life, vision: SceneSettings, time_ms: int) -> None:
     """Find whether it has come to rest, or moves again; that is told with its next update."""
-    if _shift(life, life.resting) > vision.stationary_share:
+    if _away(life, life.resting, vision.stationary_share):
         life.restless += 1
         if life.restless >= RESTLESS_FRAMES:
             life.resting, life.resting_ms, life.restless = _middle(life.box), time_ms, 0
@@ -109,7 +112,7 @@ def due(life: Life, vision: SceneSettings, time_ms: int, changes: Sequence[Cause
     """
     if not changes and time_ms - life.reported_ms < vision.update_interval_s * 1000:
         return ()
-    moved: tuple[Cause, ...] = ("moved",) if _shift(life, life.reported) > vision.moved_share else ()
+    moved: tuple[Cause, ...] = ("moved",) if _away(life, life.reported, vision.moved_share) else ()
     return (*moved, *changes, *life.pending)
 
 
@@ -126,11 +129,11 @@ def _middle(box: Box) -> tuple[float, float]:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 
-def _shift(life: Life, place: tuple[float, float]) -> float:
-    """How far it is from a place, in sizes of its box."""
+def _away(life: Life, place: tuple[float, float], share: float) -> bool:
+    """Whether it is farther from a place than this share of its box's size, the root of its area."""
     x1, y1, x2, y2 = life.box
-    size = math.sqrt(max((x2 - x1) * (y2 - y1), 1.0))
-    return math.hypot((x1 + x2) / 2 - place[0], (y1 + y2) / 2 - place[1]) / size
+    dx, dy, area = (x1 + x2) / 2 - place[0], (y1 + y2) / 2 - place[1], (x2 - x1) * (y2 - y1)
+    return dx * dx + dy * dy > share * share * (area if area > 1.0 else 1.0)
 
 
 def _median(scores: Sequence[float]) -> float:

@@ -32,7 +32,7 @@ class Site:
     """
 
     def __init__(self, vision: SceneSettings, camera: Camera | None) -> None:
-        self.vision = vision
+        self.vision, self.confirmed_from = vision, vision.confirmed_from
         self.zones = ZoneMap(camera.zones if camera else ())
         self.ground = Ground(vision, camera)
 
@@ -86,7 +86,7 @@ class Scene:
     def copy(self) -> Scene:
         """One that goes its own way."""
         twin = copy.copy(self)
-        twin._lives = {track_id: copy.copy(life) for track_id, life in self._lives.items()}
+        twin._lives = {track_id: lives.copied(life) for track_id, life in self._lives.items()}
         twin._closeness = self._closeness.copy()
         return twin
 
@@ -108,12 +108,17 @@ class Scene:
         """
         told = rfc3339(sight.time_ms / 1000)
         events = list(self._end(set(self._lives).difference(alive), "gone", sight.frame, sight.time_ms, told))
+        known, frame, time_ms = self._lives, sight.frame, sight.time_ms
+        boxes, labels, scores, within = sight.boxes.tolist(), sight.labels, sight.scores, sight.within
         shown: list[int] = []
-        boxes = sight.boxes.tolist()
         for row, track_id in enumerate(sight.ids):
             if track_id > 0:
-                life = self._see(row, track_id, tuple(boxes[row]), sight)
-                events += self._tell(life, sight.within[row], sight, told)
+                life, box = known.get(track_id), tuple(boxes[row])
+                if life is None:
+                    life = known[track_id] = lives.begin(track_id, labels[row], scores[row], box, frame, time_ms)
+                else:
+                    lives.see(life, labels[row], scores[row], box, frame, time_ms)
+                self._tell(life, within[row], sight, told, events)
                 if life.confirmed:
                     shown.append(row)
         events += self._distances(shown, sight, told)
@@ -123,25 +128,14 @@ class Scene:
         """Everything ends; what is to be told of it."""
         return list(self._end(set(self._lives), reason, frame, time_ms, rfc3339(time_ms / 1000)))
 
-    def _see(self, row: int, track_id: int, box: Box, sight: Sight) -> Life:
-        label, score = sight.labels[row], sight.scores[row]
-        life = self._lives.get(track_id)
-        if life is None:
-            life = lives.begin(track_id, label, score, box, sight.frame, sight.time_ms)
-            self._lives[track_id] = life
-        else:
-            lives.see(life, label, score, box, sight.frame, sight.time_ms)
-        return life
-
-    def _tell(self, life: Life, within: Sequence[int], sight: Sight, told: str) -> list[VideoEvent]:
+    def _tell(self, life: Life, within: Sequence[int], sight: Sight, told: str, events: list[VideoEvent]) -> None:
+        """Add what there is to tell of an object that a frame shows."""
         vision, time_ms = self._site.vision, sight.time_ms
-        events: list[VideoEvent] = []
-        new = not life.confirmed and lives.confirm(life, vision)
-        if new:
+        if not life.confirmed and lives.confirm(life, vision.confirm_frames, self._site.confirmed_from):
             events.append(self._event("new", life, sight.frame, told))
             lives.reported(life, time_ms)
         life.presences, changes = self._site.zones.follow(life.presences, within, time_ms, confirmed=life.confirmed)
-        turned: list[Cause] = []
+        turned: Sequence[Cause] = ()
         if changes:
             entered = [change.zone for change in changes if change.action == "enter"]
             life.visited += tuple(zone for zone in entered if zone not in life.visited)
@@ -150,8 +144,7 @@ class Scene:
         if life.confirmed and (causes := lives.due(life, vision, time_ms, turned)):
             events.append(self._event("update", life, sight.frame, told, causes=list(causes)))
             lives.reported(life, time_ms)
-        events += [self._zone(life, change, sight.frame, told) for change in changes]
-        return events
+        events.extend(self._zone(life, change, sight.frame, told) for change in changes)
 
     def _distances(self, shown: list[int], sight: Sight, told: str) -> list[VideoEvent]:
         if len(shown) < 2:

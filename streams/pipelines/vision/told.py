@@ -6,7 +6,6 @@ contains them already, and must yield the same events.
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -43,11 +42,12 @@ def remember(kept: Sequence[Told], frame: int, offset: int, events: Sequence[Vid
     """What is to be kept after one more frame: the latest, bounded in frames and in bytes."""
     if not events and (not kept or kept[0].frame > frame - FRAMES):
         return tuple(kept)
-    following = [each for each in kept if each.frame > frame - FRAMES]
-    following += [Told(frame, offset, _pack(event)) for event in events]
-    sizes = itertools.accumulate(len(each.event) for each in reversed(following))
-    fitting = sum(size <= BYTES for size in sizes)
-    return tuple(following[len(following) - fitting :])
+    following = (*kept, *(Told(frame, offset, _pack(event)) for event in events))
+    size, first = sum([len(each.event) for each in following]), 0
+    while first < len(following) and (size > BYTES or following[first].frame <= frame - FRAMES):
+        size -= len(following[first].event)
+        first += 1
+    return following[first:]
 
 
 def of(kept: Sequence[Told], offset: int) -> Iterator[VideoEvent]:

@@ -80,7 +80,7 @@ class ZoneMap:
 
     def follow(
         self, presences: Presences, within: Sequence[int], time_ms: int, *, confirmed: bool
-    ) -> tuple[Presences, list[Change]]:
+    ) -> tuple[Presences, Sequence[Change]]:
         """Where an object stands after one more frame, and what there is to tell.
 
         Args:
@@ -89,7 +89,7 @@ class ZoneMap:
             confirmed: until it is, it enters nothing, but its frames count.
         """
         if not presences and not within:
-            return presences, []
+            return presences, ()
         following: Presences = {}
         changes: list[Change] = []
         for number, zone in enumerate(self.zones):
