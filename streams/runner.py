@@ -143,8 +143,9 @@ class Runner:
         self._begun: asyncio.Queue[_Begun] = asyncio.Queue()  # as many as there are slots
         self._computed: asyncio.Queue[_Job] = asyncio.Queue(2)
         self._slots = asyncio.Semaphore(settings.worker.in_flight)
-        # One is finished while the others are begun. With more, micro-batches would be cut small before a slow model.
-        self._in_works = asyncio.Semaphore(instances.count + 1)
+        # Each instance begins one while its last one is finished. With more, micro-batches would be cut small before a
+        # slow model.
+        self._in_works = asyncio.Semaphore(2 * instances.count)
         self._busy: Counter[int] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()

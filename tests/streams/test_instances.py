@@ -115,23 +115,23 @@ class Concluded(Several):
         super().conclude(*args)
 
 
-def test_while_one_is_finished_as_many_are_begun_as_there_are_instances_and_the_rest_waits() -> None:
+def test_while_one_is_finished_each_instance_begins_another_and_the_rest_waits() -> None:
     async def scenario() -> None:
         pipeline = Concluded()
         bench = _bench(pipeline, batch=Batch(max_batch_size=100))
         async with bench.running():
-            for _ in range(3):
+            for _ in range(4):
                 begun = pipeline.began
                 await bench.deliver([b"x"], begun)
                 await until(partial(lambda before: pipeline.began > before, begun))
-            for offset in range(3, 19):
+            for offset in range(4, 20):
                 await bench.deliver([b"x"], offset)
                 await asyncio.sleep(0.005)
-            assert pipeline.began == 3
+            assert pipeline.began == 4
             pipeline.go.set()
-            await until(lambda: bench.mark() == 19)
-        assert bench.metric("headrace_batch_records_count") <= 3 + 5  # two that are idle share it: 8, 4, 2, 1, 1
-        assert bench.values() == [b"%d" % count for count in range(1, 20)]
+            await until(lambda: bench.mark() == 20)
+        assert bench.metric("headrace_batch_records_count") <= 4 + 5  # two that are idle share it: 8, 4, 2, 1, 1
+        assert bench.values() == [b"%d" % count for count in range(1, 21)]
 
     run(scenario)
 
