@@ -73,11 +73,10 @@ class Tracker:
         """Event time of the last frame; None before the first one."""
         return None if self._time_ms == NEVER else self._time_ms
 
-    def ids(self) -> list[int]:
+    def ids(self) -> Int64:
         """Of the confirmed tracks that live: what is not among them never comes back."""
-        ids = self._tracks[:, ID]
-        confirmed: list[int] = ids[ids > 0].astype(np.int64).tolist()
-        return confirmed
+        ids = self._tracks[:, ID].astype(np.int64)
+        return ids[ids > 0]
 
     def update(self, boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], event_time_ms: int) -> Int64:
         """Go on to a frame, and say which box is which object.

@@ -125,7 +125,7 @@ def test_an_object_that_is_hidden_for_a_second_comes_back_with_its_id() -> None:
     assert see(tracker, 3000, person(300)) == [1]
     for time in range(3040, 6000, 40):
         see(tracker, time)
-    assert tracker.ids() == []
+    assert len(tracker.ids()) == 0
     assert see(tracker, 6000, person(300)) == [-1]
     assert see(tracker, 6040, person(300)) == [2]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,16 +12,14 @@ from numpy.typing import NDArray
 
 from models.vision.tracking import Tracker
 from streams.pipelines.vision import told
-from streams.pipelines.vision.distance import Pair
-from streams.pipelines.vision.lives import Life
-from streams.pipelines.vision.objects import Scene, Sight, Site
+from streams.pipelines.vision.lives import LARGEST_FRAME, LATEST_MS
+from streams.pipelines.vision.objects import Scene, Sight, Site, Stored
 from streams.pipelines.vision.told import Told
 from streams.schemas import VideoEvent
 
-LATEST_MS = 253_402_300_800_000  # the year 10000, which no RFC 3339 time reaches
 REWIND_MS = 10_000  # a frame that is older by more is no late one: the camera has begun again
 REWIND_FRAMES = 32  # as is one with a number that is lower by more
-VERSION = b"\x01"
+VERSION = b"\x02"
 LONGEST_ID = 256  # bytes of a camera's id
 
 Order = Literal["next", "late", "restart"]
@@ -81,8 +78,7 @@ class _Stored(msgspec.Struct, array_like=True):
     frames: int
     number: int | None
     tracker: bytes
-    lives: list[Life]
-    pairs: list[Pair]
+    scene: Stored
     told: list[Told]
 
 
@@ -139,29 +135,28 @@ class CameraState:
         elif order == "restart":
             events = self._scene.end("restarted", frame.number, frame.event_time_ms)
             self._tracker.restart()
-        arguments = boxes, frame.scores, frame.classes, frame.event_time_ms
+        scores = np.ascontiguousarray(frame.scores, np.float64)
+        arguments = boxes, scores, frame.classes, frame.event_time_ms
         advances = not repeated and order != "late"
         ids = self._tracker.update(*arguments) if advances else self._tracker.look(*arguments)
         names = _names(frame.classes.tolist(), labels)
         within = self._site.zones.within(boxes, names, frame.width, frame.height)
-        id_list = ids.tolist()
         if advances:
             sight = Sight(
-                frame.number, frame.event_time_ms, boxes, names, frame.scores.tolist(), id_list, within,
-                frame.width, frame.height,
-            )  # fmt: skip
+                frame.number, frame.event_time_ms, boxes, scores, names, ids, within, frame.width, frame.height
+            )
             events += self._scene.update(sight, self._tracker.ids())
             self._number = frame.number
             self._frames += 1
             self._told = told.remember(self._told, self._frames, frame.offset, events)
         self.offset = max(self.offset, frame.offset)
-        return Seen(ids, self._zones(id_list, within), events, order, repeated)
+        return Seen(ids, self._zones(ids, within), events, order, repeated)
 
     def encode(self) -> bytes:
         """The whole state, exactly: some 400 bytes an object, and what was told of late."""
         stored = _Stored(
             self.offset, self.seen_ms, self._frames, self._number, self._tracker.encode(),
-            self._scene.lives(), self._scene.pairs(), list(self._told),
+            self._scene.stored(), list(self._told),
         )  # fmt: skip
         return VERSION + _encode(stored)
 
@@ -178,16 +173,17 @@ class CameraState:
         try:
             stored = _decode(content[1:])
             tracker = Tracker.decode(stored.tracker, site.vision.tracking())
+            scene = Scene.restored(camera_id, site, stored.scene, tracker.ids().tolist())
             for each in stored.told:
                 told.unpack(each.event)
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise CameraCorrupt(f"{doing}: {error}") from None
-        if complaint := _complaint(stored, tracker):
-            raise CameraCorrupt(f"{doing}: {complaint}")
+        if stored.offset < -1:
+            raise CameraCorrupt(f"{doing}: expected an offset, got {stored.offset}")
         state = cls(camera_id, site)
         state.offset, state.seen_ms = stored.offset, stored.seen_ms
         state._frames, state._number, state._tracker = stored.frames, stored.number, tracker
-        state._scene, state._told = Scene(camera_id, site, stored.lives, stored.pairs), tuple(stored.told)
+        state._scene, state._told = scene, tuple(stored.told)
         return state
 
     def _order(self, frame: Frame) -> Order:
@@ -199,13 +195,10 @@ class CameraState:
             return "restart"
         return "next" if frame.event_time_ms > last_ms else "late"
 
-    def _zones(self, ids: Sequence[int], within: Sequence[Sequence[int]]) -> list[list[str]]:
+    def _zones(self, ids: NDArray[np.int64], within: Sequence[Sequence[int]]) -> list[list[str]]:
         if not self._site.zones.zones:
-            return [[] for _ in ids]
-        return [
-            self._scene.zones(track_id) if self._scene.confirmed(track_id) else self._site.zones.names(here)
-            for track_id, here in zip(ids, within, strict=True)
-        ]
+            return [[]] * len(within)  # one for all, which nobody writes to
+        return self._scene.zones(ids.tolist(), within)
 
 
 def _check(frame: Frame) -> None:
@@ -216,7 +209,7 @@ def _check(frame: Frame) -> None:
         raise ValueError(f"{doing}: expected the size of a picture, got {frame.width} x {frame.height}")
     if not 0 <= frame.offset < 1 << 63:
         raise ValueError(f"{doing}: expected an offset")
-    if frame.number is not None and not 0 <= frame.number < 1 << 62:
+    if frame.number is not None and not 0 <= frame.number < LARGEST_FRAME:
         raise ValueError(f"{doing}: expected a frame number below 2^62, got {frame.number}")
 
 
@@ -224,24 +217,3 @@ def _names(numbers: Sequence[int], labels: Sequence[str]) -> list[str]:
     if numbers and min(numbers) >= 0 and max(numbers) < len(labels):
         return [labels[each] for each in numbers]
     return [labels[each] if 0 <= each < len(labels) else str(each) for each in numbers]
-
-
-def _complaint(stored: _Stored, tracker: Tracker) -> str | None:
-    """What is wrong with a state whose parts are of the right form."""
-    ids = [life.track_id for life in stored.lives]
-    alive = set(tracker.ids())
-    if len(set(ids)) != len(ids) or not alive.issuperset(ids):
-        return "expected objects with tracks, one each, got others"
-    if not all(pair.first in alive and pair.second in alive for pair in stored.pairs):
-        return "expected pairs of objects that there are, got others"
-    times = [time for life in stored.lives for time in (life.first_ms, life.last_ms)]
-    if not all(0 <= time < LATEST_MS for time in times) or stored.offset < -1:
-        return "expected times from 1970 to 9999 and an offset, got others"
-    numbers = [
-        number
-        for life in stored.lives
-        for number in (life.score, life.best_score, *life.box, *life.best_box, *life.reported, *life.resting)
-    ]
-    if not all(map(math.isfinite, numbers)):
-        return "expected finite numbers, got others"
-    return None

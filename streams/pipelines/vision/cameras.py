@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.vision import tracking
-from streams.pipelines.vision import zones
+from streams.pipelines.vision import lives, zones
 from streams.pipelines.vision.camera import LONGEST_ID, CameraCorrupt, CameraState, Frame, Seen
 from streams.pipelines.vision.objects import Site
 from streams.sites import SceneSettings
@@ -17,6 +17,7 @@ def warm_up() -> None:
     """Compile the kernels, or load them: what the first frame would otherwise wait for."""
     tracking.warm_up()
     zones.warm_up()
+    lives.warm_up()
 
 
 class Sites:

@@ -1,141 +1,227 @@
-"""The life of one object before a camera: what is remembered of it from frame to frame."""
+"""The lives of the objects before a camera: what is remembered of each from frame to frame.
+
+An object is a row of three arrays, and a compiled kernel carries all that a frame shows over to it. Arrays are not
+written to once a frame has been told of, so that copies share them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import methodcaller
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple, Self
 
 import msgspec
+import numpy as np
 
-from streams.pipelines.vision.zones import Presences
+from models.vision.association import NONE, Float64, Int64
+from streams.pipelines.vision.life_steps import (
+    BEST_BOX,
+    BEST_FRAME,
+    BEST_SCORE,
+    BOX,
+    CONFIRMED,
+    FIRST_MS,
+    ID,
+    LABEL,
+    LAST_MS,
+    PENDING,
+    REAL,
+    REPORTED_MS,
+    RESTING_MS,
+    SCORE,
+    SCORED,
+    STATIONARY,
+    WHOLE,
+    Rules,
+    carry,
+    gone,
+    report,
+)
 from streams.sites import SceneSettings
-
-# As `copy.copy`, which looks for the way anew each time.
-copied: Callable[[Life], Life] = methodcaller("__copy__")
 
 Cause = Literal["moved", "entered", "left", "stationary", "moving"]
 Box = tuple[float, float, float, float]
-MOST_VOTES = 25  # a label that was right for long gives way after so many frames
-RESTLESS_FRAMES = 3  # so many frames in a row away from its place, and an object moves: a box may jump
+LATEST_MS = 253_402_300_800_000  # the year 10000, which no RFC 3339 time reaches
+LARGEST_FRAME = 1 << 62
+MOST_NAMES = 1024  # from so many, those that no object has any more are forgotten
+_PENDING: tuple[tuple[Cause, ...], ...] = ((), ("stationary",), ("moving",))
 
 
-class Life(msgspec.Struct, array_like=True, gc=False):
-    """One object. What is in it is replaced, never written to, so that a shallow copy is one.
-
-    Args:
-        votes: frames that spoke for its label, less those that spoke against it.
-        scores: the latest, until it is confirmed.
-        best_frame: the number of the frame with the best score, where it had one.
-        reported_ms, reported: when the last event of its life was told, and the middle of its box then.
-        resting_ms, resting: since when it has been at one place, and where.
-        restless: frames in a row away from there.
-        pending: causes of its next update.
-        visited: zones that it has been in, in that order.
-    """
+class Life(NamedTuple):
+    """One object, to be told of."""
 
     track_id: int
     label: str
-    votes: int
     first_ms: int
     last_ms: int
     score: float
     box: Box
-    scores: tuple[float, ...]
-    confirmed: bool
     best_score: float
     best_box: Box
     best_frame: int | None
-    reported_ms: int
-    reported: tuple[float, float]
-    resting_ms: int
-    resting: tuple[float, float]
-    restless: int
+    confirmed: bool
     stationary: bool
-    pending: tuple[Cause, ...]
-    presences: Presences
-    visited: tuple[str, ...]
 
 
-def begin(track_id: int, label: str, score: float, box: Box, frame: int | None, time_ms: int) -> Life:
-    """An object in its first frame."""
-    middle = _middle(box)
-    return Life(
-        track_id, label, 1, time_ms, time_ms, score, box, (), False, score, box, frame, time_ms, middle,
-        time_ms, middle, 0, False, (), {}, (),
-    )  # fmt: skip
+class StoredLives(msgspec.Struct, array_like=True):
+    """Lives as they are written: little-endian arrays, the scores of those that are not confirmed, and their labels."""
+
+    whole: bytes
+    real: bytes
+    scores: bytes
+    labels: list[str]
 
 
-def see(life: Life, label: str, score: float, box: Box, frame: int | None, time_ms: int) -> None:
-    """Another frame that shows it, or the first one."""
-    if label == life.label:
-        life.votes = min(life.votes + 1, MOST_VOTES)
-    else:
-        life.votes -= 1
-        if life.votes <= 0:
-            life.label, life.votes = label, 1
-    life.last_ms, life.score, life.box = time_ms, score, box
-    if score > life.best_score:
-        life.best_score, life.best_box, life.best_frame = score, box, frame
-
-
-def confirm(life: Life, frames: int, least: float) -> bool:
-    """Whether it is new with this frame: the median of the scores of its latest frames has reached the least."""
-    scores = life.scores = (*life.scores, life.score)[-frames:]
-    if len(scores) < frames or _median(scores) < least:
-        return False
-    life.confirmed, life.scores = True, ()
-    return True
-
-
-def rest(life: Life, vision: SceneSettings, time_ms: int) -> None:
-    """Find whether it has come to rest, or moves again; that is told with its next update."""
-    if _away(life, life.resting, vision.stationary_share):
-        life.restless += 1
-        if life.restless >= RESTLESS_FRAMES:
-            life.resting, life.resting_ms, life.restless = _middle(life.box), time_ms, 0
-            if life.stationary:
-                life.stationary = False
-                _add(life, "moving", "stationary")
-    else:
-        life.restless = 0
-        if not life.stationary and time_ms - life.resting_ms >= vision.stationary_s * 1000:
-            life.stationary = True
-            _add(life, "stationary", "moving")
-
-
-def due(life: Life, vision: SceneSettings, time_ms: int, changes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Causes of an update that is to be told now, none if there is nothing, or it is too early.
+class Lives(NamedTuple):
+    """The objects that are known, in the order in which they appeared.
 
     Args:
-        changes: of zones in this frame; they wait for nothing.
+        whole: [n, WHOLE].
+        real: [n, REAL].
+        scores: [n, confirm_frames], the latest of each that is not confirmed, the oldest first.
+        labels: names by their places.
     """
-    if not changes and time_ms - life.reported_ms < vision.update_interval_s * 1000:
-        return ()
-    moved: tuple[Cause, ...] = ("moved",) if _away(life, life.reported, vision.moved_share) else ()
-    return (*moved, *changes, *life.pending)
+
+    whole: Int64
+    real: Float64
+    scores: Float64
+    labels: Mapping[str, int]
+
+    @classmethod
+    def none(cls, confirm_frames: int) -> Self:
+        """No objects."""
+        return cls(np.empty((0, WHOLE), np.int64), np.empty((0, REAL)), np.empty((0, confirm_frames)), {})
+
+    def naming(self, labels: Sequence[str]) -> Self:
+        """The same, with the names of these labels, too."""
+        fresh = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        if len(self.labels) + len(fresh) > MOST_NAMES:
+            return self.named(labels)
+        return self._replace(labels={**self.labels, **{name: at for at, name in enumerate(fresh, len(self.labels))}})
+
+    def named(self, labels: Sequence[str] = ()) -> Self:
+        """The same, with the names of these labels and of those that it needs, and no others."""
+        before, old = list(self.labels), self.whole[:, LABEL].tolist()
+        names = dict.fromkeys([*[before[number] for number in old], *labels])
+        following = {name: number for number, name in enumerate(names)}
+        whole = self.whole.copy()
+        whole[:, LABEL] = [following[before[number]] for number in old]
+        return self._replace(whole=whole, labels=following)
+
+    def one(self, row: int) -> Life:
+        """What is known of one."""
+        whole, real = self.whole[row].tolist(), self.real[row].tolist()
+        return Life(
+            whole[ID],
+            list(self.labels)[whole[LABEL]],
+            whole[FIRST_MS],
+            whole[LAST_MS],
+            real[SCORE],
+            tuple(real[BOX : BOX + 4]),
+            real[BEST_SCORE],
+            tuple(real[BEST_BOX : BEST_BOX + 4]),
+            None if whole[BEST_FRAME] == NONE else whole[BEST_FRAME],
+            bool(whole[CONFIRMED]),
+            bool(whole[STATIONARY]),
+        )
+
+    def pending(self, row: int) -> tuple[Cause, ...]:
+        """What the next update of one is to say of rest."""
+        return _PENDING[self.whole[row, PENDING]]
+
+    def reported(self, row: int, time_ms: int) -> None:
+        """An event of its life was told, with the frame that `follow` has just carried it to."""
+        report(self.whole[row], self.real[row], time_ms)
+
+    def without(self, rows: Collection[int]) -> Self:
+        """Those of other rows."""
+        kept = np.ones(len(self.whole), bool)
+        kept[list(rows)] = False
+        return self._replace(whole=self.whole[kept], real=self.real[kept], scores=self.scores[kept])
+
+    def stored(self) -> StoredLives:
+        """All of it, the same bytes for the same lives."""
+        whole, real, scores, labels = self.named()
+        tentative = scores[whole[:, CONFIRMED] == 0]
+        return StoredLives(
+            whole.astype("<i8", copy=False).tobytes(),
+            real.astype("<f8", copy=False).tobytes(),
+            tentative.astype("<f8", copy=False).tobytes(),
+            list(labels),
+        )
+
+    @classmethod
+    def restored(cls, stored: StoredLives, confirm_frames: int) -> Self:
+        """The lives that `stored` was called on, to be confirmed by so many frames.
+
+        Raises:
+            ValueError: they cannot be any.
+        """
+        whole = np.frombuffer(stored.whole, "<i8").reshape(-1, WHOLE).astype(np.int64)
+        real = np.frombuffer(stored.real, "<f8").reshape(len(whole), REAL).astype(np.float64)
+        tentative = whole[:, CONFIRMED] == 0
+        count = int(np.count_nonzero(tentative))
+        kept = np.frombuffer(stored.scores, "<f8").reshape(count, -1 if count else 0)
+        if complaint := _complaint(whole, real, kept, stored.labels):
+            raise ValueError(complaint)
+        scores = np.zeros((len(whole), confirm_frames))
+        for row, latest in zip(np.flatnonzero(tentative).tolist(), kept, strict=True):
+            held = latest[: whole[row, SCORED]][-confirm_frames:]
+            scores[row, : len(held)], whole[row, SCORED] = held, len(held)
+        return cls(whole, real, scores, {label: number for number, label in enumerate(stored.labels)})
 
 
-def reported(life: Life, time_ms: int) -> None:
-    """An event of its life was told."""
-    life.reported_ms, life.reported, life.pending = time_ms, _middle(life.box), ()
+def _complaint(whole: Int64, real: Float64, kept: Float64, labels: Sequence[str]) -> str | None:
+    """What is wrong with arrays of the right form."""
+    ids, scored, confirmed = whole[:, ID], whole[:, SCORED], whole[:, CONFIRMED]
+    if len(np.unique(ids)) != len(ids) or bool((ids < 1).any()):
+        return "expected objects with tracks, one each, got others"
+    times = whole[:, (FIRST_MS, LAST_MS, REPORTED_MS, RESTING_MS)]
+    if not bool(((times >= 0) & (times < LATEST_MS)).all()):
+        return "expected times from 1970 to 9999, got others"
+    if not (bool(np.isfinite(real).all()) and bool(np.isfinite(kept).all())):
+        return "expected finite numbers, got others"
+    most = np.where(confirmed == 0, kept.shape[1], 0)
+    flags, numbers, frames = whole[:, (CONFIRMED, STATIONARY)], whole[:, LABEL], whole[:, BEST_FRAME]
+    holds = (
+        ((flags == 0) | (flags == 1)).all()
+        and ((scored >= 0) & (scored <= most)).all()
+        and ((numbers >= 0) & (numbers < len(labels))).all()
+        and len(set(labels)) == len(labels)
+        and ((frames >= NONE) & (frames < LARGEST_FRAME)).all()
+        and ((whole[:, PENDING] >= 0) & (whole[:, PENDING] < len(_PENDING))).all()
+    )
+    return None if holds else "expected objects that can have come about, got others"
 
 
-def _add(life: Life, cause: Cause, opposite: Cause) -> None:
-    life.pending = (*(each for each in life.pending if each not in (cause, opposite)), cause)
+def follow(
+    lives: Lives, ids: Int64, labels: Sequence[str], scores: Float64, boxes: Float64, frame: int | None, time_ms: int,
+    rules: Rules,
+) -> tuple[Lives, Int64, Int64]:  # fmt: skip
+    """Carry lives over to a frame with k boxes.
+
+    Args:
+        ids, scores: [k]; an id of NONE is that of a box which is not tracked.
+        labels: k names.
+        boxes: [k, 4].
+        frame: its number, where it has one.
+
+    Returns:
+        lives that share nothing with those before, the row of each box [k], NONE without a track, and what there is to
+        tell of it [k], the sum of `NEW`, `DUE`, `MOVED` and `TURNED`.
+    """
+    if not lives.labels.keys() >= set(labels):
+        lives = lives.naming(labels)
+    numbers = np.array([lives.labels[label] for label in labels], np.int64)
+    whole, real, kept, rows, found = carry(
+        lives.whole, lives.real, lives.scores, ids, numbers, scores, boxes, NONE if frame is None else frame, time_ms,
+        rules,
+    )  # fmt: skip
+    return Lives(whole, real, kept, lives.labels), rows, found
 
 
-def _middle(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-
-
-def _away(life: Life, place: tuple[float, float], share: float) -> bool:
-    """Whether it is farther from a place than this share of its box's size, the root of its area."""
-    x1, y1, x2, y2 = life.box
-    dx, dy, area = (x1 + x2) / 2 - place[0], (y1 + y2) / 2 - place[1], (x2 - x1) * (y2 - y1)
-    return dx * dx + dy * dy > share * share * (area if area > 1.0 else 1.0)
-
-
-def _median(scores: Sequence[float]) -> float:
-    ordered, half = sorted(scores), len(scores) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+def warm_up() -> None:
+    """Compile the kernels, or load them."""
+    box, one = np.array([[0.0, 0, 9, 9]]), np.ones(1, np.int64)
+    lives, _, _ = follow(Lives.none(1), one, ["all"], np.ones(1), box, 0, 0, Rules.of(SceneSettings()))
+    lives.reported(0, 0)
+    gone(lives.whole, one)

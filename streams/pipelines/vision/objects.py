@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
+from models.vision.association import NONE
 from streams.clock import rfc3339
 from streams.pipelines.vision import lives
 from streams.pipelines.vision.distance import Alert, Closeness, Ground, Pair
-from streams.pipelines.vision.lives import Box, Cause, Life
-from streams.pipelines.vision.zones import Change, ZoneMap, left, occupied
+from streams.pipelines.vision.life_steps import CONFIRMED, DUE, ID, LABEL, MOVED, NEW, TURNED, Rules, gone
+from streams.pipelines.vision.lives import Box, Cause, Life, Lives, StoredLives
+from streams.pipelines.vision.zones import Change, Presences, ZoneMap, left, occupied
 from streams.schemas import OtherObject, VideoEvent
 from streams.sites import Camera, SceneSettings
 
@@ -32,7 +36,7 @@ class Site:
     """
 
     def __init__(self, vision: SceneSettings, camera: Camera | None) -> None:
-        self.vision, self.confirmed_from = vision, vision.confirmed_from
+        self.vision, self.rules = vision, Rules.of(vision)
         self.zones = ZoneMap(camera.zones if camera else ())
         self.ground = Ground(vision, camera)
 
@@ -43,7 +47,9 @@ class Sight(NamedTuple):
     Args:
         frame: its number, where it has one.
         boxes: float64 [k, 4].
-        labels, scores, ids: [k]; -1 for what is not tracked.
+        scores: float64 [k].
+        labels: [k].
+        ids: int64 [k]; -1 for what is not tracked.
         within: [k], zones by number, from this frame alone.
         width, height: of the picture.
     """
@@ -51,12 +57,34 @@ class Sight(NamedTuple):
     frame: int | None
     time_ms: int
     boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
     labels: list[str]
-    scores: list[float]
-    ids: list[int]
+    ids: NDArray[np.int64]
     within: list[list[int]]
     width: int
     height: int
+
+
+class Stay(NamedTuple):
+    """What an object has to do with zones: how it stands to them, and those that it has been in, in that order."""
+
+    presences: Presences
+    visited: tuple[str, ...]
+
+    def without(self, zone: str) -> Stay:
+        """The same, outside a zone."""
+        return self._replace(presences={name: kept for name, kept in self.presences.items() if name != zone})
+
+
+class Stored(msgspec.Struct, array_like=True):
+    """A scene as it is written; stays by track id."""
+
+    lives: StoredLives
+    stays: dict[int, Stay]
+    pairs: list[Pair]
+
+
+_NO_STAY = Stay({}, ())
 
 
 class Scene:
@@ -65,142 +93,175 @@ class Scene:
     An object is told when the median score of `confirm_frames` frames has reached `confirm_score`, and nothing of it
     before. It ends when its track does; with it end its stays in zones and its unsafe distances. What is told depends
     on the frames and the settings alone.
-
-    Args:
-        lives, pairs: where it was; both are its own from now on.
     """
 
-    def __init__(self, camera_id: str, site: Site, lives: Sequence[Life] = (), pairs: Sequence[Pair] = ()) -> None:
+    def __init__(self, camera_id: str, site: Site) -> None:
         self._camera_id, self._site = camera_id, site
-        self._lives = {life.track_id: life for life in lives}
-        self._closeness = Closeness(site.vision.unsafe_distances, pairs)
+        self._lives = Lives.none(site.vision.confirm_frames)
+        self._stays: dict[int, Stay] = {}
+        self._closeness = Closeness(site.vision.unsafe_distances)
 
-    def lives(self) -> list[Life]:
-        """All objects that it knows, in the order in which they appeared."""
-        return list(self._lives.values())
+    def stored(self) -> Stored:
+        """All that is remembered."""
+        return Stored(self._lives.stored(), self._stays, self._closeness.pairs())
 
-    def pairs(self) -> list[Pair]:
-        """All pairs that are close, or were."""
-        return self._closeness.pairs()
+    @classmethod
+    def restored(cls, camera_id: str, site: Site, stored: Stored, alive: Collection[int]) -> Scene:
+        """The scene that `stored` was called on, but with these settings.
+
+        Args:
+            alive: ids of the tracks that there are.
+
+        Raises:
+            ValueError: it cannot be one.
+        """
+        self = cls(camera_id, site)
+        self._lives = Lives.restored(stored.lives, site.vision.confirm_frames)
+        known = set(self._lives.whole[:, ID].tolist())
+        if not known <= set(alive):
+            raise ValueError("expected objects with tracks, one each, got others")
+        if not stored.stays.keys() <= known:
+            raise ValueError("expected stays of objects that there are, got others")
+        if not all(pair.first in known and pair.second in known for pair in stored.pairs):
+            raise ValueError("expected pairs of objects that there are, got others")
+        zones = {zone.name for zone in site.zones.zones}
+        self._stays = {
+            track_id: Stay({zone: kept for zone, kept in stay.presences.items() if zone in zones}, stay.visited)
+            for track_id, stay in stored.stays.items()
+        }
+        self._closeness = Closeness(site.vision.unsafe_distances, stored.pairs)
+        return self
 
     def copy(self) -> Scene:
         """One that goes its own way."""
         twin = copy.copy(self)
-        twin._lives = {track_id: lives.copied(life) for track_id, life in self._lives.items()}
-        twin._closeness = self._closeness.copy()
+        twin._stays, twin._closeness = self._stays.copy(), self._closeness.copy()
         return twin
 
-    def zones(self, track_id: int) -> list[str]:
-        """The zones that an object is in, as far as it is told; none for one that is not known."""
-        life = self._lives.get(track_id)
-        return occupied(life.presences) if life is not None else []
+    def zones(self, ids: Sequence[int], within: Sequence[Sequence[int]]) -> list[list[str]]:
+        """The zones that boxes are in: those of an object as far as it is told, those of another as one frame has it.
 
-    def confirmed(self, track_id: int) -> bool:
-        """Whether an object has been told of."""
-        life = self._lives.get(track_id)
-        return life is not None and life.confirmed
+        Args:
+            ids: [k]; -1 for what is not tracked.
+            within: [k], zones by number.
+        """
+        whole = self._lives.whole
+        told = set(whole[whole[:, CONFIRMED] == 1, ID].tolist())
+        return [
+            occupied(self._stay(track_id).presences) if track_id in told else self._site.zones.names(here)
+            for track_id, here in zip(ids, within, strict=True)
+        ]
 
-    def update(self, sight: Sight, alive: Collection[int]) -> list[VideoEvent]:
+    def update(self, sight: Sight, alive: NDArray[np.int64]) -> list[VideoEvent]:
         """What is to be told after a frame.
 
         Args:
             alive: ids of all tracks that live after it, seen or not.
         """
-        told = rfc3339(sight.time_ms / 1000)
-        events = list(self._end(set(self._lives).difference(alive), "gone", sight.frame, sight.time_ms, told))
-        known, frame, time_ms = self._lives, sight.frame, sight.time_ms
-        boxes, labels, scores, within = sight.boxes.tolist(), sight.labels, sight.scores, sight.within
-        shown: list[int] = []
-        for row, track_id in enumerate(sight.ids):
-            if track_id > 0:
-                life, box = known.get(track_id), tuple(boxes[row])
-                if life is None:
-                    life = known[track_id] = lives.begin(track_id, labels[row], scores[row], box, frame, time_ms)
-                else:
-                    lives.see(life, labels[row], scores[row], box, frame, time_ms)
-                self._tell(life, within[row], sight, told, events)
-                if life.confirmed:
-                    shown.append(row)
-        events += self._distances(shown, sight, told)
+        ended = gone(self._lives.whole, alive).tolist()
+        events = self._end(ended, "gone", sight.frame, sight.time_ms) if ended else []
+        self._lives, rows, found = lives.follow(
+            self._lives, sight.ids, sight.labels, sight.scores, sight.boxes, sight.frame, sight.time_ms,
+            self._site.rules,
+        )  # fmt: skip
+        # Few frames have anything to tell; but where there are zones, each says where its objects are.
+        pressing = rows != NONE if self._site.zones.zones else found & (NEW | DUE) != 0
+        for at in np.flatnonzero(pressing).tolist():
+            events += self._tell(int(rows[at]), int(found[at]), sight.within[at], sight)
+        if self._site.vision.unsafe_distances:
+            events += self._distances(rows, sight)
         return events
 
     def end(self, reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
         """Everything ends; what is to be told of it."""
-        return list(self._end(set(self._lives), reason, frame, time_ms, rfc3339(time_ms / 1000)))
+        return self._end(range(len(self._lives.whole)), reason, frame, time_ms)
 
-    def _tell(self, life: Life, within: Sequence[int], sight: Sight, told: str, events: list[VideoEvent]) -> None:
-        """Add what there is to tell of an object that a frame shows."""
-        vision, time_ms = self._site.vision, sight.time_ms
-        if not life.confirmed and lives.confirm(life, vision.confirm_frames, self._site.confirmed_from):
-            events.append(self._event("new", life, sight.frame, told))
-            lives.reported(life, time_ms)
-        life.presences, changes = self._site.zones.follow(life.presences, within, time_ms, confirmed=life.confirmed)
-        turned: Sequence[Cause] = ()
-        if changes:
-            entered = [change.zone for change in changes if change.action == "enter"]
-            life.visited += tuple(zone for zone in entered if zone not in life.visited)
-            turned = list(dict.fromkeys(_CAUSES[change.action] for change in changes if change.action in _CAUSES))
-        lives.rest(life, vision, time_ms)
-        if life.confirmed and (causes := lives.due(life, vision, time_ms, turned)):
-            events.append(self._event("update", life, sight.frame, told, causes=list(causes)))
-            lives.reported(life, time_ms)
-        events.extend(self._zone(life, change, sight.frame, told) for change in changes)
+    def _stay(self, track_id: int) -> Stay:
+        return self._stays.get(track_id, _NO_STAY)
 
-    def _distances(self, shown: list[int], sight: Sight, told: str) -> list[VideoEvent]:
+    def _tell(self, row: int, found: int, within: Sequence[int], sight: Sight) -> Iterator[VideoEvent]:
+        """What there is to tell of an object that a frame shows."""
+        life, time_ms = self._lives.one(row), sight.time_ms
+        if found & NEW:
+            before = life.stationary != bool(found & TURNED)
+            yield self._event("new", life._replace(stationary=before), sight.frame, time_ms)
+        changes = self._follow_zones(life, within, time_ms)
+        actions = dict.fromkeys(_CAUSES[change.action] for change in changes if change.action in _CAUSES)
+        if life.confirmed and (actions or found & DUE):
+            moved: tuple[Cause, ...] = ("moved",) if found & MOVED else ()
+            if causes := [*moved, *actions, *self._lives.pending(row)]:
+                yield self._event("update", life, sight.frame, time_ms, causes=causes)
+                self._lives.reported(row, time_ms)
+        for change in changes:
+            yield self._zone(life, change, sight.frame, time_ms)
+
+    def _follow_zones(self, life: Life, within: Sequence[int], time_ms: int) -> Sequence[Change]:
+        """What there is to tell of an object and the zones."""
+        stay = self._stay(life.track_id)
+        presences, changes = self._site.zones.follow(stay.presences, within, time_ms, confirmed=life.confirmed)
+        entered = [change.zone for change in changes if change.action == "enter" and change.zone not in stay.visited]
+        if stay is not _NO_STAY or presences:
+            self._stays[life.track_id] = Stay(presences, (*stay.visited, *entered))
+        return changes
+
+    def _distances(self, rows: NDArray[np.int64], sight: Sight) -> list[VideoEvent]:
+        shown = np.flatnonzero(rows != NONE)
+        shown = shown[self._lives.whole[rows[shown], CONFIRMED] == 1]
         if len(shown) < 2:
             return []
-        ids = [sight.ids[row] for row in shown]
-        labels = [self._lives[track_id].label for track_id in ids]
-        site = self._site
+        names = list(self._lives.labels)
+        labels = [names[number] for number in self._lives.whole[rows[shown], LABEL].tolist()]
+        ground = self._site.ground
         alerts = self._closeness.follow(
-            ids,
+            sight.ids[shown].tolist(),
             labels,
-            lambda: site.ground.places(sight.boxes[shown], labels, sight.width, sight.height),
+            lambda: ground.places(sight.boxes[shown], labels, sight.width, sight.height),
             sight.time_ms,
         )
-        return [self._unsafe(alert, sight.frame, told) for alert in alerts]
+        return [self._unsafe(alert, sight.frame, sight.time_ms) for alert in alerts]
 
-    def _end(
-        self, gone: Collection[int], reason: Reason, frame: int | None, time_ms: int, told: str
-    ) -> Iterator[VideoEvent]:
-        if not gone:
-            return
-        for alert in self._closeness.end(gone, time_ms):
-            yield self._unsafe(alert, frame, told)
-        for track_id in sorted(gone):
-            life = self._lives.pop(track_id)
+    def _end(self, rows: Collection[int], reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
+        ending = sorted((self._lives.one(row) for row in rows), key=attrgetter("track_id"))
+        ids = {life.track_id for life in ending}
+        events = [self._unsafe(alert, frame, time_ms) for alert in self._closeness.end(ids, time_ms)]
+        for life in ending:
             if life.confirmed:
-                yield from self._ended(life, reason, frame, told)
+                events += self._ended(life, reason, frame, time_ms)
+        self._lives = self._lives.without(rows)
+        self._stays = {track_id: stay for track_id, stay in self._stays.items() if track_id not in ids}
+        return events
 
-    def _ended(self, life: Life, reason: Reason, frame: int | None, told: str) -> Iterator[VideoEvent]:
-        for change in left(life.presences, life.last_ms):
-            life.presences = {zone: kept for zone, kept in life.presences.items() if zone != change.zone}
-            yield self._zone(life, change, frame, told)
+    def _ended(self, life: Life, reason: Reason, frame: int | None, time_ms: int) -> Iterator[VideoEvent]:
+        stay = self._stay(life.track_id)
+        for change in left(stay.presences, life.last_ms):
+            self._stays[life.track_id] = stay = stay.without(change.zone)
+            yield self._zone(life, change, frame, time_ms)
         yield self._event(
             "end",
             life,
             frame,
-            told,
+            time_ms,
             reason=reason,
             duration_s=max(life.last_ms - life.first_ms, 0) / 1000,
             last_seen=rfc3339(life.last_ms / 1000),
             best_score=round(life.best_score, SCORE_DIGITS),
             best_box=_rounded(life.best_box),
             best_frame=life.best_frame,
-            zones_visited=list(life.visited),
+            zones_visited=list(stay.visited),
         )
 
-    def _zone(self, life: Life, change: Change, frame: int | None, told: str) -> VideoEvent:
+    def _zone(self, life: Life, change: Change, frame: int | None, time_ms: int) -> VideoEvent:
         stay_s = UNSET if change.action == "enter" else change.stay_s
-        return self._event("zone", life, frame, told, zone=change.zone, action=change.action, duration_s=stay_s)
+        return self._event("zone", life, frame, time_ms, zone=change.zone, action=change.action, duration_s=stay_s)
 
-    def _unsafe(self, alert: Alert, frame: int | None, told: str) -> VideoEvent:
-        first, second = self._lives[alert.first], self._lives[alert.second]
+    def _unsafe(self, alert: Alert, frame: int | None, time_ms: int) -> VideoEvent:
+        ids = self._lives.whole[:, ID].tolist()
+        first, second = (self._lives.one(ids.index(track_id)) for track_id in (alert.first, alert.second))
         return self._event(
             "unsafe_distance",
             first,
             frame,
-            told,
+            time_ms,
             state=alert.state,
             severity=alert.severity,
             other=OtherObject(second.track_id, second.label, _rounded(second.box)),
@@ -210,17 +271,17 @@ class Scene:
             duration_s=UNSET if alert.duration_s is None else alert.duration_s,
         )
 
-    def _event(self, kind: Any, life: Life, frame: int | None, told: str, **more: Any) -> VideoEvent:
+    def _event(self, kind: Any, life: Life, frame: int | None, time_ms: int, **more: Any) -> VideoEvent:
         return VideoEvent(
             kind,
             self._camera_id,
             frame,
-            told,
+            rfc3339(time_ms / 1000),
             life.track_id,
             life.label,
             round(life.score, SCORE_DIGITS),
             _rounded(life.box),
-            occupied(life.presences),
+            occupied(self._stay(life.track_id).presences),
             rfc3339(life.first_ms / 1000),
             life.stationary,
             **more,

@@ -63,7 +63,7 @@ class ZoneMap:
     def within(self, boxes: NDArray[np.float64], labels: Sequence[str], width: int, height: int) -> list[list[int]]:
         """For each of k boxes the zones, by number, that its bottom centre is in and that its label counts in."""
         if not self.zones or not len(boxes):
-            return [[] for _ in labels]
+            return [[]] * len(labels)  # one for all, which nobody writes to
         if self._size != (width, height):
             scale = np.where(self._shares[:, None], (width, height), 1.0)
             self._size, self._scaled = (width, height), self._corners * scale

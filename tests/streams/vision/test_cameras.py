@@ -228,7 +228,7 @@ def test_records_of_somebody_else_are_refused_and_nothing_is_applied() -> None:
     _, (good,) = cameras.changes()
     assert good is not None
     for key, bad in [(b"gate", good[:at]) for at in range(0, len(good), 7)] + [
-        (b"gate", b"\x02" + good[1:]), (b"gate", good + b"x"), (b"gate", b"\x01\x90"), (b"", good), (b"\xff\xfe", good),
+        (b"gate", b"\x01" + good[1:]), (b"gate", good + b"x"), (b"gate", b"\x02\x90"), (b"", good), (b"\xff\xfe", good),
     ]:  # fmt: skip
         again = Cameras(SITES)
         with pytest.raises(CameraCorrupt):
