@@ -54,7 +54,10 @@ class Limits(NamedTuple):
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile without the GIL on first use, and keep the machine code on disk."""
+    """Compile without the GIL on first use, and keep the machine code on disk.
+
+    Word by word: to compile an assignment to a slice takes half a second.
+    """
     return cast(Callable[P, R], njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
@@ -72,8 +75,8 @@ def solve(weights: Float64) -> Int64:
     for row in range(1, n + 1):
         matched[0] = row
         column = 0
-        least[:] = np.inf
-        used[:] = False
+        for each in range(m + 1):
+            least[each], used[each] = np.inf, False
         while True:
             used[column] = True
             at, delta, following = matched[column], np.inf, 0
@@ -134,7 +137,7 @@ def assign(weights: Float64) -> Int64:
     for row in range(weights.shape[0]):
         if of_row[row] == 1 and of_column[found[row]] == 1:
             of_row[row] = of_column[found[row]] = 0
-    rows, columns = np.flatnonzero(of_row), np.flatnonzero(of_column)
+    rows, columns = _set(of_row), _set(of_column)
     if len(rows):
         rivals = np.empty((len(rows), len(columns)))
         for i in range(len(rows)):
@@ -144,6 +147,17 @@ def assign(weights: Float64) -> Int64:
         for i in range(len(rows)):
             found[rows[i]] = NONE if solved[i] == NONE else columns[solved[i]]
     return found
+
+
+@kernel
+def _set(counts: Int64) -> Int64:
+    """Where a count is not zero."""
+    places, found = np.empty(len(counts), np.int64), 0
+    for place in range(len(counts)):
+        if counts[place]:
+            places[found] = place
+            found += 1
+    return places[:found]
 
 
 @kernel
@@ -233,7 +247,8 @@ def correct(track: Float64, box: Float64, class_id: int, now_ms: float) -> None:
 @kernel
 def begin(track: Float64, box: Float64, class_id: int, now_ms: float) -> None:
     """A track of one box, not confirmed yet."""
-    track[:] = 0
+    for word in range(TRACK_WORDS):
+        track[word] = 0
     track[CLASS], track[SEEN_MS] = class_id, now_ms
     track[X], track[Y] = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     track[W], track[H] = max(box[2] - box[0], 1.0), max(box[3] - box[1], 1.0)
@@ -321,7 +336,8 @@ def step(
             tracks[row, MISSED] += 1
             if tracks[row, ID] == 0 or now_ms - tracks[row, SEEN_MS] > limits.lost_ms:
                 continue
-        following[count] = tracks[row]
+        for word in range(TRACK_WORDS):
+            following[count, word] = tracks[row, word]
         count += 1
     for box in free_boxes(scores, track_of, limits.new, np.inf)[: MOST_TRACKS - count]:
         begin(following[count], boxes[box], classes[box], now_ms)
@@ -332,11 +348,11 @@ def step(
 @kernel
 def look(tracks: Float64, boxes: Float64, classes: Int64, dt: float) -> Int64:
     """The track id of each of k boxes [k] in a frame `dt` seconds from the tracks, -1 for none; nothing changes."""
-    tracks = tracks[tracks[:, ID] > 0]  # a copy
+    tracks = tracks.copy()
     predict(tracks, dt)
     ids = np.full(len(boxes), NONE, np.int64)
-    found = match(tracks, boxes, classes, np.arange(len(tracks)), np.arange(len(boxes)), NEAR, True)
-    for row, box in enumerate(found):
+    rows = free_tracks(tracks, np.full(len(tracks), NONE, np.int64), True)
+    for place, box in enumerate(match(tracks, boxes, classes, rows, np.arange(len(boxes)), NEAR, True)):
         if box != NONE:
-            ids[box] = np.int64(tracks[row, ID])
+            ids[box] = np.int64(tracks[rows[place], ID])
     return ids

@@ -192,9 +192,17 @@ def _checked(
     )
 
 
-@kernel
 def _usable(boxes: Float64, scores: Float64, classes: Int64) -> Int64:
     """Rows of the boxes that can be objects, the best `MOST_BOXES` of them, in their order."""
+    rows = _sound(boxes, scores, classes)
+    if len(rows) > MOST_BOXES:
+        rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[:MOST_BOXES]])
+    return rows
+
+
+@kernel
+def _sound(boxes: Float64, scores: Float64, classes: Int64) -> Int64:
+    """Rows of the boxes that can be objects."""
     rows, count = np.empty(len(boxes), np.int64), 0
     for row in range(len(boxes)):
         x1, y1, x2, y2 = boxes[row]
@@ -202,11 +210,7 @@ def _usable(boxes: Float64, scores: Float64, classes: Int64) -> Int64:
         if good and np.isfinite(scores[row]) and 0 <= classes[row] < MOST_CLASSES:
             rows[count] = row
             count += 1
-    rows = rows[:count]
-    if count > MOST_BOXES:
-        best = np.argsort(-scores[rows], kind="mergesort")[:MOST_BOXES]
-        rows = np.sort(rows[best])
-    return rows
+    return rows[:count]
 
 
 def _check_tracks(tracks: Float64, time_ms: int, next_id: int) -> None:
