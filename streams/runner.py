@@ -113,6 +113,8 @@ class Runner:
         compute: an executor of one thread, which finishes them in order.
 
     Attributes:
+        wanting: set while an instance is idle, or nothing waits for the next one; else a poll can wait. A lone instance
+            always wants: it is done so soon that an idle moment costs more than a poll.
         emitter: is told of drains and revocations; `run` sets it, whoever needs it told before that may, too.
         reader: is told what was written to the log of a table, if there is one.
     """
@@ -131,6 +133,8 @@ class Runner:
         self._idle_instances = instances.count
         self._pace = Pace(instances.count)
         self._instance_idle = asyncio.Event()
+        self.wanting = asyncio.Event()
+        self.wanting.set()
         self._settings = settings
         self._lz4 = settings.worker.compression == "lz4"
         self._telemetry = telemetry
@@ -159,6 +163,7 @@ class Runner:
         if not self._draining and consumer.is_alive(message):
             time_ms = None if self._event_time is None else self._event_time(message.value)
             await self._batcher.put(Delivery(message.value, message, self._clock.monotonic(), time_ms))
+            self._tell_wanting()
             self._telemetry.delivered(message.value, self._clock.time(), self._batcher.records)
 
     def _shed(self, freshness: Freshness, waiting: Sequence[Delivery]) -> list[Delivery]:
@@ -206,6 +211,7 @@ class Runner:
         loop = asyncio.get_running_loop()
         alone = self._instances.count == 1 and not self._in_works.locked()  # one of two permits is its own
         self._idle_instances -= 1
+        self._tell_wanting()
         if alone and sum(map(len, batches)) < HANDED_OVER_FROM:
             letters = loop.run_in_executor(self._compute, self._begin_and_finish, batches)
             letters.add_done_callback(self._instance_is_idle)
@@ -225,6 +231,13 @@ class Runner:
             begun.exception()  # who finishes it raises it
         self._idle_instances += 1
         self._instance_idle.set()
+        self._tell_wanting()
+
+    def _tell_wanting(self) -> None:
+        if self._instances.count == 1 or self._idle_instances or not self._batcher.records:
+            self.wanting.set()
+        else:
+            self.wanting.clear()
 
     async def _finish_all(self, beginning: asyncio.Task[None]) -> None:
         """What was begun, in that order."""
@@ -323,6 +336,7 @@ class Runner:
         """Drop what waits and let what is computed or produced finish, for at most `drain_timeout_s`."""
         self._draining = True
         self._batcher.clear()
+        self._tell_wanting()
         if not self._failed and not await self._wait_idle():
             logger.warning(
                 "draining partitions %s took longer than worker.drain_timeout_s = %g; their batches in flight are "

@@ -37,12 +37,19 @@ PREFETCH_BACKOFF_S = 2.0
 SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 1024  # a poll of fewer has cost more than they have
 SETTLE_S = 0.005
+FED_S = 0.05
 HEARTBEATS_PER_SESSION = 8  # members hear of a rebalance at their heartbeat: for a third each would idle 2.7 s
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
 
 
 class Flow(Protocol):
-    """What the transport tells the worker about its partitions."""
+    """What the transport tells the worker about its partitions.
+
+    Attributes:
+        wanting: set while there is use for more records than wait already.
+    """
+
+    wanting: asyncio.Event
 
     async def drain(self) -> None:
         """Drop what waits, let what is being computed finish, within a bound."""
@@ -276,11 +283,11 @@ class GroupClient(driver.AIOKafkaConsumerThread):
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         # Fetching as soon as a record is there would make a fetch, a poll, a micro-batch and a write of each. While
-        # what the last poll brought is on its way, more come; but a write that takes long must not hold up the next.
+        # what the last poll brought is on its way, and while more waits than the pipeline can begin, more come; but
+        # what takes long must not hold up the next.
         if self._few:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SETTLE_S):
-                    await self.consumer.settled.wait()
+            await _within(SETTLE_S, self.consumer.settled)
+            await _within(FED_S, self.transport.flow.wanting)
         fetching = self._ensure_consumer()._client.fetching
         fetching.set()
         polled = await super()._fetch_records(*args, **kwargs)
@@ -340,6 +347,14 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
         )
         return steady_consumer(consumer, self._displaced)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for it, but no longer."""
+    if not event.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
 
 class Producer(driver.Producer):

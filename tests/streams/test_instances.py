@@ -107,6 +107,44 @@ def test_no_more_are_begun_than_there_are_instances() -> None:
     run(scenario)
 
 
+def test_more_is_wanted_while_an_instance_is_idle_or_nothing_waits_for_the_next_one() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline)
+        wanting = bench.runner.wanting
+        async with bench.running():
+            for number in range(2):
+                assert wanting.is_set()
+                await bench.deliver([b"slow", b"slow"], 2 * number)
+                await until(partial(lambda begun: pipeline.began == begun, number + 1))
+            assert wanting.is_set()
+            await bench.deliver([b"x", b"x"], 4)
+            assert not wanting.is_set()
+            pipeline.go.set()
+            await wanting.wait()
+            await until(lambda: bench.mark() == 6)
+            assert wanting.is_set()
+
+    run(scenario)
+
+
+def test_what_is_drained_leaves_room_for_more() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline)
+        async with bench.running():
+            for start in range(0, 6, 2):
+                await bench.deliver([b"slow", b"slow"], start)
+            await until(lambda: pipeline.began == 2)
+            assert not bench.runner.wanting.is_set()
+            draining = asyncio.create_task(bench.runner.drain())
+            await bench.runner.wanting.wait()
+            pipeline.go.set()
+            await draining
+
+    run(scenario)
+
+
 class Concluded(Several):
     """Nothing is concluded until `go`."""
 
