@@ -45,13 +45,14 @@ class Rules(NamedTuple):
     @classmethod
     def of(cls, vision: SceneSettings) -> Self:
         """Those of the settings."""
-        return cls(
+        numbers = (
             vision.confirmed_from,
             vision.update_interval_s * 1000,
             vision.moved_share,
             vision.stationary_s * 1000,
             vision.stationary_share,
         )
+        return cls(*map(float, numbers))  # for one that is an int, the kernels would be compiled once more
 
 
 @kernel
