@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from streams.clock import Clock, SystemClock
+from streams.clock import Clock, SystemClock, happens
 from streams.settings import Batch
 
 
@@ -85,13 +85,7 @@ class Batcher(Generic[Item]):
         if timeout_s is None and self._queue:
             return True
         self._changed.clear()
-        try:
-            # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the change.
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._changed, timeout_s)
 
     def _cut(self, among: int) -> list[Item]:
         if self._shed is not None:

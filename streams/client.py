@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -26,6 +25,8 @@ from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
+
+from streams.clock import happens
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
 LONGEST_HELD_S = 2.0  # whoever asks how far a partition's end is away learns it from fetches
@@ -75,10 +76,8 @@ class MemberClient(SteadyClient):
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if self.away and isinstance(request, JoinGroupRequest):
             await asyncio.Event().wait()  # until the worker ends
-        if isinstance(request, FetchRequest) and not self.fetching.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_HELD_S):
-                    await self.fetching.wait()
+        if isinstance(request, FetchRequest):
+            await happens(self.fetching, LONGEST_HELD_S)
         response = await super().send(node_id, request, **kwargs)
         if isinstance(request, GROUP_REQUESTS) and response.error_code == UnknownError.errno:
             raise KafkaConnectionError("the group coordinator has an error of its own")  # it is asked again

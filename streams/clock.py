@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -49,6 +50,18 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move on by `seconds`."""
         self._now += seconds
+
+
+async def happens(event: asyncio.Event, within_s: float | None) -> bool:
+    """Wait until an event is set, for at most so long, and say whether it is; None: however long it takes."""
+    if event.is_set():
+        return True
+    try:
+        # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the event.
+        async with asyncio.timeout(within_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def rfc3339(epoch_s: float) -> str:

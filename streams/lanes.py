@@ -22,7 +22,7 @@ from aiokafka.errors import (
 from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 
 from streams.client import SteadyClient, steady_producer
-from streams.clock import Clock
+from streams.clock import Clock, happens
 from streams.emitter import Acknowledgement, Letters, Write, hand_over, settle
 from streams.errors import ProduceError
 from streams.settings import Worker
@@ -290,9 +290,7 @@ class Lane:
         """Until something is queued or the lane is flushed, or the time is over."""
         self._changed.clear()
         if not self._queue:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await self._changed.wait()
+            await happens(self._changed, timeout_s)
 
     async def _await_rebalance(self, error: Exception) -> ProduceError:
         """Who was shut out by the partition's next owner hears of it from the group, and this lane is closed."""

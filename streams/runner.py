@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from streams.batcher import Batcher
-from streams.clock import Clock, SystemClock
+from streams.clock import Clock, SystemClock, happens
 from streams.compute import ComputeThreads
 from streams.emitter import Letters, Sender, Sent
 from streams.freshness import Pace
@@ -325,12 +325,7 @@ class Runner:
     async def _wait_idle(self) -> bool:
         if self.emitter is not None:
             self.emitter.flush()
-        try:
-            async with asyncio.timeout(self._settings.worker.drain_timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens(self._idle, self._settings.worker.drain_timeout_s)
 
     async def drain(self) -> None:
         """Drop what waits and let what is computed or produced finish, for at most `drain_timeout_s`."""

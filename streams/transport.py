@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Protocol, cast
 
@@ -21,6 +20,7 @@ from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
 
 from streams.client import steady_consumer, steady_producer
+from streams.clock import happens
 from streams.fetching import fetch_record_batches
 from streams.offsets import Flight, LowWaterMarks
 from streams.records import RecordBatch
@@ -286,8 +286,8 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         # what the last poll brought is on its way, and while more waits than the pipeline can begin, more come; but
         # what takes long must not hold up the next.
         if self._few:
-            await _within(SETTLE_S, self.consumer.settled)
-            await _within(FED_S, self.transport.flow.wanting)
+            await happens(self.consumer.settled, SETTLE_S)
+            await happens(self.transport.flow.wanting, FED_S)
         fetching = self._ensure_consumer()._client.fetching
         fetching.set()
         polled = await super()._fetch_records(*args, **kwargs)
@@ -347,14 +347,6 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
         )
         return steady_consumer(consumer, self._displaced)
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for it, but no longer."""
-    if not event.is_set():
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()
 
 
 class Producer(driver.Producer):

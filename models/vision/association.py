@@ -56,7 +56,7 @@ class Limits(NamedTuple):
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile without the GIL on first use, and keep the machine code on disk.
 
-    Word by word: to compile an assignment to a slice takes half a second.
+    Kernels copy word by word: an assignment to a slice takes half a second to compile.
     """
     return cast(Callable[P, R], njit(nogil=True, cache=True, error_model="numpy")(function))
 
@@ -137,7 +137,7 @@ def assign(weights: Float64) -> Int64:
     for row in range(weights.shape[0]):
         if of_row[row] == 1 and of_column[found[row]] == 1:
             of_row[row] = of_column[found[row]] = 0
-    rows, columns = _set(of_row), _set(of_column)
+    rows, columns = _nonzero(of_row), _nonzero(of_column)
     if len(rows):
         rivals = np.empty((len(rows), len(columns)))
         for i in range(len(rows)):
@@ -150,7 +150,7 @@ def assign(weights: Float64) -> Int64:
 
 
 @kernel
-def _set(counts: Int64) -> Int64:
+def _nonzero(counts: Int64) -> Int64:
     """Where a count is not zero."""
     places, found = np.empty(len(counts), np.int64), 0
     for place in range(len(counts)):

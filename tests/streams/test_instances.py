@@ -58,6 +58,13 @@ def _bench(pipeline: Several, **sections: Any) -> Bench:
     return Bench(pipeline=pipeline, **({"batch": Batch(max_batch_size=2)} | sections))
 
 
+async def _occupy(bench: Bench, pipeline: Several, batches: int) -> None:
+    """Until `go`, each instance has one of these batches, and the rest waits."""
+    for start in range(0, 2 * batches, 2):
+        await bench.deliver([b"slow", b"slow"], start)
+    await until(lambda: pipeline.began == 2)
+
+
 def test_a_slow_micro_batch_is_not_overtaken_by_the_next_that_is_inferred_beside_it() -> None:
     async def scenario() -> None:
         pipeline = Several()
@@ -95,9 +102,7 @@ def test_no_more_are_begun_than_there_are_instances() -> None:
         pipeline = Several()
         bench = _bench(pipeline)
         async with bench.running():
-            for start in range(0, 10, 2):
-                await bench.deliver([b"slow", b"slow"], start)
-            await until(lambda: pipeline.began == 2)
+            await _occupy(bench, pipeline, 5)
             await asyncio.sleep(0.05)
             assert pipeline.began == 2
             pipeline.go.set()
@@ -133,9 +138,7 @@ def test_what_is_drained_leaves_room_for_more() -> None:
         pipeline = Several()
         bench = _bench(pipeline)
         async with bench.running():
-            for start in range(0, 6, 2):
-                await bench.deliver([b"slow", b"slow"], start)
-            await until(lambda: pipeline.began == 2)
+            await _occupy(bench, pipeline, 3)
             assert not bench.runner.wanting.is_set()
             draining = asyncio.create_task(bench.runner.drain())
             await bench.runner.wanting.wait()

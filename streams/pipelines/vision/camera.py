@@ -150,7 +150,7 @@ class CameraState:
             self._frames += 1
             self._told = told.remember(self._told, self._frames, frame.offset, events)
         self.offset = max(self.offset, frame.offset)
-        return Seen(ids, self._zones(ids, within), events, order, repeated)
+        return Seen(ids, self._scene.zones(ids, within), events, order, repeated)
 
     def encode(self) -> bytes:
         """The whole state, exactly: some 400 bytes an object, and what was told of late."""
@@ -194,11 +194,6 @@ class CameraState:
         if back or last_ms - frame.event_time_ms > REWIND_MS:
             return "restart"
         return "next" if frame.event_time_ms > last_ms else "late"
-
-    def _zones(self, ids: NDArray[np.int64], within: Sequence[Sequence[int]]) -> list[list[str]]:
-        if not self._site.zones.zones:
-            return [[]] * len(within)  # one for all, which nobody writes to
-        return self._scene.zones(ids.tolist(), within)
 
 
 def _check(frame: Frame) -> None:

@@ -101,7 +101,7 @@ def carry(
     following = np.zeros((count, WHOLE), np.int64)
     others = np.zeros((count, REAL))
     latest = np.zeros((count, kept.shape[1]))
-    for row in range(known):  # slices would take seconds to compile
+    for row in range(known):
         for column in range(WHOLE):
             following[row, column] = whole[row, column]
         for column in range(REAL):

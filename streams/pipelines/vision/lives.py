@@ -94,6 +94,8 @@ class Lives(NamedTuple):
     def naming(self, labels: Sequence[str]) -> Self:
         """The same, with the names of these labels, too."""
         fresh = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        if not fresh:
+            return self
         if len(self.labels) + len(fresh) > MOST_NAMES:
             return self.named(labels)
         return self._replace(labels={**self.labels, **{name: at for at, name in enumerate(fresh, len(self.labels))}})
@@ -209,8 +211,7 @@ def follow(
         lives that share nothing with those before, the row of each box [k], NONE without a track, and what there is to
         tell of it [k], the sum of `NEW`, `DUE`, `MOVED` and `TURNED`.
     """
-    if not lives.labels.keys() >= set(labels):
-        lives = lives.naming(labels)
+    lives = lives.naming(labels)
     numbers = np.array([lives.labels[label] for label in labels], np.int64)
     whole, real, kept, rows, found = carry(
         lives.whole, lives.real, lives.scores, ids, numbers, scores, boxes, NONE if frame is None else frame, time_ms,

@@ -138,18 +138,20 @@ class Scene:
         twin._stays, twin._closeness = self._stays.copy(), self._closeness.copy()
         return twin
 
-    def zones(self, ids: Sequence[int], within: Sequence[Sequence[int]]) -> list[list[str]]:
+    def zones(self, ids: NDArray[np.int64], within: Sequence[Sequence[int]]) -> list[list[str]]:
         """The zones that boxes are in: those of an object as far as it is told, those of another as one frame has it.
 
         Args:
-            ids: [k]; -1 for what is not tracked.
+            ids: int64 [k]; -1 for what is not tracked.
             within: [k], zones by number.
         """
+        if not self._site.zones.zones:
+            return [[]] * len(within)  # one for all, which nobody writes to
         whole = self._lives.whole
         told = set(whole[whole[:, CONFIRMED] == 1, ID].tolist())
         return [
             occupied(self._stay(track_id).presences) if track_id in told else self._site.zones.names(here)
-            for track_id, here in zip(ids, within, strict=True)
+            for track_id, here in zip(ids.tolist(), within, strict=True)
         ]
 
     def update(self, sight: Sight, alive: NDArray[np.int64]) -> list[VideoEvent]:
