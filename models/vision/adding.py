@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -21,35 +21,40 @@ from models.vision.batching import fix_inputs
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
     ATOL,
+    PADDLE_NAME,
     PICTURES,
     RTOL,
     PictureInput,
     Served,
+    batched_input,
     fixed_inputs,
+    is_tensorflow,
     mask_input,
     picture_input,
     serve,
-    sizes_input,
+    sizes_inputs,
     testcards,
 )
-from models.vision.heads.families import FAMILIES
-from models.vision.heads.outputs import Outputs, saw_nothing
-from models.vision.heads.recognise import recognise
-from models.vision.heads.unread import explain, look
+from models.vision.heads.listed import usual
+from models.vision.heads.outputs import saw_nothing
+from models.vision.naming import Choose, Question, named
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
 
 TOLERANCE = Tolerance(RTOL, ATOL)
 
-BACKGROUND = ("background", "bg")
 SAW_NOTHING = (
     "the network saw nothing in the test pictures, which told nothing about its boxes: they are taken for {boxes} in "
     "pixels of its input; --normalised says that they are shares of its sides, --boxes that their order is another"
 )
-MOST_NAMED = 4  # ways to choose outputs, in an error
-
-Choose = Callable[[Sequence[Head]], Head]
+ROWS = "its rows are taken for {columns}; --columns says that their order is another"
+HEIGHT_FIRST = "boxes are taken for y1, x1, y2, x2, as TensorFlow has them; --boxes xyxy says that x is before y"
+MANY = 100  # objects, in a picture of 12 shapes
+SAW_MANY = (
+    "the network sees {count} objects in a test picture that shows 12 shapes: if it should not, its outputs are read "
+    "in another way than they are meant; look at `headrace predict vision --draw`, and see --family and --labels"
+)
 
 
 @dataclass(frozen=True)
@@ -108,41 +113,68 @@ def prepare(
     """
     if not labels:
         raise ModelRefused(f"inspecting {name}: expected the names of its classes, got none; {NOTHING_ADDED}")
+    network = batched_input(network, name)
     taken = picture_input(network, name)
     width, height = _size(taken, wishes, name)
     room = Picture(width, height)
     _check(room, None, 0, name)  # before a picture of that size is made
-    sizes, mask = sizes_input(network), mask_input(network)
+    fed, mask = sizes_inputs(network), mask_input(network)
+    sized = bool(fed)
     if mask is not None and wishes.picture.get("resize") == "letterbox":
         raise ModelRefused(
             f"inspecting {name}: `{mask}` says which pixels are of the picture, and all are said to be: expected a "
             f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
         )
-    if fixed := fixed_inputs(network, width, height):
-        network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
     cards = testcards(taken, width, height)
+    if fixed := fixed_inputs(network, name, cards):
+        network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
     served = serve(network, name, cards, lists=task == "detect")
     outputs = _chosen(served.outputs, wishes.outputs, name)
     if task == "detect":
-        labels, head = _named(outputs, room, labels, name, wishes, choose, sizes is not None)
+        said = {key: wishes.head[key] for key in ("activation", "normalised", "columns") if key in wishes.head}
+        if any(PADDLE_NAME.search(spec.name) for spec in fed):
+            said = {"columns": "class-score-box"} | said
+        question = Question(
+            name, outputs, room, choose, numbered_from=0 if sized else None, family=wishes.family or "",
+            ordered=bool(wishes.outputs), tensorflow=is_tensorflow(taken, served.outputs), said=said,
+        )  # fmt: skip
+        labels, head = named(question, labels)
     else:
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
-    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sizes is not None)
+    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sized)
     chosen |= ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
     if task == "detect":
-        score = defaults.SCORES.get(defaults.family_of(head, sizes is not None), SCORE)
+        score = defaults.SCORES.get(defaults.family_of(head, sized), SCORE)
         thresholds = {"score": score, "iou": IOU} | thresholds
     golden = _golden(served, name, picture, given)
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
-        _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-    blind = task == "detect" and "normalised" not in wishes.head and saw_nothing(head, outputs)
-    assumed = SAW_NOTHING.format(boxes=head.boxes) if blind else ""
+        found = _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
+        assumed = "; ".join(_assumed(head, outputs, wishes.head, found))
+    else:
+        assumed = ""
     return Prepared(served, tuple(labels), picture, head, thresholds, golden, assumed)
+
+
+def _assumed(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int) -> Iterator[str]:
+    """What a person should know of how the outputs are read, since nothing in them told, or what they show is odd.
+
+    Args:
+        said: what the user says of the head.
+        found: objects in the test picture that shows most.
+    """
+    if "normalised" not in said and saw_nothing(head, outputs):
+        yield SAW_NOTHING.format(boxes=head.boxes)
+        if head.family == "end2end" and "columns" not in said:
+            yield ROWS.format(columns=head.columns or usual(outputs[head.tensors[0]].shape[-1]))
+    elif head.boxes == "yxyx" and "boxes" not in said:
+        yield HEIGHT_FIRST
+    if found >= MANY:
+        yield SAW_MANY.format(count=found)
 
 
 def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
@@ -175,83 +207,6 @@ def _chosen(outputs: Arrays, names: Sequence[str], name: str) -> Arrays:
             f"{NOTHING_ADDED}"
         )
     return {each: outputs[each] for each in names or outputs}
-
-
-def _named(
-    outputs: Arrays,
-    picture: Picture,
-    labels: Sequence[str],
-    name: str,
-    wishes: Wishes,
-    choose: Choose | None,
-    sized: bool,
-) -> tuple[Sequence[str], Head]:
-    """The labels and the family; a first label that names the background is none where the outputs fit without it."""
-    activation, normalised = str(wishes.head.get("activation", "")), wishes.head.get("normalised")
-    said = (wishes.family or "", activation, bool(wishes.outputs), normalised)
-    if labels[0].strip("_").lower() in BACKGROUND:
-        without = Outputs.of(outputs, picture, labels[1:], *said)
-        if recognise(without):
-            head = _family(without, name, choose, sized)
-            if head.family == "rtdetr" and head.ids == tuple(range(len(labels) - 1)):  # the column more is the first
-                head = msgspec.structs.replace(head, ids=tuple(range(1, len(labels))))
-            return labels[1:], head
-    return labels, _family(Outputs.of(outputs, picture, labels, *said), name, choose, sized)
-
-
-def _family(outputs: Outputs, name: str, choose: Choose | None, sized: bool) -> Head:
-    """The one family that the outputs fit, of the one that was asked for; and the outputs of it.
-
-    Args:
-        sized: whether the network takes pictures' sizes as well: RT-DETR's export does, and counts classes from 0.
-    """
-    found = recognise(outputs)
-    if sized and not outputs.family and any(head.family == "nms" for head in found):
-        found = [head for head in found if head.family != "ssd"]
-    if not found:
-        raise ModelRefused(f"reading the outputs of {name}: {_unfit(outputs)}; {NOTHING_ADDED}")
-    first = {head.family: head for head in reversed(found)}
-    families = [first[family] for family in FAMILIES if family in first]
-    if len(families) > 1 and choose is not None:
-        family = choose(families).family
-        found = [head for head in found if head.family == family]
-    elif len(families) > 1:
-        fitting = "; ".join(f"--family {head.family} ({FAMILIES[head.family].outputs})" for head in families)
-        raise ModelRefused(
-            f"reading the outputs of {name}: {_shapes(outputs)} fit several families: say which: {fitting}; "
-            f"{NOTHING_ADDED}"
-        )
-    if len(found) == 1:
-        return found[0]
-    if choose is not None:
-        return choose(found)
-    family = found[0].family
-    ways = [f"--outputs {','.join(head.tensors)}" for head in found[:MOST_NAMED]] + ["…"] * (len(found) > MOST_NAMED)
-    export = "" if len(found[0].tensors) > 1 else ", or export the network with all boxes in one output"
-    raise ModelRefused(
-        f"reading the outputs of {name}: {_shapes(outputs)}: several fit {family}, {FAMILIES[family].outputs}: say "
-        f"which: {' or '.join(ways)}{export}; {NOTHING_ADDED}"
-    )
-
-
-def _shapes(outputs: Outputs) -> str:
-    shapes = ", ".join(f"{list(each.array.shape)}" for each in outputs.tensors)
-    return f"{shapes} for {PICTURES} pictures"
-
-
-def _unfit(outputs: Outputs) -> str:
-    """What was expected of outputs that fit no family, or not the one that was asked for."""
-    if not outputs.family:
-        return (
-            f"expected those of {', '.join(FAMILIES)} with {outputs.labels} labels, got {_shapes(outputs)}: "
-            f"{explain(outputs)}"
-        )
-    others = dict.fromkeys(head.family for head in recognise(replace(outputs, family="")))
-    alike = f"they look like {' or '.join(others)}" if others else look(outputs)
-    return (
-        f"expected those of {outputs.family}, {FAMILIES[outputs.family].outputs}, with {outputs.labels} labels, got "
-        f"{_shapes(outputs)}{alike and f'; {alike}'}"
-    )
 
 
 def _classes(outputs: Arrays, name: str, labels: int) -> Head:
@@ -298,8 +253,9 @@ def _manifest(
     )  # fmt: skip
 
 
-def _try(detector: Detector, golden: GoldenBatch, picture: Picture) -> None:
-    """Read the golden outputs once: what cannot be read is refused now."""
+def _try(detector: Detector, golden: GoldenBatch, picture: Picture) -> int:
+    """Read the golden outputs once: what cannot be read is refused now. Returns the most objects of a picture."""
     rows = len(next(iter(golden.outputs.values())))
     placements = np.tile(np.array([1, 1, 0, 0], np.float32), (rows, 1))
-    detector.decode(golden.outputs, placements, np.tile([picture.width, picture.height], (rows, 1)))
+    found = detector.decode(golden.outputs, placements, np.tile([picture.width, picture.height], (rows, 1)))
+    return int((found[:, :, 5] >= 0).sum(axis=1).max(initial=0))

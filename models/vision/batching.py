@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Constants = dict[str, NDArray[np.int64]]
 
 BATCH = "batch"
+SQUEEZES_BY_INPUT = 13  # from this opset on, the axes are a tensor
 
 
 def free_batch(network: bytes, *, inner: bool = False) -> bytes | None:
@@ -38,6 +39,26 @@ def free_batch(network: bytes, *, inner: bool = False) -> bytes | None:
         return bytes(model.SerializeToString())
     except (ValueError, RuntimeError, onnx.shape_inference.InferenceError):  # a graph that onnx cannot follow
         return None
+
+
+def add_batch(network: bytes, name: str) -> bytes:
+    """The network whose input of this name has an axis of 1 before its own.
+
+    Raises: ModelRefused where the package `onnx` is missing.
+    """
+    onnx = _onnx()
+    model = onnx.load_from_string(network)
+    given = next(each for each in model.graph.input if each.name == name)
+    opset = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    given.name = f"{name}.batch"  # what reads the input, in whatever inner graph, goes on reading its name
+    given.type.tensor_type.shape.dim.insert(0, onnx.TensorShapeProto.Dimension(dim_value=1))
+    if opset < SQUEEZES_BY_INPUT:
+        squeeze = onnx.helper.make_node("Squeeze", [given.name], [name], axes=[0])
+    else:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), f"{name}.axis"))
+        squeeze = onnx.helper.make_node("Squeeze", [given.name, f"{name}.axis"], [name])
+    model.graph.node.insert(0, squeeze)
+    return bytes(model.SerializeToString())
 
 
 def fix_inputs(network: bytes, values: Mapping[str, NDArray[Any]]) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from models.engine import Engine, InferenceFailed, ModelError, ModelRefused, Ten
 from models.engines.alone import OneByOne, free
 from models.engines.onnx import OnnxEngine
 from models.inspection import NOTHING_ADDED, Network, inspect
-from models.vision.batching import free_batch
+from models.vision.batching import add_batch, fix_inputs, free_batch
 from models.vision.testcard import draw
 
 Layout = Literal["nchw", "nhwc"]
@@ -24,6 +26,9 @@ RTOL, ATOL = 1e-3, 1e-3
 
 PICTURES = 2
 MASKS = ("bool", "int64", "int32")
+SCALE_NAME = re.compile("scale|ratio")
+PADDLE_NAME = re.compile("scale_factor")
+TENSORFLOW_NAME = re.compile(r"detection_(boxes|classes|scores)|num_detections|TFLite|StatefulPartitionedCall")
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,13 @@ class Served:
         return _load(self.network.onnx, name, self.network.outputs if self.batch else None)
 
 
-def sizes_input(network: Network) -> TensorSpec | None:
-    """The input beside the pictures that takes the width and height of each source picture, if there is one: [n, 2].
+def sizes_inputs(network: Network) -> list[TensorSpec]:
+    """The inputs beside the pictures that take two numbers of each: its width and height, or how it was scaled.
 
-    References: RT-DETR's export, `orig_target_sizes`.
+    References: RT-DETR's export, `orig_target_sizes`; PaddleDetection's, `im_shape` and `scale_factor`.
     """
-    return _beside(network, [spec for spec in network.inputs if len(spec.shape) == 2 and spec.shape[1] == 2])
+    found = [spec for spec in network.inputs if spec.shape[-1:] == (2,) and len(spec.shape) < 3]
+    return found if len(network.inputs) > len(found) else []
 
 
 def mask_input(network: Network) -> TensorSpec | None:
@@ -71,26 +77,84 @@ def mask_input(network: Network) -> TensorSpec | None:
 
     References: Hugging Face's export of DETR, `pixel_mask`.
     """
-    return _beside(network, [spec for spec in network.inputs if len(spec.shape) == 3 and spec.dtype in MASKS])
-
-
-def _beside(network: Network, found: list[TensorSpec]) -> TensorSpec | None:
+    found = [spec for spec in network.inputs if len(spec.shape) == 3 and spec.dtype in MASKS]
     return found[0] if len(found) == 1 and len(network.inputs) > 1 else None
 
 
-def fixed_inputs(network: Network, width: int, height: int) -> dict[str, NDArray[Any]]:
-    """What the inputs beside the pictures always get: the size of the network's own, and that all pixels are real.
+def fixed_inputs(network: Network, name: str, cards: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What the inputs beside the pictures always get: the size of the network's own, that nothing was scaled, and that
+    all pixels are real.
 
-    So boxes are in pixels of the network's input, as all others' are.
+    So boxes are in pixels of the network's input, as all others' are. Whether two numbers are width and height, height
+    and width, or shares by which boxes are divided shows in what becomes of boxes when one of them is doubled.
+
+    Args:
+        cards: pictures as the network's input takes them.
     """
+    height, width = cards.shape[2:] if cards.shape[1] in (1, 3) else cards.shape[1:3]
     found: dict[str, NDArray[Any]] = {}
-    sizes, mask = sizes_input(network), mask_input(network)
-    if sizes is not None:
-        found[sizes.name] = np.array([[width, height]])
+    mask = mask_input(network)
     if mask is not None:
         sides = zip(mask.shape[1:], (height, width), strict=True)
         found[mask.name] = np.ones((1, *(side if own is None else own for own, side in sides)))
+    sizes = sizes_inputs(network)
+    found |= {
+        spec.name: _two(spec, (1, 1) if SCALE_NAME.search(spec.name.lower()) else (width, height)) for spec in sizes
+    }
+    for spec in sizes:
+        found[spec.name] = _meant(network, name, cards, found, spec)
     return found
+
+
+def _two(spec: TensorSpec, numbers: tuple[float, float]) -> NDArray[Any]:
+    return np.array(numbers if len(spec.shape) == 1 else [numbers])
+
+
+def _meant(
+    network: Network, name: str, cards: NDArray[Any], fixed: Mapping[str, NDArray[Any]], spec: TensorSpec
+) -> NDArray[Any]:
+    """What an input of two numbers is to get; what it has already where no box tells."""
+    own = fixed[spec.name]
+    try:
+        before, *after = (
+            _boxes_with(network, name, cards, {**fixed, spec.name: own * np.array(by)})
+            for by in ((1, 1), (2, 1), (1, 2))
+        )
+    except ModelError:
+        return own
+    for key, boxes in before.items():
+        if any(each[key].shape != boxes.shape for each in after):
+            continue
+        changed = [(each[key] != boxes) & (boxes != 0) for each in after]
+        if all(each.any() for each in changed):
+            ratio = max(np.median(each[key][where] / boxes[where]) for each, where in zip(after, changed, strict=True))
+            first, second = (int(np.nonzero(each)[-1].min()) for each in changed)
+            return _two(spec, (1, 1)) if ratio < 1 else own if first < second else own[..., ::-1]
+    return own
+
+
+def _boxes_with(network: Network, name: str, cards: NDArray[Any], fixed: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Outputs that may hold boxes, for one picture."""
+    engine = _load(fix_inputs(network.onnx, fixed), name)
+    try:
+        outputs = engine.infer({engine.inputs[0].name: cards[:1]})
+    finally:
+        engine.close()
+    return {key: each for key, each in outputs.items() if each.dtype.kind == "f" and each.ndim and each.shape[-1] > 3}
+
+
+def batched_input(network: Network, name: str) -> Network:
+    """The network with an axis for the batch in front of its picture's, where it has none: torchvision's export."""
+    beside = (*sizes_inputs(network), mask_input(network))
+    inputs = [spec for spec in network.inputs if spec not in beside]
+    if len(inputs) != 1 or len(inputs[0].shape) != 3 or not {1, 3} & {inputs[0].shape[0], inputs[0].shape[2]}:
+        return network
+    return inspect(add_batch(network.onnx, inputs[0].name), name, any_batch=True)
+
+
+def is_tensorflow(taken: PictureInput, outputs: Iterable[str]) -> bool:
+    """Whether a network comes from TensorFlow, by its layout or the names of its outputs."""
+    return taken.layout == "nhwc" or any(TENSORFLOW_NAME.search(name) for name in outputs)
 
 
 def picture_input(network: Network, name: str) -> PictureInput:
@@ -98,7 +162,7 @@ def picture_input(network: Network, name: str) -> PictureInput:
 
     Raises: ModelRefused.
     """
-    inputs = [spec for spec in network.inputs if spec not in (sizes_input(network), mask_input(network))]
+    inputs = [spec for spec in network.inputs if spec not in (*sizes_inputs(network), mask_input(network))]
     spec = inputs[0] if len(inputs) == 1 else None
     if spec is not None and len(spec.shape) == 4 and spec.dtype in ("float32", "float16", "uint8"):
         _, *axes = spec.shape
@@ -172,7 +236,8 @@ def _alone(network: Network, name: str, batch: NDArray[Any], lists: bool) -> tup
                 f"{NOTHING_ADDED}"
             )
     first = singles[0]
-    batched = not lists or any(array.ndim >= 3 and len(array) == 1 for array in first.values())
+    rows = any(array.ndim == 2 and array.shape[1] in (4, 5) for array in first.values())  # boxes without a batch
+    batched = not lists or (not rows and any(array.ndim >= 3 and len(array) == 1 for array in first.values()))
     specs = []
     for each in network.outputs:
         leading = each.shape[0] if each.shape else None

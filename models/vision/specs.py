@@ -19,6 +19,7 @@ Resize = Literal["letterbox", "stretch", "crop"]
 Colour = Literal["rgb", "bgr", "grey"]
 Activation = Literal["none", "sigmoid", "softmax"]
 Boxes = Literal["cxcywh", "xyxy", "yxyx"]
+Columns = Literal["", "box-score-class", "box-class-score", "class-score-box"]
 
 
 class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -67,10 +68,12 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         boxes: what the four numbers of a box are.
         normalised: whether a box is in shares of the input's sides instead of pixels.
         decoded: whether the network itself adds the grid to its boxes.
-        transposed: whether a box is a row of the output instead of a column.
+        transposed: whether the boxes, or the scores beside them, are in the other axis than the family has them.
         strides: in pixels, of the grids that boxes stand on.
         offset: where in its cell a point of a grid is, 0 its corner, 0.5 its centre.
         combine: what the scores of a picture's tiles become.
+        columns: what a row of a list of objects holds, after the picture's number if it has 7; none means
+            box-score-class of 6 columns, box-class-score of 7.
     """
 
     family: str
@@ -84,6 +87,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     strides: tuple[int, ...] = ()
     offset: float = 0.5
     combine: Literal["max", "mean"] = "max"
+    columns: Columns = ""
 
 
 def complaints(picture: Picture | None, head: Head | None, labels: int) -> Iterator[str]:

@@ -28,8 +28,9 @@ FAMILIES = (
 )  # fmt: skip
 MAX_LABELS_BYTES = 4 * 1024**2
 PICTURE = ("resize", "align", "fill", "colour", "scale", "mean", "std", "tile")
-HEAD = ("activation", "boxes", "normalised", "combine", "ids")
-DETECTORS = ("iou", "boxes", "normalised")
+HEAD = ("activation", "boxes", "columns", "normalised", "combine", "ids")
+DETECTORS = ("iou", "boxes", "columns", "normalised")
+CLASSIFIERS = ("tile", "combine")
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,10 @@ def vision_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(f"--{first} needs --task detect or --task classify")
         if task == "classify" and (family or any(options[key] is not None for key in DETECTORS)):
             raise click.UsageError(
-                "--family, --iou, --boxes, --normalised and --pixels are a detector's: give --task detect"
+                "--family, --iou, --boxes, --columns, --normalised and --pixels are a detector's: give --task detect"
             )
+        if task == "detect" and any(options[key] is not None for key in CLASSIFIERS):
+            raise click.UsageError("--tile and --combine are a classifier's: give --task classify")
         labels = () if labels_file is None else read_labels(labels_file)
         vision = None if task is None else Vision(task, labels, family, outputs, size, options)
         return command(vision=vision, **arguments)
@@ -198,7 +201,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, text: str | Non
 
 def _ids(text: str, labels: int) -> tuple[int, ...]:
     """`0`, `1`, or `coco91` for the numbers that COCO's annotations use."""
-    from models.vision.heads.recognise import COCO91
+    from models.vision.heads.lists import COCO91
 
     if text != "coco91":
         return tuple(range(int(text), int(text) + labels))
@@ -252,6 +255,9 @@ _OPTIONS = (
     click.option("--activation", type=click.Choice(["none", "sigmoid", "softmax"]),
                  help="What makes probabilities of the network's scores."),
     click.option("--boxes", type=click.Choice(["cxcywh", "xyxy", "yxyx"]), help="What a box's four numbers are."),
+    click.option("--columns", type=click.Choice(["box-score-class", "box-class-score", "class-score-box"]),
+                 help="What a row of a list of objects holds, after the picture's number if it has 7.  "
+                 "[default: found out]"),
     click.option("--normalised/--pixels", default=None,
                  help="Whether a box's numbers are shares of the input's sides, or pixels.  [default: found out]"),
     click.option("--tile", is_flag=True, default=None, help="Cut pictures larger than the input into tiles."),

@@ -29,7 +29,7 @@ class Objectness:
 
     The score is objectness times that of the best class. Where the network leaves the grid to its reader, as YOLOX's
     own export does, cx and cy are in strides from the cell's corner, w and h logarithms of strides. The grids may come
-    apart, [n, boxes, 5 + classes] or [n, 5 + classes, rows, columns] for each stride.
+    apart, [n, boxes, 5 + classes] or [n, 5 + classes, rows, columns] for each stride. A box may be a column as well.
 
     References: Ge et al., YOLOX: Exceeding YOLO Series in 2021, section 2.1; Jocher, YOLOv5.
     """
@@ -42,11 +42,16 @@ class Objectness:
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec, output = self._spec, joined(outputs)
+        output = output.swapaxes(1, 2) if spec.head.transposed and output.ndim == 3 else output
+        activation = spec.head.activation
         cells = None if self._grid is None else len(self._grid[0])
         fits = output.ndim == 3 and output.shape[2] >= 5 + spec.fewest_columns and cells in (None, output.shape[1])
         expect(spec.head.family, f"[n, {cells or 'boxes'}, {5 + spec.fewest_columns}]", fits, outputs)
-        picture, box = np.nonzero(output[:, :, 4] >= floor)  # no class makes the score higher than this
+        # No class makes the score higher than this.
+        picture, box = np.nonzero(output[:, :, 4] >= floor_of(activation, floor))
         rows = output[picture, box]
+        if activation == "sigmoid":
+            rows = np.concatenate((rows[:, :4], sigmoid(rows[:, 4:])), axis=1)
         classes = spec.scores(rows[:, 5:])
         label = classes.argmax(axis=1)
         score = (rows[:, 4] * classes[np.arange(len(rows)), label]).astype(np.float32)

@@ -29,7 +29,7 @@ class Candidates:
         boxes: float32 [m, 4] of x1, y1, x2, y2 in pixels of the network's input.
         scores: float32 [m].
         labels: int64 [m], indices of the manifest's labels.
-        missing: bool [n], in which pictures there is NaN, if the decoder has looked already.
+        missing: bool [n], which pictures have NaN, or else no answer, if the decoder has looked already.
     """
 
     picture: Ints
@@ -140,6 +140,13 @@ def grid(picture: Picture, strides: Sequence[int], offset: float) -> tuple[Float
         points.append((np.stack((x.ravel(), y.ravel()), axis=1) + offset) * stride)
         steps.append(np.full((rows * columns, 1), stride))
     return np.concatenate(points).astype(np.float32), np.concatenate(steps).astype(np.float32)
+
+
+def without_ones(output: NDArray[Any]) -> NDArray[Any]:
+    """[n, 1, k, 7] and [n, k, 1, 4], lists of objects and boxes of any class, without the axis of 1."""
+    if output.ndim == 4 and output.shape[1] == 1 and output.shape[3] == 7:
+        return output[:, 0]
+    return output[:, :, 0] if output.ndim == 4 and output.shape[2:] == (1, 4) else output
 
 
 def as_rows(output: NDArray[Any], cells: int) -> NDArray[Any]:

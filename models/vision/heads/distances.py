@@ -15,7 +15,7 @@ class Distances:
     """Class scores and distances to left, top, right and bottom, in strides, for the cells of each stride's grid.
 
     Of each stride two tensors, scores of `classes` numbers and distances of 4 * bins, as [n, cells, k], [n, k, cells]
-    or [n, k, rows, columns]; or one tensor that holds both, of each stride or of all strides behind one another. A
+    or [n, k, rows, columns]; or one tensor that holds both. Those of all strides may stand behind one another. A
     distance is the mean of 0, 1, … bins - 1 under the softmax of its bins.
 
     References: Li et al., Generalized Focal Loss, 2020; Lyu, NanoDet-Plus, 2021.
@@ -31,7 +31,7 @@ class Distances:
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec = self._spec
-        levels = [self._all] if len(outputs) == 1 else self._levels
+        levels = [self._all] if len(outputs) <= 2 else self._levels
         each = len(outputs) // len(levels)
         fits = each in (1, 2) and len(outputs) == each * len(levels)
         fits = fits and all(output.ndim in (3, 4) for output in outputs)

@@ -28,9 +28,13 @@ class Family:
 ANY: tuple[Activation, ...] = ("none", "sigmoid", "softmax")
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "yolox": Family(Objectness, "[n, boxes, 5 + C], one box in each cell of the grids, decoded or not"),
+        "yolox": Family(
+            Objectness, "[n, boxes, 5 + C], one box in each cell of the grids, decoded or not", ("none", "sigmoid")
+        ),
         "yolov6": Family(Objectness, "[n, boxes, 5 + C] whose objectness is 1"),
-        "yolov5": Family(Objectness, "[n, boxes, 5 + C], decoded; YOLOv7 too"),
+        "yolov5": Family(
+            Objectness, "[n, boxes, 5 + C] or [n, 5 + C, boxes], decoded; YOLOv7 too", ("none", "sigmoid")
+        ),
         "yolov8": Family(
             Anchorless, "[n, 4 + C, boxes] or [n, boxes, 4 + C]; YOLOv9 and YOLO11 too", ("none", "sigmoid")
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import as_rows, grid
-from models.vision.specs import Head, Picture
+from models.vision.heads.candidates import as_rows, grid, without_ones
+from models.vision.heads.listed import parted
+from models.vision.specs import Columns, Head, Picture
 
 STRIDES = (
     (8, 16, 32),
@@ -25,6 +27,7 @@ STRIDES = (
     (4,),
 )
 ANCHORS = 3  # boxes in each cell of YOLOv5's grids
+ANCHORS_NAME = re.compile("anchor|prior")
 FEWEST_BINS = 4  # of a distance to a side of a box
 FEW = 0.05  # of the scores of all cells, those that say yes
 
@@ -70,6 +73,8 @@ class Outputs:
         activation: what makes probabilities of scores; empty: it is found out.
         ordered: whether the tensors are all to be read, in the order in which the family reads them.
         normalised: whether boxes are in shares of the input; None: it is found out.
+        tensorflow: whether the network is one of TensorFlow's, which have y before x.
+        columns: what a row of a list of objects holds; empty: it is found out.
     """
 
     tensors: tuple[Tensor, ...]
@@ -80,21 +85,15 @@ class Outputs:
     activation: str = ""
     ordered: bool = False
     normalised: bool | None = None
+    tensorflow: bool = False
+    columns: Columns = ""
 
     @classmethod
-    def of(
-        cls,
-        arrays: Mapping[str, NDArray[Any]],
-        picture: Picture,
-        labels: Sequence[str],
-        family: str = "",
-        activation: str = "",
-        ordered: bool = False,
-        normalised: bool | None = None,
-    ) -> Outputs:
-        tensors = tuple(Tensor((name,), array) for name, array in arrays.items())
+    def of(cls, arrays: Mapping[str, NDArray[Any]], picture: Picture, labels: Sequence[str], **said: Any) -> Outputs:
+        """Those of a network, of which the user says what the other fields are."""
+        tensors = tuple(Tensor((name,), without_ones(array)) for name, array in arrays.items())
         coco = len(labels) == 80 and (labels[0].lower(), labels[16].lower()) == ("person", "dog")
-        return cls(tensors, picture, len(labels), coco, family, activation, ordered, normalised)
+        return cls(tensors, picture, len(labels), coco, **said)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -165,12 +164,34 @@ def in_shares(boxes: NDArray[Any]) -> bool:
     return bool(numbers.size and np.quantile(numbers, 0.9) <= 2)
 
 
+def are_anchors(boxes: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether boxes are the same for every picture, and others beside them, as many, are not or these are named so."""
+    if not _is_constant(boxes):
+        return False
+    alike = [each for each in others if each is not boxes and each.shape == boxes.shape]
+    named = bool(ANCHORS_NAME.search(boxes.name.lower()))
+    return any(named or not _is_constant(each) for each in alike)
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    return bool((tensor.array == tensor.array[:1]).all())
+
+
+def are_of_each_stride(outputs: Outputs, boxes: Sequence[Tensor]) -> bool:
+    """Whether boxes come in several tensors, one for each stride's grid or a few for each of its cells: as offsets."""
+    if outputs.ordered:
+        return False
+    counts = {each.shape[0] for each in boxes}
+    strides = {outputs.level(each, many)[0] for each in boxes for many in (1, 2, ANCHORS)} - {0}
+    return len(counts) > 1 and len(strides) >= len(counts)
+
+
 def saw_nothing(head: Head, arrays: Mapping[str, NDArray[Any]]) -> bool:
     """Whether a network that lists objects gave none, so that nothing tells what its boxes are."""
     if head.family in ("ssd", "nms"):
         boxes = arrays[head.tensors[0]][..., :4]
     elif head.family == "end2end":
-        boxes = arrays[head.tensors[0]][..., -6:-2]
+        boxes = parted(without_ones(arrays[head.tensors[0]]), head.columns)[0]
     else:
         return False  # each cell or query has a box, whatever its score
     return not (boxes > 0).any()
@@ -180,12 +201,3 @@ def are_corners(boxes: NDArray[Any]) -> bool:
     """Whether boxes are two corners: the second is further right and down."""
     right, down = boxes[:, :, 2] >= boxes[:, :, 0], boxes[:, :, 3] >= boxes[:, :, 1]
     return bool(boxes.size and (right & down).mean() > 0.99)
-
-
-def is_list(tensor: Tensor) -> bool:
-    """Whether rows of 6 or 7 are objects: whole classes, scores that are probabilities."""
-    array = tensor.array
-    if len(tensor.shape) != 2 or tensor.shape[1] not in (6, 7):
-        return False
-    classes, scores = (array[:, :, 5], array[:, :, 4]) if tensor.shape[1] == 6 else (array[:, :, 5], array[:, :, 6])
-    return are_whole(classes) and are_shares(scores) and (tensor.shape[1] == 6 or are_whole(array[:, :, 0]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import Candidates, Spec, best, corners, expect, floor_of, sigmoid
+from models.vision.heads.candidates import Candidates, Spec, best, corners, expect, floor_of, sigmoid, without_ones
 
 
 class Detr:
@@ -74,6 +74,8 @@ class Dense:
 def scores_and_boxes(spec: Spec, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
     """[n, k, classes] and [n, k, 4] of two tensors, or of one that has the boxes in its first four columns.
 
+    Scores may be [n, classes, k], as the head says, or [n, k] of one class.
+
     Raises: ModelIncompatible.
     """
     columns = spec.fewest_columns
@@ -82,7 +84,10 @@ def scores_and_boxes(spec: Spec, outputs: Sequence[NDArray[Any]]) -> tuple[NDArr
         fits = output.ndim == 3 and output.shape[2] >= 4 + columns
         expect(spec.head.family, f"[n, boxes, {4 + columns}]", fits, outputs)
         return output[:, :, 4:], output[:, :, :4]
-    scores, boxes = outputs[:2]
+    scores, boxes = outputs[0], without_ones(outputs[1])
+    if scores.ndim == 2:  # of one class, without an axis for it
+        scores = scores[:, :, None]
+    scores = scores.swapaxes(1, 2) if spec.head.transposed and scores.ndim == 3 else scores
     fits = scores.ndim == boxes.ndim == 3 and scores.shape[2] >= columns
     fits = fits and boxes.shape == (*scores.shape[:2], 4)
     expect(spec.head.family, f"[n, boxes, {columns}] and [n, boxes, 4]", fits, outputs)

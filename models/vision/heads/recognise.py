@@ -5,12 +5,15 @@ Names count only where nothing else tells scores from boxes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from models.vision.heads.candidates import grid
+from models.vision.heads.lists import COCO91, is_list, listed_rows, lists
 from models.vision.heads.order import Pair, settled
 from models.vision.heads.outputs import (
     ANCHORS,
@@ -19,25 +22,23 @@ from models.vision.heads.outputs import (
     STRIDES,
     Outputs,
     Tensor,
+    are_anchors,
     are_corners,
+    are_of_each_stride,
     are_shares,
-    are_whole,
-    is_list,
 )
 from models.vision.specs import Activation, Boxes, Head
 
 MOST_QUERIES = 1000
-COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
-"""What COCO's annotations call its 80 classes, in order."""
-CLASSES_NAME = re.compile("class|label")
-SHARES_NAME = re.compile("score|conf|prob")
-LISTS = ("ssd", "nms")
+LISTS, OBJECTNESS = ("ssd", "nms"), ("yolox", "yolov6", "yolov5")
+BINS = (8, 11, 16, 17, 33)  # of a distance, in the networks that there are
+SURE = 0.3  # scores of what is surely there
 
 
 def recognise(outputs: Outputs) -> list[Head]:
     """Every family that the outputs may be of, several times where several outputs fit it."""
     found: dict[tuple[str, tuple[str, ...]], Head] = {}
-    for family in (_objectness, _fastestdet, _anchorless, _listed_rows, _lists, _queries, _distances):
+    for family in (_objectness, _fastestdet, _anchorless, listed_rows, lists, _queries, _distances):
         for head in family(outputs):
             if outputs.family in ("", head.family):
                 found.setdefault((head.family, head.tensors), head)
@@ -57,21 +58,33 @@ def _as_ordered(outputs: Outputs, heads: list[Head]) -> list[Head]:
 
 
 def _objectness(outputs: Outputs) -> Iterator[Head]:
+    told = outputs.family in OBJECTNESS
     for tensor in outputs.rows():
-        if tensor.layout == "columns" or tensor.shape[1] != 5 + outputs.labels:
+        if tensor.layout == "columns" or (is_list(tensor) and not _on_grids(outputs, tensor)):
             continue
-        if not are_shares(tensor.array[:, :, 4:]):
-            continue
-        strides = outputs.strides(tensor.shape[0])
-        if is_list(tensor) and not _on_grids(outputs, tensor):
-            continue
-        if not strides:
-            yield Head("yolov5", tensor.names, normalised=outputs.in_shares(tensor.array[:, :, :4]))
-            continue
-        points, _ = grid(outputs.picture, strides, 0.5)
-        decoded = bool(np.abs(tensor.array[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
-        family = "yolov6" if decoded and (tensor.array[:, :, 4] == 1).all() else "yolox"
-        yield Head(family, tensor.names, decoded=decoded, strides=strides)
+        for rows, turned in _ways(tensor, 5 + outputs.labels):
+            shares = are_shares(rows[:, :, 4:])
+            if not (shares or told or outputs.activation == "sigmoid"):
+                continue
+            activation: Activation = "none" if shares else "sigmoid"
+            count = rows.shape[1]
+            strides, anchored = outputs.strides(count), len(outputs.strides(count, ANCHORS)) > 1
+            if strides and (told or not turned):
+                points, _ = grid(outputs.picture, strides, 0.5)
+                decoded = bool(np.abs(rows[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
+                family = "yolov6" if decoded and (rows[:, :, 4] == 1).all() else "yolox"
+                yield Head(family, tensor.names, (), activation, decoded=decoded, transposed=turned, strides=strides)
+            elif told or anchored:
+                normalised = outputs.in_shares(rows[:, :, :4])
+                yield Head("yolov5", tensor.names, (), activation, transposed=turned, normalised=normalised)
+
+
+def _ways(tensor: Tensor, width: int) -> Iterator[tuple[NDArray[Any], bool]]:
+    """A tensor as [n, boxes, width], and whether its boxes are columns."""
+    if tensor.shape[1] == width:
+        yield tensor.array, False
+    if len(tensor.names) == 1 and tensor.shape[0] == width:
+        yield tensor.array.swapaxes(1, 2), True
 
 
 def _on_grids(outputs: Outputs, tensor: Tensor) -> bool:
@@ -88,100 +101,65 @@ def _fastestdet(outputs: Outputs) -> Iterator[Head]:
 
 
 def _anchorless(outputs: Outputs) -> Iterator[Head]:
-    told = outputs.family == "yolov8" or outputs.activation == "sigmoid"
+    told = outputs.family == "yolov8"
     for tensor in outputs.rows():
-        for axis in (0, 1) if len(tensor.names) == 1 else (1,):
-            if tensor.shape[axis] != 4 + outputs.labels:
-                continue
-            rows = tensor.array if axis else tensor.array.swapaxes(1, 2)
+        for rows, turned in _ways(tensor, 4 + outputs.labels):
             shares = are_shares(rows[:, :, 4:])
-            if not shares and not told:
+            if not (shares or told or outputs.activation == "sigmoid"):
+                continue
+            if not told and _has_objectness(outputs, rows):
                 continue
             normalised = outputs.in_shares(rows[:, :, :4])
-            queries = axis == 1 and normalised and len(rows[0]) <= MOST_QUERIES
+            queries = not turned and normalised and len(rows[0]) <= MOST_QUERIES
             if queries and len(outputs.strides(len(rows[0]))) < 2:
                 if shares:
                     yield Head("rtdetr", tensor.names, normalised=True)
-            elif axis == 0 or not is_list(tensor) or _on_grids(outputs, tensor):
-                transposed = axis == 1 and tensor.layout == "rows"
+            elif turned or not is_list(tensor) or _on_grids(outputs, tensor):
+                transposed = not turned and tensor.layout == "rows"
                 activation: Activation = "none" if shares else "sigmoid"
                 yield Head("yolov8", tensor.names, (), activation, transposed=transposed, normalised=normalised)
 
 
-def _listed_rows(outputs: Outputs) -> Iterator[Head]:
-    for tensor in outputs.rank(2):
-        if is_list(tensor):
-            normalised = outputs.in_shares(tensor.array[:, :, -6:-2])
-            yield Head("end2end", (tensor.name,), boxes="xyxy", normalised=normalised)
+def _has_objectness(outputs: Outputs, rows: NDArray[Any]) -> bool:
+    """Whether rows are YOLOv5's or YOLOX's after all, and there is a label too many.
 
-
-def _lists(outputs: Outputs) -> Iterator[Head]:
-    """Boxes [k, 4], classes [k], scores [k] and perhaps their number; or boxes [k, 5] and classes [k]."""
-    lists = [each for each in outputs.tensors if len(each.shape) == 1]
-    for boxes in outputs.rank(2):
-        columns = [each for each in lists if each.shape == boxes.shape[:1]]
-        if boxes.shape[1] not in (4, 5) or not columns:
-            continue
-        classes = [each for each in columns if are_whole(each.array)]
-        if boxes.shape[1] == 5 and len(classes) == 1:
-            yield Head("nms", (boxes.name, classes[0].name), boxes="xyxy")
-        elif boxes.shape[1] == 4:
-            for numbers, scores in _numbers_and_scores(outputs, columns):
-                yield from _counted(outputs, (boxes, numbers, scores))
-
-
-def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
-    """Which of the columns may be the classes' numbers, and which their scores: several pairs where nothing tells.
-
-    Numbers that no label has are others, such as TensorFlow's of anchors.
+    YOLOv5 has three boxes in a cell. Where YOLOX leaves its grid to its reader, sides are logarithms. And the few boxes
+    that either is sure of have two high scores: their own, and that of their class.
     """
-    most = COCO91[-1] if outputs.labels == len(COCO91) else outputs.labels
-    scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
-    classes = [each for each in columns if are_whole(each.array)]
-    pairs = [
-        (one, other) for one in classes for other in scores
-        if one is not other and one.array[other.array > 0].max(initial=0) <= most
-    ]  # fmt: skip
-    if outputs.ordered:
-        return pairs
-    pairs = [pair for pair in pairs if CLASSES_NAME.search(pair[0].name.lower())] or pairs
-    pairs = [pair for pair in pairs if SHARES_NAME.search(pair[1].name.lower())] or pairs
-    return [pair for pair in pairs if pair[0].array.dtype.kind != "f"] or pairs
-
-
-def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:
-    """Lists whose classes begin at 0 or at 1: what is seen may say so."""
-    boxes, classes, scores = lists
-    count = [
-        each for each in outputs.tensors
-        if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
-    ]  # fmt: skip
-    normalised = outputs.in_shares(boxes.array)
-    order: Boxes = "yxyx" if normalised and count else "xyxy"
-    names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
-    seen = classes.array[scores.array > 0]
-    if not (seen == 0).any():
-        ids = COCO91 if outputs.coco else tuple(range(1, outputs.labels + 1))
-        yield Head("ssd", names, ids=ids, boxes=order, normalised=normalised)
-    if not seen.size or seen.max() < outputs.labels:
-        yield Head("nms", names, boxes=order, normalised=normalised)
+    count = rows.shape[1]
+    if len(outputs.strides(count, ANCHORS)) > 1 and not outputs.strides(count):
+        return True
+    if outputs.strides(count) and (rows[:, :, 2:4] < 0).mean() > FEW:
+        return True
+    own, best = rows[:, :, 4], rows[:, :, 5:].max(axis=2, initial=0)
+    sure = np.maximum(own, best) > SURE
+    return bool(0 < sure.mean() < FEW and (np.minimum(own, best) > SURE)[sure].mean() > 0.5)
 
 
 def _queries(outputs: Outputs) -> Iterator[Head]:
-    """Class scores [k, classes] and boxes [k, 4]."""
-    tensors = outputs.rank(2)
-    pairs: list[Pair] = []
-    for boxes in (each for each in tensors if each.shape[1] == 4):
-        for scores in tensors:
-            extra = scores.shape[1] - outputs.labels
-            if (
-                scores is not boxes
-                and scores.shape[0] == boxes.shape[0]
-                and (extra in (0, 1) or _coco(outputs, scores))
-            ):
-                pairs.append((scores, boxes))
-    for scores, boxes in settled(pairs, "boxes", outputs.order):
-        yield from _scored(outputs, scores, boxes, _coco(outputs, scores))
+    """Class scores [k, classes], or [classes, k], and boxes [k, 4]; or scores [k] of one class."""
+    boxes = [each for each in outputs.rank(2) if each.shape[1] == 4]
+    boxes = [each for each in boxes if not are_anchors(each, boxes)]
+    if are_of_each_stride(outputs, boxes):
+        return
+    pairs = [(scores, each) for each in boxes for scores in _class_scores(outputs, each)]
+    for scores, each in settled(pairs, "boxes", outputs.order):
+        yield from _scored(outputs, scores, each, _coco(outputs, scores))
+
+
+def _class_scores(outputs: Outputs, boxes: Tensor) -> Iterator[Tensor]:
+    """What may be the scores of boxes [k, 4]: [k, classes], whatever their own layout."""
+    count, labels = boxes.shape[0], outputs.labels
+    for tensor in outputs.rank(2):
+        if tensor is boxes:
+            continue
+        if tensor.shape[0] == count and (tensor.shape[1] - labels in (0, 1) or _coco(outputs, tensor)):
+            yield tensor
+        elif tensor.shape[1] == count and tensor.shape[0] - labels in (0, 1):
+            yield Tensor(tensor.names, tensor.array.swapaxes(1, 2), "columns")
+    beside = [each for each in outputs.rank(1) if each.shape == (count,)]
+    if labels == 1 and len(beside) == 1 and are_shares(beside[0].array):
+        yield Tensor(beside[0].names, beside[0].array[:, :, None])
 
 
 def _coco(outputs: Outputs, scores: Tensor) -> bool:
@@ -192,17 +170,17 @@ def _coco(outputs: Outputs, scores: Tensor) -> bool:
 def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iterator[Head]:
     probabilities = scores.within(0, 1)
     normalised = outputs.in_shares(boxes.array)
-    names, columns = (scores.name, boxes.name), scores.shape[1]
+    names, columns, turned = (scores.name, boxes.name), scores.shape[1], scores.layout == "columns"
     ids = COCO91 if coco else ()
     if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):
         more = columns in (outputs.labels + 1, 92)
         softmax: Activation = "none" if probabilities else "softmax"
         sigmoid: Activation = "none" if probabilities else "sigmoid"
         if more:
-            yield Head("detr", names, ids, softmax, normalised=True)
+            yield Head("detr", names, ids, softmax, normalised=True, transposed=turned)
         if not more or outputs.family == "rtdetr" or not (coco or _says_nothing(scores, probabilities)):
             own = tuple(range(outputs.labels)) if more and not coco else ids  # the column more is no label's
-            yield Head("rtdetr", names, own, sigmoid, normalised=True)
+            yield Head("rtdetr", names, own, sigmoid, normalised=True, transposed=turned)
         return
     background = columns > outputs.labels
     if background and not coco:
@@ -210,7 +188,7 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     activation: Activation = "none" if probabilities else "softmax" if background else "sigmoid"
     form: Boxes = "xyxy" if are_corners(boxes.array) else "cxcywh"
     if form == "xyxy" or (boxes.array[:, :, 2:] >= 0).mean() > 0.99:
-        yield Head("dense", names, ids, activation, form, normalised)
+        yield Head("dense", names, ids, activation, form, normalised, transposed=turned)
 
 
 def _says_nothing(scores: Tensor, probabilities: bool) -> bool:
@@ -230,9 +208,10 @@ def _distances(outputs: Outputs) -> Iterator[Head]:
         bins = (tensor.shape[1] - outputs.labels) / 4
         if not strides or bins < FEWEST_BINS or not bins.is_integer():
             continue
-        if outputs.family == "gfl" or _scores_first(outputs, tensor, strides):
+        if outputs.family == "gfl" or (bins in BINS and _scores_first(outputs, tensor, strides)):
             scores = Tensor(tensor.names, tensor.array[:, :, : outputs.labels])
             yield _gfl(tensor.names, strides, scores)
+    yield from _distances_behind_another(outputs)
     levels: dict[int, list[tuple[int, Tensor]]] = {}
     for tensor in (*outputs.rank(2), *outputs.rank(3)):
         stride, width, _ = outputs.level(tensor)
@@ -246,6 +225,19 @@ def _distances(outputs: Outputs) -> Iterator[Head]:
         chosen = [each[min(place, len(each) - 1)] for each in pairs]
         names = tuple(tensor.name for pair in chosen for tensor in pair)
         yield _gfl(names, strides, *(scores for scores, _ in chosen))
+
+
+def _distances_behind_another(outputs: Outputs) -> Iterator[Head]:
+    """Scores [cells, classes] and distances [cells, 4 * bins] of all strides."""
+    tensors = [each for each in outputs.rank(2) if len(outputs.strides(each.shape[0])) > 1]
+    pairs = [
+        (scores, sides) for scores in tensors for sides in tensors
+        if scores is not sides and scores.shape[0] == sides.shape[0]
+        and scores.shape[1] == outputs.labels and sides.shape[1] / 4 in BINS
+    ]  # fmt: skip
+    for scores, sides in settled(pairs, "distances", outputs.order):
+        head = _gfl((scores.name, sides.name), outputs.strides(scores.shape[0]), scores)
+        yield msgspec.structs.replace(head, offset=0.5)
 
 
 def _apart(outputs: Outputs, level: list[tuple[int, Tensor]]) -> list[Pair]:

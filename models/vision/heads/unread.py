@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from models.vision.heads.outputs import ANCHORS, FEW, FEWEST_BINS, Outputs, Tensor, are_shares
+from models.vision.heads.lists import most_listed
+from models.vision.heads.outputs import (
+    ANCHORS,
+    FEW,
+    FEWEST_BINS,
+    Outputs,
+    Tensor,
+    are_anchors,
+    are_of_each_stride,
+    are_shares,
+)
 
 MOST_COLUMNS = 4096
 MOST_GUESSES = 4
@@ -24,14 +34,44 @@ def look(outputs: Outputs) -> str:
         return f"they look like YOLOv5's grids without their decoding, by anchors that are in no output: {DECODED}"
     if _raw_distances(outputs):
         return f"they look like YOLOv8's grids without their decoding, distances before scores: {DECODED}"
+    if most := most_listed(outputs):
+        return f"they list classes of numbers up to {most}: --labels must name them all, or the columns are others"
     if _masks(outputs):
         return f"they look like those of YOLOv8's segmentation, masks beside the boxes: {DETECTING}"
     if _more(outputs, {KEY_POINTS}):
         return f"they look like those of YOLOv8's pose, key points beside the boxes: {DETECTING}"
+    boxes = [each for each in outputs.rank(2) if each.shape[1] == 4]
+    if are_of_each_stride(outputs, boxes) or any(are_anchors(each, boxes) for each in boxes):
+        return f"they look like scores and offsets from anchors: {DECODED}"
     if any(scores.shape[1] - outputs.labels in (0, 1) for scores, _ in _pairs(outputs)):
         return f"they look like scores and offsets from places that are in no output: {DECODED}"
-    if any(4 + outputs.labels in each.shape for each in outputs.rows()):
-        return "scores are no probabilities: if they are YOLOv8's logits, say --family yolov8 --activation sigmoid"
+    return _of_rows(outputs)
+
+
+def _of_rows(outputs: Outputs) -> str:
+    """What boxes with their scores beside them look like."""
+    labels = outputs.labels
+    for tensor in outputs.rows():
+        arrays = (tensor.array, tensor.array.swapaxes(1, 2)) if len(tensor.names) == 1 else (tensor.array,)
+        for rows in arrays:
+            more = rows.shape[2] - labels
+            shares = more in (4, 5) and are_shares(rows[:, :, 4:])
+            if more == 5 and not shares and are_shares(rows[:, :, 4:-1]):
+                return (
+                    "they look like YOLOv8's rotated boxes, an angle after the scores, which are not read: "
+                    f"{DETECTING} boxes that stand upright"
+                )
+            if more in (4, 5) and not shares:
+                family, said = ("YOLOv8", "yolov8") if more == 4 else ("YOLOX", "yolox")
+                logits = f"if they are {family}'s logits, say --family {said} --activation sigmoid"
+                return f"scores are no probabilities: {logits}"
+            if more == 5 and rows is tensor.array and not outputs.strides(rows.shape[1]):
+                return (
+                    "they look like YOLOv5's, but no usual grids have so many boxes: say --family yolov5 if they are, "
+                    "and --size if the input is not of the size that it was exported for"
+                )
+            if more == 4:
+                return f"they look like YOLOv5's or YOLOX's with {labels - 1} labels"
     return ""
 
 

@@ -193,8 +193,26 @@ def _model(
     return bytes(model.SerializeToString())
 
 
-def sized_detector() -> bytes:
-    """images [n, 3, 64, 64], sizes int64 [n, 2] -> labels, boxes, scores [n, 2]: RT-DETR's own export in miniature."""
+def without_batch(detector: bytes) -> bytes:
+    """A detector that gives lists, with an input [3, 64, 64], as torchvision exports it."""
+    model = onnx.load_from_string(detector)
+    model.graph.node.insert(0, helper.make_node("Unsqueeze", ["picture", "front"], ["images"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "front"))
+    del model.graph.input[0]
+    model.graph.input.append(helper.make_tensor_value_info("picture", FLOAT, [3, SIDE, SIDE]))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def sized_detector(means: str = "sides", wide: int = SIDE) -> bytes:
+    """images [n, 3, 64, wide], sizes [n, 2] -> labels, boxes, scores [n, 2]: RT-DETR's own export in miniature.
+
+    Args:
+        means: what sizes are: `sides` (width and height, whole numbers), `turned` (height and width) or `scale_factor`
+            (by which a box, in pixels of the input, is divided: height's first), which is the input's name then, too.
+    """
+    scaled = means == "scale_factor"
+    name = means if scaled else "sizes"
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
@@ -203,7 +221,11 @@ def sized_detector() -> bytes:
         helper.make_node("Mul", ["scores", "nought"], ["zeros"]),
         helper.make_node("Cast", ["zeros"], ["whole"], to=INT64),
         helper.make_node("Add", ["whole", "kinds"], ["labels"]),
-        helper.make_node("Cast", ["sizes"], ["sides"], to=FLOAT),
+        helper.make_node("Cast", [name], ["given"], to=FLOAT),
+        helper.make_node("Gather", ["given", "order"], ["ordered"], axis=1),
+        helper.make_node("Div", ["input", "ordered"], ["sides"])
+        if scaled
+        else helper.make_node("Identity", ["ordered"], ["sides"]),
         helper.make_node("Concat", ["sides", "sides"], ["corners"], axis=1),
         helper.make_node("Unsqueeze", ["corners", "one"], ["each"]),
         helper.make_node("Unsqueeze", ["zeros", "end"], ["none"]),
@@ -213,6 +235,8 @@ def sized_detector() -> bytes:
     tensors = {
         "two": np.array([[1, 2], [0, 1], [1, 0]], np.float32),
         "nought": np.zeros(1, np.float32),
+        "order": np.array([0, 1] if means == "sides" else [1, 0]),
+        "input": np.array([[wide, SIDE]], np.float32),
         "kinds": np.array([0, 3]),
         "one": np.array([1]),
         "end": np.array([2]),
@@ -221,10 +245,10 @@ def sized_detector() -> bytes:
     outputs: dict[str, tuple[int, Axes]] = {
         "labels": (INT64, ["n", 2]), "boxes": (FLOAT, ["n", 2, 4]), "scores": (FLOAT, ["n", 2]),
     }  # fmt: skip
-    model = onnx.load_from_string(_model(nodes[:7], tensors, ["n", 3, SIDE, SIDE], {"labels": outputs["labels"]}))
-    model.graph.input.append(helper.make_tensor_value_info("sizes", INT64, ["n", 2]))
+    model = onnx.load_from_string(_model(nodes[:7], tensors, ["n", 3, SIDE, wide], {"labels": outputs["labels"]}))
+    model.graph.input.append(helper.make_tensor_value_info(name, FLOAT if scaled else INT64, ["n", 2]))
     model.graph.node.extend(nodes[7:])
-    for name in ("boxes", "scores"):
-        model.graph.output.append(helper.make_tensor_value_info(name, outputs[name][0], list(outputs[name][1])))
+    for output in ("boxes", "scores"):
+        model.graph.output.append(helper.make_tensor_value_info(output, outputs[output][0], list(outputs[output][1])))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())

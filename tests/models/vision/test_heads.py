@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.vision.detector import Detector
-from models.vision.heads.recognise import COCO91
+from models.vision.heads.lists import COCO91
 from models.vision.specs import Head
 from tests.models.vision import plain, plain_heads
 from tests.models.vision.manifests import detector
@@ -305,3 +305,83 @@ def test_columns_are_labels_by_their_number() -> None:
     reader = Detector(detector(head, names, SIZE, (("scores", (-1, 3, 91)), ("boxes", (-1, 3, 4)))), FLOOR)
     found = reader.decode({"scores": scores, "boxes": boxes}, np.array([[1, 1, 0, 0]], np.float32), np.array([SIZE]))
     assert found[0, :3, 5].tolist() == [11, 79, -1]
+
+
+def test_objectness_of_logits_and_with_boxes_as_columns() -> None:
+    rows = objectness_rows(300, 20)
+    logits = rows.copy()
+    logits[:, :, 4:] = np.log(rows[:, :, 4:] / (1 - rows[:, :, 4:]))
+    read = lambda each: plain_heads.yolox(each, FLOOR, SIZE)  # noqa: E731
+    turned = np.ascontiguousarray(rows.swapaxes(1, 2))
+    check(Head("yolov5", transposed=True), (turned,), lambda each: read((each[0].T,)))
+
+    def squashed(each: Outputs) -> list[plain.Box]:
+        scores = 1 / (1 + np.exp(-each[0][:, 4:]))
+        return read((np.concatenate((each[0][:, :4], scores), axis=1),))
+
+    check(Head("yolov5", activation="sigmoid"), (logits,), squashed)
+
+
+@pytest.mark.parametrize("columns", ["box-score-class", "box-class-score", "class-score-box"])
+@pytest.mark.parametrize("picture", [False, True])
+def test_rows_of_objects_in_any_order(columns: str, picture: bool) -> None:
+    labels, scores = random(21).integers(0, LABELS, (PICTURES, 50, 1)), probabilities((PICTURES, 50, 1), 21)
+    parts = {"box": cornered(50, 21), "score": scores, "class": labels}
+    ordered = [labels * 0] * picture + [parts[name] for name in columns.split("-")]
+    output = np.concatenate(ordered, axis=2).astype(np.float32)
+
+    def read(each: Outputs) -> list[plain.Box]:
+        place = columns.split("-").index("box") + picture
+        rows = each[0]
+        box = rows[:, place : place + 4]
+        score, label = (
+            rows[:, (columns.split("-").index(name) + picture) + (3 if columns.startswith("box") else 0)]
+            for name in ("score", "class")
+        )
+        return plain_heads.end2end((np.column_stack((box, score, label)),), FLOOR)
+
+    head = Head("end2end", boxes="xyxy", columns=columns)  # type: ignore[arg-type]
+    check(head, (output,), read, suppresses=False)
+    if picture:
+        check(head, (output[:, None],), lambda each: read((each[0][0],)), suppresses=False)
+
+
+def test_a_score_beyond_one_is_no_answer() -> None:
+    rows = np.tile(np.array([4, 4, 20, 20, 0.9, 2], np.float32), (PICTURES, 5, 1))
+    rows[1, 3, 4] = 2.0
+    reader = Detector(detector(Head("end2end", ("out",), boxes="xyxy"), LABELS, SIZE, (("out", (-1, 6)),)), FLOOR, IOU)
+    placements, sizes = np.tile(np.array([1, 1, 0, 0], np.float32), (PICTURES, 1)), np.tile(SIZE, (PICTURES, 1))
+    found = reader.decode({"out": rows}, placements, sizes)
+    assert np.isnan(found).all(axis=(1, 2)).tolist() == [False, True, False]
+    assert found[0, 0].tolist() == pytest.approx([4, 4, 20, 20, 0.9, 2])
+
+
+def test_scores_in_columns_and_of_one_class_alone() -> None:
+    scores, boxes = probabilities((PICTURES, 1500, LABELS + 1), 22), cornered(1500, 22)
+    boxes = (boxes / [*SIZE, *SIZE]).astype(np.float32)
+    head = Head("dense", ids=(1, 2, 3, 4), boxes="xyxy", normalised=True, transposed=True)
+    turned = np.ascontiguousarray(scores.swapaxes(1, 2))
+    check(head, (turned, boxes), lambda each: plain_heads.dense((each[0].T, each[1]), FLOOR, SIZE))
+    names = ("scores", "boxes")
+    alone = Head("dense", names, boxes="xyxy", normalised=True)
+    reader = Detector(detector(alone, 1, SIZE, tuple((name, (-1, -1)) for name in names)), FLOOR, IOU)
+    placements, sizes = np.tile(np.array([1, 1, 0, 0], np.float32), (PICTURES, 1)), np.tile(SIZE, (PICTURES, 1))
+    found = [
+        reader.decode({"scores": given, "boxes": places}, placements, sizes)
+        for given, places in ((scores[:, :, 0], boxes), (scores[:, :, :1], boxes), (scores[:, :, 0], boxes[:, :, None]))
+    ]
+    assert (found[0][:, :, 5] == 0).sum() > 10
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_distances_of_all_strides_beside_their_scores() -> None:
+    parts = levels(23, 8, STRIDES)
+    both = tuple(np.concatenate(parts[place::2], axis=1) for place in (0, 1))
+    ends = np.cumsum([part.shape[1] for part in parts[::2]])[:-1]
+
+    def read(each: Outputs) -> list[plain.Box]:
+        apart = (half for level in zip(*(np.split(part, ends) for part in each), strict=True) for half in level)
+        return plain_heads.gfl(tuple(apart), FLOOR, SIZE, STRIDES, 0.5, plain.sigmoid)
+
+    check(Head("gfl", activation="sigmoid", boxes="xyxy", strides=STRIDES), both, read)

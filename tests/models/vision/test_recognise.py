@@ -7,8 +7,9 @@ import pytest
 
 from models.vision.heads.candidates import Spec
 from models.vision.heads.families import FAMILIES, decoder
+from models.vision.heads.lists import COCO91
 from models.vision.heads.outputs import Outputs
-from models.vision.heads.recognise import COCO91, recognise
+from models.vision.heads.recognise import recognise
 from models.vision.heads.unread import explain
 from models.vision.specs import Head, Picture
 from streams.cli.vision_options import FAMILIES as OFFERED

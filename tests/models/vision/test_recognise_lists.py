@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.vision.heads.outputs import saw_nothing
-from models.vision.heads.recognise import COCO91
+from models.vision.heads.lists import COCO91
+from models.vision.heads.outputs import Outputs, saw_nothing
+from models.vision.heads.unread import explain
+from models.vision.specs import Picture
 from tests.models.vision.test_recognise import (
     COCO,
     SIZE,
@@ -89,3 +91,67 @@ def test_boxes_of_lists_without_an_object_are_in_pixels_unless_it_is_said(fillin
     tensors["boxes"][0, 0] = [0.1, 0.1, 0.4, 0.4]
     head = named(tensors, family="nms")[0]
     assert (head.normalised, saw_nothing(head, tensors)) == (True, False)
+
+
+def objects(*order: str, count: int = 60, classes: tuple[int, int] = (0, 5)) -> np.ndarray:
+    """Rows of these parts, of which the first ten are objects and the others are nothing."""
+    parts = {
+        "picture": whole(count, 0, 1),
+        "box": corners(count),
+        "score": shares(count),
+        "class": whole(count, *classes),
+    }
+    rows = join(*(parts[name] for name in order))
+    rows[:, 10:] = 0
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("order", "columns"),
+    [
+        ("box score class", ""),
+        ("class score box", "class-score-box"),
+        ("picture box class score", ""),
+        ("picture box score class", "box-score-class"),
+        ("picture class score box", "class-score-box"),
+    ],
+)
+def test_columns_of_objects_are_told_apart_by_what_they_hold(order: str, columns: str) -> None:
+    rows = objects(*order.split())
+    head = one(rows)
+    assert (head.family, head.columns, head.boxes, head.normalised) == ("end2end", columns, "xyxy", False)
+    if order.startswith("picture"):
+        assert one(rows[:, None]).columns == columns
+    assert named({"out": rows}, columns="box-class-score" if columns != "" else "class-score-box") == []
+
+
+def test_columns_of_nothing_are_the_usual_ones_unless_it_is_said() -> None:
+    nothing = np.zeros((2, 60, 6), np.float32)
+    assert one(nothing).columns == ""
+    assert [head.columns for head in named({"out": nothing}, columns="class-score-box")] == ["class-score-box"]
+    assert saw_nothing(named({"out": nothing}, columns="class-score-box")[0], {"out": nothing})
+
+
+def test_numbers_beyond_the_labels_are_counted_from_one_or_no_labels() -> None:
+    assert one(objects("box", "score", "class", classes=(1, 6))).ids in ((), (1, 2, 3, 4, 5))
+    rows = objects("box", "score", "class", classes=(5, 6))
+    assert one(rows).ids == (1, 2, 3, 4, 5)
+    rows[:, 0, 5] = 0
+    assert found(rows) == []
+    names = tuple(f"l{each}" for each in range(5))
+    assert "list classes of numbers up to 5: --labels must name them all" in explain(
+        Outputs.of({"out": rows}, Picture(SIZE, SIZE), names)
+    )
+    rows[:, :10, 4] = 0.01  # filling
+    assert one(rows).ids == ()
+    rows = objects("box", "score", "class", classes=(90, 91))
+    assert one(rows, labels=COCO).ids == COCO91
+    assert found(np.full((2, 3, 5), 0.5, np.float32), whole(3, 7, 8)) == []
+
+
+def test_tensorflow_has_y_before_x_whatever_else_is_there() -> None:
+    boxes = {"boxes": corners(60) / SIZE, "classes": whole(60, 1, 5), "scores": shares(60)}
+    assert {head.boxes for head in named(boxes)} == {"xyxy"}
+    assert {head.boxes for head in named(boxes, tensorflow=True)} == {"yxyx"}
+    in_pixels = boxes | {"boxes": corners(60)}
+    assert {head.boxes for head in named(in_pixels, tensorflow=True)} == {"xyxy"}

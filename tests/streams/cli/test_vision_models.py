@@ -134,6 +134,8 @@ def test_a_classifier_is_added_with_tiles() -> None:
         (("--pixels",), "--pixels needs --task"),
         (("--task", "classify", "--labels", "four.names", "--pixels"), "--pixels are a detector's"),
         (("--task", "classify", "--labels", "four.names", "--family", "yolox"), "are a detector's"),
+        (("--task", "detect", "--labels", "four.names", "--tile"), "--tile and --combine are a classifier's"),
+        (("--task", "detect", "--labels", "four.names", "--combine", "max"), "are a classifier's"),
         (("--task", "detect", "--labels", "empty"), "expected names, one a line, in empty, got 0 bytes"),
         (("--task", "detect", "--labels", "gap"), "expected a name in line 2 of gap, got none"),
         (("--task", "detect", "--labels", "bytes"), "expected text in UTF-8, one name a line"),

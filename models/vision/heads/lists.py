@@ -1,0 +1,143 @@
+"""Which outputs are lists of objects, and which of their columns or tensors are boxes, classes and scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.vision.heads.listed import ORDERS, parted, usual
+from models.vision.heads.order import Pair
+from models.vision.heads.outputs import Outputs, Tensor, are_corners, are_shares, are_whole
+from models.vision.specs import Boxes, Columns, Head
+
+COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
+"""What COCO's annotations call its 80 classes, in order."""
+CLASSES_NAME = re.compile("class|label")
+SHARES_NAME = re.compile("score|conf|prob")
+LEAST = 0.05  # the score of a row whose class counts: others may be filling
+
+
+def is_list(tensor: Tensor) -> bool:
+    """Whether rows of 6 or 7 are objects: whole classes, scores that are probabilities."""
+    return bool(orders(tensor))
+
+
+def orders(tensor: Tensor, said: Columns = "") -> list[Columns]:
+    """What the columns of a tensor may be, the likeliest first; none where its rows are no objects.
+
+    Args:
+        said: the only order to look for, if any.
+    """
+    array = tensor.array
+    if len(tensor.shape) != 2 or tensor.shape[1] not in (6, 7):
+        return []
+    if tensor.shape[1] == 7 and not are_whole(array[:, :, 0]):
+        return []
+    most_usual = usual(tensor.shape[1])
+    asked = [said] if said else sorted(ORDERS, key=lambda each: each != most_usual)
+    possible = [each for each in asked if _may_be(array, each)]
+    return sorted(possible, key=lambda each: not _has_corners(array, each))
+
+
+def _may_be(rows: NDArray[np.floating], columns: Columns) -> bool:
+    _, classes, scores = parted(rows, columns)
+    return are_whole(classes) and are_shares(np.where(classes < 0, 0, scores))  # rows that are none are often all -1
+
+
+def _has_corners(rows: NDArray[np.floating], columns: Columns) -> bool:
+    boxes, _, scores = parted(rows, columns)
+    return not (scores > 0).any() or are_corners(boxes[scores > 0][None])
+
+
+def listed_rows(outputs: Outputs) -> Iterator[Head]:
+    """Rows [k, 6] or [k, 7]."""
+    for tensor in outputs.rank(2):
+        for columns in orders(tensor, outputs.columns)[:1]:
+            boxes, classes, scores = parted(tensor.array, columns)
+            ids = _ids(outputs, classes[scores > LEAST])
+            if ids is None:
+                continue
+            told: Columns = "" if columns == usual(tensor.shape[1]) else columns
+            normalised = outputs.in_shares(boxes)
+            order: Boxes = "yxyx" if outputs.tensorflow and told == "box-score-class" else "xyxy"
+            yield Head("end2end", (tensor.name,), ids, boxes=order, columns=told, normalised=normalised)
+
+
+def _ids(outputs: Outputs, seen: NDArray[np.floating]) -> tuple[int, ...] | None:
+    """What the labels' numbers are, given those of some objects: from 0 if they can be; None where they are more."""
+    first, last = int(seen.min(initial=0)), int(seen.max(initial=0))
+    if last < outputs.labels:
+        return ()
+    if first == 0 and (seen == 0).any():
+        return None
+    if last == outputs.labels:
+        return tuple(range(1, last + 1))
+    return COCO91 if outputs.labels == len(COCO91) and last <= COCO91[-1] else None
+
+
+def most_listed(outputs: Outputs) -> int:
+    """The highest number of a class in a list, where it is more than there are labels; else 0."""
+    numbers = [parted(each.array, order)[1:] for each in outputs.rank(2) for order in orders(each, outputs.columns)[:1]]
+    columns = [each for each in outputs.tensors if len(each.shape) == 1]
+    for boxes in (each for each in outputs.rank(2) if each.shape[1] == 5):
+        beside = [each for each in columns if each.shape == boxes.shape[:1] and are_whole(each.array)]
+        numbers += [(each.array, boxes.array[:, :, 4]) for each in beside]
+    most = max((int(classes[scores > LEAST].max(initial=0)) for classes, scores in numbers), default=0)
+    return most if most >= outputs.labels else 0
+
+
+def lists(outputs: Outputs) -> Iterator[Head]:
+    """Boxes [k, 4], classes [k], scores [k] and perhaps their number; or boxes [k, 5] and classes [k]."""
+    flat = [each for each in outputs.tensors if len(each.shape) == 1]
+    for boxes in outputs.rank(2):
+        columns = [each for each in flat if each.shape == boxes.shape[:1]]
+        if boxes.shape[1] not in (4, 5) or not columns:
+            continue
+        classes = [each for each in columns if are_whole(each.array)]
+        if boxes.shape[1] == 5 and len(classes) == 1:
+            ids = _ids(outputs, classes[0].array[boxes.array[:, :, 4] > LEAST])
+            if ids is not None:
+                yield Head("nms", (boxes.name, classes[0].name), ids, boxes="xyxy")
+        elif boxes.shape[1] == 4:
+            for numbers, scores in _numbers_and_scores(outputs, columns):
+                yield from _counted(outputs, (boxes, numbers, scores))
+
+
+def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
+    """Which of the columns may be the classes' numbers, and which their scores: several pairs where nothing tells.
+
+    Numbers that no label has are others, such as TensorFlow's of anchors.
+    """
+    most = COCO91[-1] if outputs.labels == len(COCO91) else outputs.labels
+    scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
+    classes = [each for each in columns if are_whole(each.array)]
+    pairs = [
+        (one, other) for one in classes for other in scores
+        if one is not other and one.array[other.array > 0].max(initial=0) <= most
+    ]  # fmt: skip
+    if outputs.ordered:
+        return pairs
+    pairs = [pair for pair in pairs if CLASSES_NAME.search(pair[0].name.lower())] or pairs
+    pairs = [pair for pair in pairs if SHARES_NAME.search(pair[1].name.lower())] or pairs
+    return [pair for pair in pairs if pair[0].array.dtype.kind != "f"] or pairs
+
+
+def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:
+    """Lists whose classes begin at 0 or at 1: what is seen may say so."""
+    boxes, classes, scores = lists
+    count = [
+        each for each in outputs.tensors
+        if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
+    ]  # fmt: skip
+    normalised = outputs.in_shares(boxes.array)
+    order: Boxes = "yxyx" if normalised and (outputs.tensorflow or count) else "xyxy"
+    names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
+    seen = classes.array[scores.array > 0]
+    if not (seen == 0).any():
+        ids = COCO91 if outputs.coco else tuple(range(1, outputs.labels + 1))
+        yield Head("ssd", names, ids=ids, boxes=order, normalised=normalised)
+    if not seen.size or seen.max() < outputs.labels:
+        yield Head("nms", names, boxes=order, normalised=normalised)
