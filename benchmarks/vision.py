@@ -23,7 +23,7 @@ from benchmarks.processes import ROOT, Child, ChildError, exit_on_sigterm, start
 from benchmarks.speeds import Run, Speed
 from benchmarks.topics import Topics
 from benchmarks.vision_found import BARE, HEADRACE, UNTRACKED, Found, Outcome, table
-from benchmarks.vision_live import Detector, Spans, measure
+from benchmarks.vision_live import Detector, Spans, loop, measure
 from connectors.contract import ConnectorError
 from models.repository import Repository
 from streams.settings import Vision
@@ -48,7 +48,7 @@ class Plan:
         frames: in the topic that is filled beforehand.
         singles: frames that the bare loop does one by one.
         engine_s: how long the network by itself is run at each batch.
-        untracked: whether a worker without tracks is measured, too.
+        beside: whether a worker without tracks and a plain loop are measured, too.
         budget_s: a second detector that would probably not be done so long after the start is left out.
     """
 
@@ -58,7 +58,7 @@ class Plan:
     rounds: int
     spans: Spans
     engine_s: float
-    untracked: bool
+    beside: bool
     budget_s: float
 
 
@@ -69,11 +69,11 @@ FULL = Plan(
     rounds=9,
     spans=Spans(2.0, 10.0),
     engine_s=2.0,
-    untracked=True,
+    beside=True,
     budget_s=math.inf,
 )
 QUICK = Plan(
-    each=16, frames=240, singles=30, rounds=1, spans=Spans(0.5, 1.5), engine_s=0.2, untracked=False, budget_s=42.0
+    each=16, frames=240, singles=30, rounds=1, spans=Spans(0.5, 1.5), engine_s=0.2, beside=False, budget_s=42.0
 )
 
 
@@ -151,7 +151,7 @@ def _measure(
     with started("bare loop", bare_loop, piped_input=True) as bare:
         for number in range(plan.rounds):
             # There and back again: none always follows the same other one.
-            names = [name for name in found.throughput if plan.untracked or name != UNTRACKED]
+            names = [name for name in found.throughput if plan.beside or name != UNTRACKED]
             for name in names if number % 2 == 0 else reversed(names):
                 if name == BARE:
                     speed: Speed = _bare(bare, plan.frames, batch)
@@ -161,7 +161,8 @@ def _measure(
                 found.throughput[name].append(speed)
                 said(f"{detector.name}, round {number + 1} of {plan.rounds}, {name}: {speed.fps:,.0f} frames/s")
         found.single = _bare(bare, plan.singles, 1)
-    found.live = measure(detector, found.fps(HEADRACE), plan.spans, topics, frames)
+    plain = loop(detector, topics, frames, int(width)) if plan.beside else None
+    found.live = measure(detector, found.fps(HEADRACE), plan.spans, topics, frames, plain)
     half, over = found.live.half, found.live.over
     said(f"{detector.name}: p95 {half.p95_ms:.1f} ms at half load, {over.p95_ms:.0f} ms old at three times the load")
     with started("network", ("-m", "benchmarks.vision_engines", *common, str(plan.engine_s), width)) as child:
@@ -207,13 +208,14 @@ def vision_command(bootstrap: str | None, quick: bool, as_json: bool) -> None:
     frames/s       a worker on a topic filled beforehand, and a loop in memory: decode, fit, run, read, suppress, with
                    the same threads and largest batch; in turn
     untracked      that worker without tracks, events and state
-    half load      p95 from the scheduled send to the subscriber, at half the frames/s of the worker
+    half load      p95 from the scheduled send to the subscriber, at half the frames/s of the worker; beside it, a
+                   plain loop with aiokafka and ONNX Runtime, without order, tracks, events, state or dead letters
     3 x overload   p95 age of what is published by a worker that leaves out what is overtaken
     network alone  frames/s, and of each core that it takes, in batches of 1, 4 and 16; up to 64 on a GPU
 
     --json: headrace (fps, cpu_ms, p95_ms), untracked (fps, cpu_ms), bare (fps, cpu_ms, frame_ms, p95_ms), ratios,
-    half_load, overload, counts and network of the bundled detector, or the only one; detectors has those of each. Exit
-    code 1 if something could not be measured; a bar missed is no failure.
+    half_load, plain_loop, overload, counts and network of the bundled detector, or the only one; detectors has those
+    of each. Exit code 1 if something could not be measured; a bar missed is no failure.
     """
     began_s, plan = time.monotonic(), QUICK if quick else FULL
 

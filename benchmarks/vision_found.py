@@ -62,6 +62,7 @@ class Found:
         if live is not None:
             answer[HEADRACE]["p95_ms"] = live.half.p95_ms
             answer |= {"half_load": asdict(live.half), "overload": asdict(live.over), "counts": asdict(live.counts)}
+            answer |= {} if live.plain is None else {"plain_loop": asdict(live.plain)}
         if single is not None:
             answer[BARE] |= {"frame_ms": single.p50_ms, "p95_ms": single.p95_ms}
         answer["ratios"] = {name: self.ratio(name) for name in self.throughput if name != HEADRACE}
@@ -133,7 +134,10 @@ def _lines(found: Found) -> dict[str, str]:
     if found.single is not None:
         lines["one frame in the bare loop, ms: p50 / p95"] = f"{found.single.p50_ms:.1f} / {found.single.p95_ms:.1f}"
     if found.live is not None:
-        for load, ages in (("half load", found.live.half), ("3 x overload", found.live.over)):
+        live = found.live
+        for load, ages in (("half load", live.half), ("plain loop then", live.plain), ("3 x overload", live.over)):
+            if ages is None:
+                continue
             mark = " *" if ages.behind else ""
             lines[f"{load}, ms: p50 / p95"] = f"{ages.p50_ms:.1f} / {ages.p95_ms:.1f}{mark}"
         shares = found.live.over.by_camera

@@ -54,12 +54,12 @@ class Counts:
         return self.sent == self.done == self.out + self.dropped + self.dead_lettered
 
 
-class Stage:
-    """One worker with its topics, the process that sends and the one that reads."""
+class Load:
+    """A process that detects, between the process that sends to its topic and the one that reads what comes of it."""
 
-    def __init__(self, flow: Flow, topics: Topics, sender: Child, reader: Child, worker: Worker) -> None:
-        self._topics, self._sender, self._reader, self._worker = topics, sender, reader, worker
-        self._source, self._sink = flow.source, flow.sink
+    def __init__(self, topics: Topics, source: str, sink: str, sender: Child, reader: Child, serving: Child) -> None:
+        self._topics, self._sender, self._reader, self._serving = topics, sender, reader, serving
+        self._source, self._sink = source, sink
         self._next = 0
 
     def ages(self, rate: int, spans: Spans) -> Ages:
@@ -87,8 +87,19 @@ class Stage:
             process.ask(json.dumps(dataclasses.asdict(request)))
         lateness, seen = Lateness(**json.loads(self._sender.answer())), json.loads(self._reader.answer())
         if "error" in seen:
-            raise ChildError(f"{seen['error']} at {rate:,} frames/s") if self._worker.running else self._ended()
+            raise ChildError(f"{seen['error']} at {rate:,} frames/s") if self._serving.running else self._ended()
         return dataclasses.replace(Ages(**seen), sent_late_p99_ms=lateness.p99_ms, behind=lateness.behind(rate))
+
+    def _ended(self) -> ChildError:
+        return self._serving.failure("ended while it was measured")
+
+
+class Stage(Load):
+    """One worker between the two."""
+
+    def __init__(self, topics: Topics, source: str, sink: str, sender: Child, reader: Child, worker: Worker) -> None:
+        super().__init__(topics, source, sink, sender, reader, worker)
+        self._worker = worker
 
     def counts(self) -> Counts:
         """What became of all frames, once the worker is done with them, or will not be."""
@@ -105,9 +116,6 @@ class Stage:
             int(found.get(f"headrace_records_{name}_total", 0)) for name in ("in", "out", "dropped", "dead_lettered")
         )
         return Counts(sent, done, out, dropped, dead)
-
-    def _ended(self) -> ChildError:
-        return self._worker.failure("ended while it was measured")
 
 
 @contextlib.contextmanager
@@ -128,29 +136,60 @@ def stage(detector: Detector, topics: Topics, frames: Path) -> Iterator[Stage]:
         "VISION__MODEL": detector.name,
     }
     with contextlib.ExitStack() as stack:
-        sender, reader = (
-            stack.enter_context(
-                started(role, ("-m", "benchmarks.vision_probe", role, topics.bootstrap, str(frames)), piped_input=True)
-            )
-            for role in ("send", "read")
-        )
+        sender, reader = _probes(stack, topics, frames)
         worker = Worker(flow, more={f"HEADRACE_{name}": value for name, value in own.items()}, pipeline="vision")
         stack.callback(worker.stop)
         until(lambda: worker.owns(PARTITIONS), START_S, "the worker's partitions")
-        yield Stage(flow, topics, sender, reader, worker)
+        yield Stage(topics, source, sink, sender, reader, worker)
+
+
+@contextlib.contextmanager
+def loop(detector: Detector, topics: Topics, frames: Path, threads: int) -> Iterator[Load]:
+    """Keep a plain loop with so many threads, and the processes around it, inside the block.
+
+    Raises:
+        ChildError: it does not start.
+    """
+    source, sink = (topics.create(f"{detector.name}.loop.{end}") for end in ("in", "out"))
+    words = (topics.bootstrap, source, sink, str(detector.root), detector.name, str(threads))
+    with contextlib.ExitStack() as stack:
+        sender, reader = _probes(stack, topics, frames)
+        serving = stack.enter_context(started("plain loop", ("-m", "benchmarks.contenders.vision_echo", *words)))
+        serving.answer()
+        yield Load(topics, source, sink, sender, reader, serving)
+
+
+def _probes(stack: contextlib.ExitStack, topics: Topics, frames: Path) -> tuple[Child, Child]:
+    """The process that sends and the one that reads."""
+    sender, reader = (
+        stack.enter_context(
+            started(role, ("-m", "benchmarks.vision_probe", role, topics.bootstrap, str(frames)), piped_input=True)
+        )
+        for role in ("send", "read")
+    )
+    return sender, reader
 
 
 @dataclass(frozen=True)
 class Live:
-    """A worker's detections at half load and under overload, and what became of all frames."""
+    """A worker's detections at half load and under overload, what became of all frames, and what a plain loop does at
+    that half load, if that was measured."""
 
     half: Ages
     over: Ages
     counts: Counts
+    plain: Ages | None = None
 
 
-def measure(detector: Detector, fps: float, spans: Spans, topics: Topics, frames: Path) -> Live:
-    """Measure a worker that does `fps` frames a second, at half and at three times that.
+def measure(
+    detector: Detector,
+    fps: float,
+    spans: Spans,
+    topics: Topics,
+    frames: Path,
+    plain: contextlib.AbstractContextManager[Load] | None,
+) -> Live:
+    """Measure a worker that does `fps` frames a second, at half and at three times that, and a plain loop at half.
 
     Raises:
         ChildError, TimeoutError: it did not start, or has ended.
@@ -158,4 +197,9 @@ def measure(detector: Detector, fps: float, spans: Spans, topics: Topics, frames
     half, over = max(1, math.floor(fps / 2)), math.ceil(3 * fps)
     with stage(detector, topics, frames) as live:
         live.ages(half, Spans(0, REHEARSED_S))
-        return Live(live.ages(half, spans), live.ages(over, spans), live.counts())
+        at_half, beside = live.ages(half, spans), None
+        if plain is not None:
+            with plain as other:
+                other.ages(half, Spans(0, REHEARSED_S))
+                beside = other.ages(half, spans)
+        return Live(at_half, live.ages(over, spans), live.counts(), beside)

@@ -120,16 +120,19 @@ def test_the_answer_is_json_whatever_was_measured() -> None:
     answer = json.loads(json.dumps(Outcome({"vision": found(live), "fastestdet": Found()}).answer(), allow_nan=False))
     assert answer["headrace"] == {"fps": 72.5, "cpu_ms": 5.0, "p95_ms": 20.0}
     assert answer["bare"] == {"fps": 70.0, "cpu_ms": 6.0, "frame_ms": 9.0, "p95_ms": 12.0}
+    assert "plain_loop" not in answer
+    beside = found(Live(AGES, AGES, Counts(1, 1, 1, 0, 0), AGES)).answer()
+    assert beside["plain_loop"]["p95_ms"] == 20.0
     assert answer["detectors"]["fastestdet"]["headrace"] == {"fps": None, "cpu_ms": None}
     assert Outcome().answer() == {"detectors": {}, "skipped": []}
 
 
 def test_bars_hold_latency_against_the_bare_frame_and_every_frame_against_the_count() -> None:
     starved = Ages(400.0, 501.0, 600.0, 70, 10, [0, *[10] * (CAMERAS - 1)])
-    live = Live(Ages(10.0, 29.5, 40.0, 80, 0, [10] * CAMERAS), starved, Counts(100, 100, 60, 38, 1))
+    live = Live(Ages(10.0, 29.5, 40.0, 80, 0, [10] * CAMERAS), starved, Counts(100, 100, 60, 38, 1), AGES)
     met = [bar.met for bar in found(live).bars("vision")]
     assert met == [True, True, False, False, False, False]
-    behind = Live(Ages(**asdict(AGES) | {"behind": True}), AGES, Counts(100, 100, 60, 39, 1))
+    behind = Live(Ages(**asdict(AGES) | {"behind": True}), AGES, Counts(100, 100, 60, 39, 1), AGES)
     assert [bar.met for bar in found(behind).bars("vision")][2:] == [None, True, True, True]
 
 
@@ -138,3 +141,4 @@ def test_the_table_has_a_column_for_each_detector() -> None:
     drawn = table(Outcome({"vision": found(live), "fastestdet": Found()}))
     assert [column.header for column in drawn.columns] == ["", "vision", "fastestdet"]
     assert drawn.row_count == 8
+    assert table(Outcome({"vision": found(Live(AGES, AGES, Counts(1, 1, 1, 0, 0), AGES))})).row_count == 9
