@@ -27,9 +27,13 @@ from streams.settings import Settings
 from streams.stream_time import in_stream_time
 from streams.tables import TableReader
 from streams.telemetry import Telemetry
+from streams.utilisation import Utilisation
 
 logger = logging.getLogger(__name__)
 
+SETTLE_S = 0.005  # most of what is in flight is written by then, where a model is fast
+PATIENT_S = 0.015
+BUSY, SATURATED = 0.6, 0.8  # of the time, all instances together
 HANDED_OVER_FROM = 64  # records: with fewer and nothing to overlap with, a second thread costs more than it saves
 
 
@@ -139,6 +143,7 @@ class Runner:
         self._lz4 = settings.worker.compression == "lz4"
         self._telemetry = telemetry
         self._clock = clock or SystemClock()
+        self._utilisation = Utilisation(instances.count, self._clock)
         self._freshness: Freshness | None = getattr(processor.pipeline, "freshness", None)
         shed = None if self._freshness is None else partial(self._shed, self._freshness)
         self._event_time: Callable[[RecordBatch], int | None] | None = getattr(processor.pipeline, "event_time", None)
@@ -210,8 +215,7 @@ class Runner:
         """Have a micro-batch begun and finished."""
         loop = asyncio.get_running_loop()
         alone = self._instances.count == 1 and not self._in_works.locked()  # one of two permits is its own
-        self._idle_instances -= 1
-        self._tell_wanting()
+        self._set_idle(self._idle_instances - 1)
         if alone and sum(map(len, batches)) < HANDED_OVER_FROM:
             letters = loop.run_in_executor(self._compute, self._begin_and_finish, batches)
             letters.add_done_callback(self._instance_is_idle)
@@ -229,9 +233,25 @@ class Runner:
     def _instance_is_idle(self, begun: asyncio.Future[Any]) -> None:
         if not begun.cancelled():
             begun.exception()  # who finishes it raises it
-        self._idle_instances += 1
+        self._set_idle(self._idle_instances + 1)
         self._instance_idle.set()
+
+    def _set_idle(self, idle: int) -> None:
+        self._idle_instances = idle
+        self._utilisation.set_idle(idle)
         self._tell_wanting()
+
+    @property
+    def patience_s(self) -> float:
+        """How long a poll may wait for what is in flight.
+
+        Several instances share their cores with what feeds them. Where they are busy nearly all of the time, fewer
+        polls, of more records each, leave them more of the cores, and what waits waits less.
+        """
+        if self._instances.count == 1:
+            return SETTLE_S
+        busy = (self._utilisation.share - BUSY) / (SATURATED - BUSY)
+        return SETTLE_S + (PATIENT_S - SETTLE_S) * min(max(busy, 0.0), 1.0)
 
     def _tell_wanting(self) -> None:
         if self._instances.count == 1 or self._idle_instances or not self._batcher.records:

@@ -36,7 +36,6 @@ METADATA_MAX_AGE_MS = 5_000
 PREFETCH_BACKOFF_S = 2.0
 SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 1024  # a poll of fewer has cost more than they have
-SETTLE_S = 0.005
 FED_S = 0.05
 HEARTBEATS_PER_SESSION = 8  # members hear of a rebalance at their heartbeat: for a third each would idle 2.7 s
 MAX_POLL_INTERVAL_MS = 24 * 3600 * 1000
@@ -47,9 +46,13 @@ class Flow(Protocol):
 
     Attributes:
         wanting: set while there is use for more records than wait already.
+        patience_s: how long the next poll may wait for what is in flight.
     """
 
     wanting: asyncio.Event
+
+    @property
+    def patience_s(self) -> float: ...
 
     async def drain(self) -> None:
         """Drop what waits, let what is being computed finish, within a bound."""
@@ -286,8 +289,9 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         # what the last poll brought is on its way, and while more waits than the pipeline can begin, more come; but
         # what takes long must not hold up the next.
         if self._few:
-            await happens(self.consumer.settled, SETTLE_S)
-            await happens(self.transport.flow.wanting, FED_S)
+            flow = self.transport.flow
+            await happens(self.consumer.settled, flow.patience_s)
+            await happens(flow.wanting, FED_S)
         fetching = self._ensure_consumer()._client.fetching
         fetching.set()
         polled = await super()._fetch_records(*args, **kwargs)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streams.errors import DeadLetterLimit, ModelFailing
 from streams.pipeline import Opened
 from streams.processor import Processor
+from streams.runner import PATIENT_S, SETTLE_S
 from streams.settings import Batch, DeadLetter, Worker
 from streams.state import KeyedState
 from tests.counting import CountStore
@@ -131,6 +132,33 @@ def test_more_is_wanted_while_an_instance_is_idle_or_nothing_waits_for_the_next_
             assert wanting.is_set()
 
     run(scenario)
+
+
+def test_a_poll_waits_longer_for_what_is_in_flight_where_instances_are_busy() -> None:
+    async def scenario() -> None:
+        pipeline = Several()
+        bench = _bench(pipeline)
+        async with bench.running():
+            assert bench.runner.patience_s == SETTLE_S
+            await _occupy(bench, pipeline, 2)
+            await until(lambda: bench.runner.patience_s == PATIENT_S)
+            pipeline.go.set()
+            await until(lambda: bench.runner.patience_s == SETTLE_S)
+
+    async def lone() -> None:
+        pipeline = Several()
+        pipeline.instances = 1
+        bench = _bench(pipeline)
+        async with bench.running():
+            await bench.deliver([b"slow", b"slow"], 0)
+            await until(pipeline.slow.is_set)
+            await asyncio.sleep(0.2)
+            assert bench.runner.patience_s == SETTLE_S
+            pipeline.go.set()
+            await until(lambda: bench.mark() == 2)
+
+    run(scenario)
+    run(lone)
 
 
 def test_what_is_drained_leaves_room_for_more() -> None:
