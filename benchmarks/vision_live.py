@@ -154,7 +154,7 @@ def loop(detector: Detector, topics: Topics, frames: Path, threads: int) -> Iter
     words = (topics.bootstrap, source, sink, str(detector.root), detector.name, str(threads))
     with contextlib.ExitStack() as stack:
         sender, reader = _probes(stack, topics, frames)
-        serving = stack.enter_context(started("plain loop", ("-m", "benchmarks.contenders.vision_echo", *words)))
+        serving = stack.enter_context(started("plain loop", ("-m", "benchmarks.vision_loop", *words)))
         serving.answer()
         yield Load(topics, source, sink, sender, reader, serving)
 

@@ -1,4 +1,4 @@
-"""A plain loop over frames: `python -m benchmarks.contenders.vision_echo BOOTSTRAP INPUT OUTPUT ROOT MODEL THREADS`.
+"""A plain loop over frames: `python -m benchmarks.vision_loop BOOTSTRAP INPUT OUTPUT ROOT MODEL THREADS`.
 
 What one would write with aiokafka and ONNX Runtime in an afternoon, until SIGTERM: each frame is decoded, fitted, seen
 and published by itself, in as many threads as the worker has. It keeps no order, no tracks and no state, and knows
