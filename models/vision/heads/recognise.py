@@ -1,6 +1,6 @@
 """Which family a detector is of, from the shapes of its outputs and what they hold for a picture.
 
-Names count only where nothing else tells scores from boxes.
+Names count only where what is in the outputs does not tell.
 """
 
 from __future__ import annotations
