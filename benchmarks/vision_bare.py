@@ -32,17 +32,43 @@ from models.vision.preprocess import Preprocess
 WARM_UP = 3  # batches
 
 
-class BareLoop:
-    """The loop: what it is fed, and the network that it runs."""
+class Eye:
+    """A network with what is before and behind it; any number of threads.
 
-    def __init__(self, frames: Frames, model: Model, threads: int) -> None:
-        self._frames, self._threads = frames, ThreadPoolExecutor(threads)
-        self._preprocess, self._detector = Preprocess(model.manifest), Detector(model.manifest)
+    Args:
+        threads: of the session.
+    """
+
+    def __init__(self, model: Model, threads: int) -> None:
+        self.preprocess, self._detector = Preprocess(model.manifest), Detector(model.manifest)
+        self.labels = self._detector.labels
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(model.onnx_bytes(), options, providers=["CPUExecutionProvider"])
         self._outputs = [entry.name for entry in model.manifest.outputs]
+
+    def fit(self, jpeg: bytes, row: NDArray[Any], placement: NDArray[np.float32], size: NDArray[np.int32]) -> None:
+        """Put a picture into a row of the network's input; where it lies in it; its width and height."""
+        preprocess = self.preprocess
+        picture = decode(jpeg, at_least=(preprocess.picture.width, preprocess.picture.height))
+        placement[:] = preprocess.one(picture.pixels, row)
+        placement[:2] /= picture.factor
+        size[:] = picture.width, picture.height
+
+    def see(
+        self, tensor: NDArray[Any], placements: NDArray[np.float32], sizes: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """The objects of each picture, as `Detector.decode` returns them."""
+        found = self._session.run(self._outputs, {self.preprocess.name: tensor})
+        return self._detector.decode(dict(zip(self._outputs, found, strict=True)), placements, sizes)
+
+
+class BareLoop:
+    """The loop: what it is fed, and the network that it runs."""
+
+    def __init__(self, frames: Frames, model: Model, threads: int) -> None:
+        self._frames, self._threads, self._eye = frames, ThreadPoolExecutor(threads), Eye(model, threads)
 
     def run(self, count: int, batch: int) -> Run:
         """Detect what `count` frames show, so many in a batch."""
@@ -57,25 +83,15 @@ class BareLoop:
         return Run.of(meter.end(count), taken_s)
 
     def _detect(self, indices: range) -> NDArray[np.float32]:
-        tensor, placements, sizes = self._fitted(indices)
-        found = self._session.run(self._outputs, {self._preprocess.name: tensor})
-        return self._detector.decode(dict(zip(self._outputs, found, strict=True)), placements, sizes)
-
-    def _fitted(self, indices: range) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int32]]:
-        """The network's input; where each picture lies in it; width and height of each."""
-        preprocess = self._preprocess
-        tensor = preprocess.batch(len(indices))
-        placements, sizes = np.empty((len(indices), 4), np.float32), np.empty((len(indices), 2), np.int32)
-        wanted = preprocess.picture.width, preprocess.picture.height
+        eye, count = self._eye, len(indices)
+        tensor = eye.preprocess.batch(count)
+        placements, sizes = np.empty((count, 4), np.float32), np.empty((count, 2), np.int32)
 
         def fit(place: int) -> None:
-            picture = decode(self._frames.jpeg(indices[place]), at_least=wanted)
-            placements[place] = preprocess.one(picture.pixels, tensor[place])
-            placements[place, :2] /= picture.factor
-            sizes[place] = picture.width, picture.height
+            eye.fit(self._frames.jpeg(indices[place]), tensor[place], placements[place], sizes[place])
 
-        list(self._threads.map(fit, range(len(indices))))
-        return tensor, placements, sizes
+        list(self._threads.map(fit, range(count)))
+        return eye.see(tensor, placements, sizes)
 
 
 def main() -> None:

@@ -16,45 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.contenders.contract import POLL_RECORDS
-from models.repository import ZOO, Model, Repository
-from models.vision.detector import Detector
-from models.vision.pictures import decode
-from models.vision.preprocess import Preprocess
+from benchmarks.vision_bare import Eye
+from models.repository import ZOO, Repository
 
 
-class Eye:
-    """From a record with a JPEG to JSON with its objects; any number of threads."""
-
-    def __init__(self, model: Model) -> None:
-        self._preprocess, self._detector = Preprocess(model.manifest), Detector(model.manifest)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(model.onnx_bytes(), options, providers=["CPUExecutionProvider"])
-        self._outputs = [entry.name for entry in model.manifest.outputs]
-
-    def see(self, message: Any) -> bytes:
-        preprocess = self._preprocess
-        tensor, placements = preprocess.batch(1), np.empty((1, 4), np.float32)
-        picture = decode(message.value, at_least=(preprocess.picture.width, preprocess.picture.height))
-        placements[0] = preprocess.one(picture.pixels, tensor[0])
-        placements[0, :2] /= picture.factor
-        found = self._session.run(self._outputs, {preprocess.name: tensor})
-        outputs, size = dict(zip(self._outputs, found, strict=True)), np.array([[picture.width, picture.height]])
-        rows = self._detector.decode(outputs, placements, size)[0]
-        labels = self._detector.labels
-        objects = [
-            {"label": labels[int(row[5])], "score": row[4], "box": row[:4]} for row in rows[rows[:, 5] >= 0].tolist()
-        ]
-        headers = dict(message.headers)
-        return orjson.dumps(
-            {"frame": int(headers["frame"]), "event_time": int(headers["event-time"]), "objects": objects}
-        )
+def detections(eye: Eye, message: Any) -> bytes:
+    """From a record with a JPEG to JSON with its objects."""
+    tensor, placements, sizes = eye.preprocess.batch(1), np.empty((1, 4), np.float32), np.empty((1, 2), np.int32)
+    eye.fit(message.value, tensor[0], placements[0], sizes[0])
+    rows = eye.see(tensor, placements, sizes)[0]
+    objects = [
+        {"label": eye.labels[int(row[5])], "score": row[4], "box": row[:4]} for row in rows[rows[:, 5] >= 0].tolist()
+    ]
+    headers = dict(message.headers)
+    return orjson.dumps({"frame": int(headers["frame"]), "event_time": int(headers["event-time"]), "objects": objects})
 
 
 async def _echo(bootstrap: str, source: str, sink: str, eye: Eye, threads: ThreadPoolExecutor) -> None:
@@ -63,7 +43,7 @@ async def _echo(bootstrap: str, source: str, sink: str, eye: Eye, threads: Threa
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
 
     async def serve(message: Any) -> None:
-        seen = await loop.run_in_executor(threads, eye.see, message)
+        seen = await loop.run_in_executor(threads, detections, eye, message)
         await producer.send(sink, seen, key=message.key, partition=message.partition)
 
     async with producer, consumer, asyncio.TaskGroup() as tasks:
@@ -79,7 +59,7 @@ async def _echo(bootstrap: str, source: str, sink: str, eye: Eye, threads: Threa
 
 async def _main() -> None:
     bootstrap, source, sink, root, name, threads = sys.argv[1:]
-    eye = Eye(Repository([Path(root), ZOO]).load(name))
+    eye = Eye(Repository([Path(root), ZOO]).load(name), threads=1)
     task = asyncio.ensure_future(_echo(bootstrap, source, sink, eye, ThreadPoolExecutor(int(threads))))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -126,7 +126,7 @@ def prepare(
             f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
         )
     cards = testcards(taken, width, height)
-    if fixed := fixed_inputs(network, name, cards):
+    if fixed := fixed_inputs(network, name, cards, width, height):
         network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
     served = serve(network, name, cards, lists=task == "detect")
     outputs = _chosen(served.outputs, wishes.outputs, name)

@@ -81,7 +81,7 @@ def mask_input(network: Network) -> TensorSpec | None:
     return found[0] if len(found) == 1 and len(network.inputs) > 1 else None
 
 
-def fixed_inputs(network: Network, name: str, cards: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def fixed_inputs(network: Network, name: str, cards: NDArray[Any], width: int, height: int) -> dict[str, NDArray[Any]]:
     """What the inputs beside the pictures always get: the size of the network's own, that nothing was scaled, and that
     all pixels are real.
 
@@ -90,8 +90,8 @@ def fixed_inputs(network: Network, name: str, cards: NDArray[Any]) -> dict[str, 
 
     Args:
         cards: pictures as the network's input takes them.
+        width, height: of these.
     """
-    height, width = cards.shape[2:] if cards.shape[1] in (1, 3) else cards.shape[1:3]
     found: dict[str, NDArray[Any]] = {}
     mask = mask_input(network)
     if mask is not None:
