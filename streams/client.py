@@ -7,30 +7,22 @@ than `worker.broker_timeout_s`.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     KafkaConnectionError,
-    KafkaError,
     NodeNotReadyError,
-    UnknownError,
-    UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
 )
 from aiokafka.producer.transaction_manager import TransactionManager
-from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
 from streams.clock import happens
+from streams.membership import JOINING, Membership
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
 LONGEST_HELD_S = 2.0  # whoever asks how far a partition's end is away learns it from fetches
-GROUP_REQUESTS = (JoinGroupRequest, SyncGroupRequest, HeartbeatRequest)
 
 
 class SteadyClient(AIOKafkaClient):
@@ -61,44 +53,29 @@ class SteadyClient(AIOKafkaClient):
 
 
 class MemberClient(SteadyClient):
-    """The client of a group's member; tells when the group does not know the member any more.
+    """The client of a group's member.
 
     Attributes:
+        membership: looks at what the group's coordinator answers; excluded, the member does not join again.
         fetching: cleared, it holds the next fetch back, for at most `LONGEST_HELD_S`: a fetch that is sent as soon as
             the one before is read comes back with the first record that follows, and the rest waits for another.
     """
 
-    displaced: Callable[[float], bool]
+    membership: Membership
     fetching: asyncio.Event
-    away = False
-    _heard_at = 0.0
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
-        if self.away and isinstance(request, JoinGroupRequest):
-            await asyncio.Event().wait()  # until the worker ends
         if isinstance(request, FetchRequest):
             await happens(self.fetching, LONGEST_HELD_S)
+        await self._unless_excluded(request)
         response = await super().send(node_id, request, **kwargs)
-        if isinstance(request, GROUP_REQUESTS) and response.error_code == UnknownError.errno:
-            raise KafkaConnectionError("the group coordinator has an error of its own")  # it is asked again
-        if isinstance(request, HeartbeatRequest):
-            codes = {response.error_code}
-        elif isinstance(request, OffsetCommitRequest):
-            codes = {code for _, partitions in response.topics for _, code in partitions}
-            if UnknownTopicOrPartitionError.errno in codes:
-                # aiokafka would try until the offset lands on a new topic of that name.
-                raise KafkaError(f"committing offsets of {_topics(response)}: the topic is gone")
-        else:
-            return response
-        if UnknownMemberIdError.errno not in codes:
-            self._heard_at = time.monotonic()
-        elif not self.away:
-            self.away = self.displaced(time.monotonic() - self._heard_at)
+        self.membership.heard(request, response)
+        await self._unless_excluded(request)
         return response
 
-
-def _topics(response: Any) -> str:
-    return ", ".join(repr(topic) for topic, _ in response.topics)
+    async def _unless_excluded(self, request: Any) -> None:
+        if self.membership.excluded and isinstance(request, JOINING):
+            await asyncio.Event().wait()  # until the worker ends
 
 
 class WrappingSequences(TransactionManager):
@@ -123,15 +100,10 @@ def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     return producer
 
 
-def steady_consumer(consumer: AIOKafkaConsumer, displaced: Callable[[float], bool]) -> AIOKafkaConsumer:
-    """The same consumer, not started yet, on a member's client.
-
-    Args:
-        displaced: called when its group has dropped it, or has given its slot to another, with the seconds since the
-            group was last heard of. Where it answers True, the consumer does not join again.
-    """
+def steady_consumer(consumer: AIOKafkaConsumer, membership: Membership) -> AIOKafkaConsumer:
+    """The same consumer, not started yet, on a member's client."""
     consumer._client.__class__ = MemberClient
-    consumer._client.displaced = displaced
+    consumer._client.membership = membership
     consumer._client.fetching = asyncio.Event()
     consumer._client.fetching.set()
     return consumer

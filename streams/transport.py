@@ -7,7 +7,6 @@ decides what an acknowledgement and a committable offset are, its "thread" build
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Protocol, cast
@@ -22,6 +21,7 @@ from faust.types.tuples import TP, ConsumerMessage
 from streams.client import steady_consumer, steady_producer
 from streams.clock import happens
 from streams.fetching import fetch_record_batches
+from streams.membership import Membership
 from streams.offsets import Flight, LowWaterMarks
 from streams.records import RecordBatch
 from streams.settings import Settings
@@ -34,7 +34,6 @@ FEWEST_BATCHES, MOST_BATCHES = 4, 1024
 FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
 PREFETCH_BACKOFF_S = 2.0
-SLOT_QUARREL_S = 60.0
 FEW_RECORDS = 1024  # a poll of fewer has cost more than they have
 FED_S = 0.05
 HEARTBEATS_PER_SESSION = 8  # members hear of a rebalance at their heartbeat: for a third each would idle 2.7 s
@@ -118,7 +117,7 @@ class Consumer(driver.Consumer):
         self.marks = LowWaterMarks()
         self.settled = asyncio.Event()  # nothing is in flight
         self.settled.set()
-        self.in_quarrel = False  # another worker uses our slot
+        self.membership = Membership(self.app.conf.id, self.transport.settings.worker)
         self._draining = False
         self._read_offset = _NoReadOffsets()
         self._deliver_to_agent = self.callback
@@ -260,8 +259,6 @@ class GroupClient(driver.AIOKafkaConsumerThread):
 
     _few = False
     _batches = 64  # of the next poll
-    _displaced_member = ""
-    _displaced_at = float("-inf")
     _serving: asyncio.Task[None]
 
     async def start(self) -> None:
@@ -303,19 +300,6 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             self._batches = min(max(FEWEST_BATCHES, POLL_RECORDS * len(sizes) // sum(sizes)), MOST_BATCHES)
         return polled
 
-    def _displaced(self, silent_s: float) -> bool:
-        """Twice, without a pause of our own, is another worker in our slot, which joins whenever we do."""
-        worker, member = self.transport.settings.worker, self._ensure_consumer()._coordinator.member_id
-        if worker.slot is None or silent_s >= worker.session_timeout_s:
-            return False
-        if member in ("", self._displaced_member):
-            return False  # the same displacement, seen by another request
-        before, now = self._displaced_at, time.monotonic()
-        self._displaced_member, self._displaced_at = member, now
-        quarrel = now - before < SLOT_QUARREL_S
-        self.consumer.in_quarrel = quarrel
-        return quarrel
-
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self.transport.settings.worker.processing_guarantee == "exactly_once":
             return True  # they were part of the transactions
@@ -350,7 +334,7 @@ class GroupClient(driver.AIOKafkaConsumerThread):
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
             isolation_level="read_committed",
         )
-        return steady_consumer(consumer, self._displaced)
+        return steady_consumer(consumer, self.consumer.membership)
 
 
 class Producer(driver.Producer):

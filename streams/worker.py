@@ -232,7 +232,7 @@ class Worker:
                 logger.error("worker %s stops: %s", self.pipeline.name, failure)
         finally:
             # Without broker or membership nothing can be committed, and to wait for it is to wait for nothing.
-            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError)) or app.consumer.in_quarrel
+            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError)) or app.consumer.membership.excluded
             in_order = await self._stop_app(app, tasks, HOPELESS_STOP_S if hopeless else STOP_TIMEOUT_S)
         if failure is not None:
             raise failure
@@ -325,11 +325,6 @@ class Worker:
             await asyncio.sleep(LOOK_INTERVAL_S)
             if app.crashed:
                 raise _crash(app, self.group)
-            if app.consumer.in_quarrel:
-                raise HeadraceError(
-                    f"another worker of group {self.group} runs in slot {self.settings.worker.slot!r}; the two have "
-                    "taken the partitions from each other, and this one ends: give each worker a slot of its own"
-                )
             views = app.consumer.views()
             self._gauges(views)
             self._check_contact(app)
@@ -347,7 +342,9 @@ class Worker:
                 self.health.set("running", f"{len(views)} partitions assigned")
 
     def _check_contact(self, app: App) -> None:
-        """Without a coordinator nothing can be committed; its client looks for it for ever, and says nothing."""
+        """Without a coordinator or a place in its group nothing can be done; aiokafka waits for ever, and is silent."""
+        if app.consumer.membership.excluded:
+            raise HeadraceError(app.consumer.membership.excluded)
         now, limit_s = self.clock.monotonic(), self.settings.worker.broker_timeout_s
         if app.consumer.has_coordinator():
             self._contact_at = now

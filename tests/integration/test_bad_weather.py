@@ -14,7 +14,6 @@ from connectors.kafka_port import free_port
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 from tests.processes import WorkerProcess, Workers
-from tests.waiting import until
 
 SOON_S = 20.0  # importing, connecting and ending, on a busy machine
 GOOD = {"transaction_id": "t", "card_id": "c", "terminal_id": "m", "amount": 1.0, "event_time": 1_735_689_600_000}
@@ -136,21 +135,3 @@ def test_a_model_that_fails_for_every_record(kafka: Kafka, make_topics: MakeTopi
     assert_ends(worker, "model counting/1", "fails for every record", "nothing of it is committed")
     assert verify.committed(servers, group, source) == {0: 0}
     assert verify.ends(servers, output) == verify.ends(servers, f"{source}.dead-letter") == {0: 0}
-
-
-@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
-def test_two_workers_in_one_slot(kafka: Kafka, make_topics: MakeTopics, workers: Workers, guarantee: str) -> None:
-    """One of them ends and says why; the other does the work."""
-    servers = kafka.bootstrap_servers
-    source, output = make_topics("slot", "slot-out", partitions=2)
-    group, script = f"{source}-group", {"input": source, "output": output}
-    settings = {"worker__slot": "one", "worker__processing_guarantee": guarantee, "worker__session_timeout_s": 6}
-    pair = [workers.counting(group, script, **settings).running(), workers.counting(group, script, **settings)]
-    until(lambda: not all(worker.alive for worker in pair), 60, "the end of one of them")
-    (left,) = [worker for worker in pair if worker.alive]
-    (gone,) = [worker for worker in pair if not worker.alive]
-    assert_ends(gone, r"another worker of group .* runs in slot 'one'")
-    verify.send(servers, source, [(number % 2, b"key", b"{}", []) for number in range(20)])
-    until(lambda: not verify.behind(servers, group, source), SOON_S, "a commit of everything")
-    assert left.stop() == 0
-    verify.assert_nothing_lost(verify.read(servers, source), verify.read(servers, output), source)

@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from streams import client
 from streams.client import steady_consumer
+from streams.membership import Membership
+from streams.settings import Worker
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 
@@ -21,9 +23,8 @@ NOTHING_MS, LONG_MS = 300, 20_000
 @asynccontextmanager
 async def holding(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of a topic's only partition that is to send no fetch yet."""
-    consumer = steady_consumer(
-        AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest"), lambda silent_s: False
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest")
+    steady_consumer(consumer, Membership("held", Worker()))
     await consumer.start()
     try:
         consumer._client.fetching.clear()

@@ -10,6 +10,8 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
 from streams.client import MemberClient
+from streams.membership import Membership
+from streams.settings import Worker
 
 
 def test_a_commit_for_a_topic_that_is_gone_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,7 +21,9 @@ def test_a_commit_for_a_topic_that_is_gone_is_not_tried_for_ever(monkeypatch: py
         return SimpleNamespace(topics=[("events", [(0, 0), (1, UnknownTopicOrPartitionError.errno)])])
 
     async def run() -> None:
-        await MemberClient().send(0, OffsetCommitRequest("group", 1, "member", -1, []))
+        client = MemberClient()
+        client.membership = Membership("group", Worker())
+        await client.send(0, OffsetCommitRequest("group", 1, "member", -1, []))
 
     monkeypatch.setattr(AIOKafkaClient, "send", answer)
     with pytest.raises(KafkaError, match="committing offsets of 'events': the topic is gone") as raised:
