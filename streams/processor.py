@@ -122,18 +122,23 @@ class Processor(Generic[C]):
             return begun
 
     def exchange(self, opened: Opened[C]) -> None:
-        """Serve this version from the next micro-batch on; the one before is closed once all that it began is finished.
-
-        To be called where `finish` is.
-        """
+        """Serve this version from the next micro-batch on; close the one before once all that it began is finished."""
         with self._gate.alone():
             before, self.pipeline.served = self.pipeline.served, opened
-        self._retired.append(cast("Opened[C]", before))
+        with self._counting:
+            self._retired.append(cast("Opened[C]", before))
         self._close_retired()
 
+    @property
+    def steady(self) -> bool:
+        """Whether nothing is served but the champion, and no version before it waits for its end."""
+        return self.challenger is None and not self._retired
+
     def _close_retired(self) -> None:
-        for served in [each for each in self._retired if not self._begun[id(each)]]:
-            self._retired.remove(served)
+        with self._counting:
+            unused = [each for each in self._retired if not self._begun[id(each)]]
+            self._retired = [each for each in self._retired if self._begun[id(each)]]
+        for served in unused:
             served.close()
 
     def _begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
@@ -304,9 +309,10 @@ class Processor(Generic[C]):
         return parts[0] if len(parts) == 1 else [value for part in parts for value in part]
 
     def _challenge(self, work: _Work[C], served: Served[C]) -> Answered | None:
-        if self.challenger is None or not len(work.rows):
+        challenger = self.challenger
+        if challenger is None or not len(work.rows):
             return None
-        return self.challenger.see(
+        return challenger.see(
             Scored(work.batch, work.rows, work.columns, work.features, work.predictions, served.model)
         )
 

@@ -1,7 +1,7 @@
 """The pump of a worker: takes micro-batches, has them computed in a thread, emits in order, acknowledges when written.
 
-Fetching, computing and producing overlap. The event loop never computes, so heartbeats and health checks go on
-whatever the model does.
+Fetching, computing and producing overlap. The event loop never waits for a model, so heartbeats and health checks go
+on whatever it does.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 SETTLE_S = 0.005  # most of what is in flight is written by then, where a model is fast
 PATIENT_S = 0.015
 BUSY, SATURATED = 0.6, 0.8  # of the time, all instances together
+# What several instances have begun is finished on the event loop where that takes no longer: one more thread that
+# contends for the cores and the GIL costs more. Nothing waits longer for it than for a thread that has the GIL.
+MOMENT_S = 0.005
 HANDED_OVER_FROM = 64  # records: with fewer and nothing to overlap with, a second thread costs more than it saves
 
 
@@ -89,11 +92,11 @@ class _Load:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A micro-batch in the works, and what goes over the wire for it."""
+    """A micro-batch in the works: what goes over the wire for it, or what is to be finished for that."""
 
     loads: Sequence[_Load]
     started: float
-    letters: asyncio.Future[list[Letters]]
+    work: asyncio.Future[list[Letters]] | asyncio.Future[Begun[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class Runner:
     Args:
         processor: the pipeline.
         instances: a thread for each micro-batch that is begun at once.
-        compute: an executor of one thread, which finishes them in order.
+        compute: an executor of one thread, which finishes in their order those that take more than a moment.
 
     Attributes:
         wanting: set while an instance is idle, or nothing waits for the next one; else a poll can wait. A lone instance
@@ -135,7 +138,7 @@ class Runner:
         self._processor = processor
         self._instances, self._compute = instances, compute
         self._idle_instances = instances.count
-        self._pace = Pace(instances.count)
+        self._pace, self._finishing_pace = Pace(instances.count), Pace()
         self._instance_idle = asyncio.Event()
         self.wanting = asyncio.Event()
         self.wanting.set()
@@ -211,8 +214,8 @@ class Runner:
             self._telemetry.taken(started, [each.delivered_at for each in deliveries], self._batcher.records)
             self._begun.put_nowait(_Begun(loads, started, self._submit([each.batch for each in loads])))
 
-    def _submit(self, batches: Sequence[RecordBatch]) -> asyncio.Future[list[Letters]]:
-        """Have a micro-batch begun and finished."""
+    def _submit(self, batches: Sequence[RecordBatch]) -> asyncio.Future[list[Letters]] | asyncio.Future[Begun[Any]]:
+        """Have a micro-batch begun; by a lone instance, finished too."""
         loop = asyncio.get_running_loop()
         alone = self._instances.count == 1 and not self._in_works.locked()  # one of two permits is its own
         self._set_idle(self._idle_instances - 1)
@@ -221,8 +224,10 @@ class Runner:
             letters.add_done_callback(self._instance_is_idle)
             return letters
         begun = self._instances.submit(self._processor.begin, batches)
-        asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
-        # Its turn in the one thread that finishes is now, whichever is begun first.
+        work = asyncio.wrap_future(begun)
+        work.add_done_callback(self._instance_is_idle)
+        if self._instances.count > 1:
+            return work
         return loop.run_in_executor(self._compute, lambda: self._finish(begun.result()))
 
     async def _idle_instance(self) -> None:
@@ -264,14 +269,14 @@ class Runner:
         while True:
             begun = await self._begun.get()
             try:
-                letters = await begun.letters
+                letters = await self._finished(await begun.work)
             except Exception:
                 # What came before is good: it is written and committed, so that it does not come again.
                 beginning.cancel()
                 self._end(begun.loads)
                 while not self._begun.empty():
                     later = self._begun.get_nowait()
-                    later.letters.cancel()
+                    later.work.cancel()
                     self._end(later.loads)
                 await self._wait_idle()
                 raise
@@ -279,17 +284,27 @@ class Runner:
             self._pace.served(sum(len(each.batch) for each in begun.loads), self._clock.monotonic() - begun.started)
             await self._computed.put(_Job(begun.loads, letters))
 
+    async def _finished(self, work: list[Letters] | Begun[Any]) -> list[Letters]:
+        if isinstance(work, list):
+            return work
+        if self._processor.steady and 0 < work.processed.records * self._finishing_pace.seconds_each <= MOMENT_S:
+            return self._finish(work)
+        return await asyncio.get_running_loop().run_in_executor(self._compute, self._finish, work)
+
     def _begin_and_finish(self, batches: Sequence[RecordBatch]) -> list[Letters]:
         """In the compute thread, with nothing beside it."""
         return self._finish(self._processor.begin(batches))
 
     def _finish(self, begun: Begun[Any]) -> list[Letters]:
-        """In the compute thread: from what was begun to what goes over the wire."""
+        """From what was begun to what goes over the wire; no two at once."""
+        begun_at = self._clock.monotonic()
         processed = self._processor.finish(begun)
         self._telemetry.processed(processed)
-        started, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
+        finished_at, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         letters = [Letters(outbox, timestamp_ms, self._lz4) for outbox in processed.outboxes]
-        self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - started, "pack")
+        packed_at = self._clock.monotonic()
+        self._telemetry.observe("headrace_stage_seconds", packed_at - finished_at, "pack")
+        self._finishing_pace.served(processed.records, packed_at - begun_at)
         return letters
 
     async def _emit_all(self, consumer: Acknowledger, emitter: Sender, tasks: asyncio.TaskGroup) -> None:

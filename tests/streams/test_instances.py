@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from streams.errors import DeadLetterLimit, ModelFailing
+from streams.freshness import PACE_RECORDS
 from streams.pipeline import Opened
 from streams.processor import Processor
-from streams.runner import PATIENT_S, SETTLE_S
+from streams.runner import MOMENT_S, PATIENT_S, SETTLE_S
 from streams.settings import Batch, DeadLetter, Worker
 from streams.state import KeyedState
 from tests.counting import CountStore
@@ -249,6 +251,43 @@ def test_a_drain_waits_for_all_that_was_begun() -> None:
     run(scenario)
 
 
+class Followed(Several):
+    """Says in which threads it has concluded; a `long` one takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_loop: list[bool] = []
+
+    def conclude(self, columns: Any, *args: Any) -> None:
+        self.on_loop.append(threading.current_thread() is threading.main_thread())
+        if b"long" in columns.values:
+            time.sleep(2 * PACE_RECORDS * MOMENT_S)
+        super().conclude(columns, *args)
+
+
+def test_what_takes_a_moment_is_finished_on_the_event_loop_and_all_else_beside_it() -> None:
+    async def scenario() -> None:
+        pipeline = Followed()
+        bench = _bench(pipeline)
+
+        async def conclude(value: bytes) -> bool:
+            done = len(pipeline.on_loop)
+            await bench.deliver([value], done)
+            await until(lambda: bench.mark() == done + 1)
+            return pipeline.on_loop[-1]
+
+        async with bench.running():
+            assert not await conclude(b"x"), "nothing is known of the first"
+            while not await conclude(b"x"):
+                assert len(pipeline.on_loop) < PACE_RECORDS
+            await conclude(b"long")
+            assert not await conclude(b"x"), "what took long of late may again"
+            assert not await conclude(b"x")
+        assert bench.values() == [b"%d" % count for count in range(1, len(pipeline.on_loop) + 1)]
+
+    run(scenario)
+
+
 class _Version(Concluding):
     """A served version that is apart from its pipeline."""
 
@@ -288,10 +327,12 @@ def test_a_version_is_exchanged_between_two_micro_batches_and_closed_after_its_l
         thread.join(LONG_S)
     assert pipeline.served is second
     assert not first.closed, "what it has inferred is not written yet"
+    assert not processor.steady
     (outbox,) = processor.finish(begun[0]).outboxes
     headers = {dict(each.headers_of(0)).get("model") for each in outbox.outgoing if each.topic == OUT}
     assert headers == {b"counting/1"}, "the version that has inferred it says so"
     assert first.closed
+    assert processor.steady
 
 
 def test_a_version_that_nothing_waits_for_is_closed_at_once() -> None:
