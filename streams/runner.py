@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -34,9 +35,9 @@ logger = logging.getLogger(__name__)
 SETTLE_S = 0.005  # most of what is in flight is written by then, where a model is fast
 PATIENT_S = 0.015
 BUSY, SATURATED = 0.6, 0.8  # of the time, all instances together
-# What several instances have begun is finished on the event loop where that takes no longer: one more thread that
-# contends for the cores and the GIL costs more. Nothing waits longer for it than for a thread that has the GIL.
-MOMENT_S = 0.005
+# What several instances have begun is finished on the event loop where it takes no more of a CPU than this: one thread
+# more that contends for the cores and the GIL costs more.
+MOMENT_S = 0.01
 HANDED_OVER_FROM = 64  # records: with fewer and nothing to overlap with, a second thread costs more than it saves
 
 
@@ -297,14 +298,13 @@ class Runner:
 
     def _finish(self, begun: Begun[Any]) -> list[Letters]:
         """From what was begun to what goes over the wire; no two at once."""
-        begun_at = self._clock.monotonic()
+        cpu_s = time.thread_time()  # a busy machine makes all take longer, wherever it is done
         processed = self._processor.finish(begun)
         self._telemetry.processed(processed)
         finished_at, timestamp_ms = self._clock.monotonic(), int(self._clock.time() * 1000)
         letters = [Letters(outbox, timestamp_ms, self._lz4) for outbox in processed.outboxes]
-        packed_at = self._clock.monotonic()
-        self._telemetry.observe("headrace_stage_seconds", packed_at - finished_at, "pack")
-        self._finishing_pace.served(processed.records, packed_at - begun_at)
+        self._telemetry.observe("headrace_stage_seconds", self._clock.monotonic() - finished_at, "pack")
+        self._finishing_pace.served(processed.records, time.thread_time() - cpu_s)
         return letters
 
     async def _emit_all(self, consumer: Acknowledger, emitter: Sender, tasks: asyncio.TaskGroup) -> None:

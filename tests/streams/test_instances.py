@@ -252,7 +252,7 @@ def test_a_drain_waits_for_all_that_was_begun() -> None:
 
 
 class Followed(Several):
-    """Says in which threads it has concluded; a `long` one takes its time."""
+    """Says in which threads it has concluded; a `long` one takes its time of a CPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,7 +261,9 @@ class Followed(Several):
     def conclude(self, columns: Any, *args: Any) -> None:
         self.on_loop.append(threading.current_thread() is threading.main_thread())
         if b"long" in columns.values:
-            time.sleep(2 * PACE_RECORDS * MOMENT_S)
+            end = time.thread_time() + 1.1 * PACE_RECORDS * MOMENT_S
+            while time.thread_time() < end:
+                pass
         super().conclude(columns, *args)
 
 
