@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.structs import RecordMetadata
 
+from streams.acls import explained
 from streams.encoding import EncodedBatch, encode
 from streams.errors import ProduceError
 from streams.records import Outbox
@@ -22,7 +23,7 @@ Write = tuple[str, int, int]
 
 
 class Letters:
-    """An outbox in the wire format, ready to be sent; made where computing is done, not on the event loop."""
+    """An outbox in the wire format, ready to be sent; made where its micro-batch is finished."""
 
     __slots__ = ("batches", "first_offset", "next_offset", "outputs", "partition", "poison", "records")
 
@@ -182,7 +183,7 @@ def not_written(topic: str, partition: int, count: int, error: Exception) -> Pro
             "message.timestamp.after.max.ms allow; set the clocks"
         )
     else:
-        cause = repr(error)
+        cause = explained(error, "WRITE")
     return ProduceError(
         f"writing {count} records to {topic}[{partition}]: {cause}; the worker stops, "
         "their input stays uncommitted and is read again"

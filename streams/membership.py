@@ -24,6 +24,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
 
+from streams.acls import lacking
 from streams.settings import Worker
 
 JOINING = (JoinGroupRequest, SyncGroupRequest)
@@ -53,8 +54,8 @@ class Membership:
             "group.max.session.timeout.ms",
             InvalidGroupIdError.errno: f"the broker refuses {group!r} as the name of a group: give another with "
             "--group",
-            GroupAuthorizationFailedError.errno: f"the broker does not allow this client to join group {group}: it "
-            "needs an ACL to READ that group, or another with --group",
+            GroupAuthorizationFailedError.errno: f"the broker does not let this client join group {group}: "
+            f"{lacking('READ')}, or another group with --group",
             GROUP_MAX_SIZE_REACHED: f"group {group} is full: the broker allows no more members than its group.max.size",
         }
 

@@ -117,7 +117,7 @@ def origin(served: Served[Any]) -> Headers:
 class Pipeline(Protocol[C]):
     """What a domain brings; batching, dead letters, state, commits and metrics come to it for free.
 
-    Nothing is called from the event loop. One thread decodes and computes features, one call at a time; another one
+    The event loop waits for none of it. One thread decodes and computes features, one call at a time; another one
     infers and encodes what the first has prepared, while that goes on with the next micro-batch.
     """
 
@@ -148,7 +148,8 @@ class Pipeline(Protocol[C]):
 class Following(Pipeline[C], Protocol):
     """A pipeline whose state follows what the model predicts, and which may write to topics beside its output.
 
-    It infers where it decodes, in a thread for each of its instances; the other thread concludes and encodes.
+    It infers where it decodes, in a thread for each of its instances. The other thread concludes and encodes, or, of
+    several instances' micro-batches, the event loop does where that takes a moment (`streams.runner.MOMENT_S`).
 
     Attributes that any pipeline may have as well: `freshness` (a `Freshness`), `batch` (`settings.Batch`, in place of
     the section of that name), `max_message_bytes` (of its input topic, where the broker's own limit is too low),

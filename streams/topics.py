@@ -17,6 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from streams.acls import explained, lacking
 from streams.deadletter import SUFFIX
 from streams.errors import BrokerUnavailable, TopicError
 from streams.settings import Kafka
@@ -145,10 +146,15 @@ class Admin:
             response = await self._client.create_topics([new])
         except KafkaError as error:
             raise TopicError(f"creating topic {topic.name!r}: {error!r}") from error
+        exists = False
         for name, code, *rest in response.topic_errors:
-            if code not in (0, TopicAlreadyExistsError.errno):
-                raise TopicError(f"creating topic {name!r}: {rest[0] if rest else for_code(code).__name__}")
+            exists = code == TopicAlreadyExistsError.errno
+            if code and not exists:
+                said = rest[0] if rest and rest[0] else explained(for_code(code), "CREATE")
+                raise TopicError(f"creating topic {name!r}: {said}")
         if not await self._until(lambda there: topic.name in there):
+            if exists:
+                raise TopicError(f"topic {topic.name!r} is there, but hidden: {lacking('DESCRIBE')}")
             raise TopicError(f"creating topic {topic.name!r}: it did not appear in {VISIBLE_TIMEOUT_S:g} s")
 
     async def delete(self, names: Sequence[str]) -> None:
@@ -246,8 +252,8 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
         there = await admin.partitions()
         if source.name not in there:
             raise TopicError(
-                f"input topic {source.name!r} does not exist at {kafka.bootstrap_servers}; create it with "
-                f"`headrace topics create {source.name}`, or set the pipeline's `input`"
+                f"input topic {source.name!r} does not exist at {kafka.bootstrap_servers}, or is hidden by ACLs; "
+                f"create it with `headrace topics create {source.name}`, or set the pipeline's `input`"
             )
         wanted = there[source.name]
         for topic in others:

@@ -15,6 +15,7 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from streams import encoding, topics
+from streams.acls import explained
 from streams.app import App, create_app
 from streams.clock import Clock, SystemClock
 from streams.compute import ComputeThreads
@@ -231,8 +232,9 @@ class Worker:
                 self.health.set("stopped", str(failure))
                 logger.error("worker %s stops: %s", self.pipeline.name, failure)
         finally:
-            # Without broker or membership nothing can be committed, and to wait for it is to wait for nothing.
-            hopeless = isinstance(failure, (BrokerUnavailable, ProduceError)) or app.consumer.membership.excluded
+            # Without broker, membership or consumer nothing can be committed: to wait for it is to wait for nothing.
+            alone = app.crashed or app.consumer.membership.excluded
+            hopeless = alone or isinstance(failure, (BrokerUnavailable, ProduceError))
             in_order = await self._stop_app(app, tasks, HOPELESS_STOP_S if hopeless else STOP_TIMEOUT_S)
         if failure is not None:
             raise failure
@@ -376,7 +378,9 @@ class Worker:
 def _crash(app: App, group: str) -> HeadraceError:
     """What made Faust end: our own error, as it is, or somebody else's."""
     reason = app.crash_reason
-    return reason if isinstance(reason, HeadraceError) else HeadraceError(f"the consumer of group {group}: {reason!r}")
+    if reason is None or isinstance(reason, HeadraceError):
+        return reason or HeadraceError(f"the consumer of group {group} has ended")
+    return HeadraceError(f"the consumer of group {group}: {explained(reason, 'READ')}")
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
