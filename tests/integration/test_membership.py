@@ -8,14 +8,6 @@ from collections.abc import Callable
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from connectors.broker import Broker
 from tests import verify
@@ -94,34 +86,3 @@ def test_a_group_that_is_full(private_broker: Callable[..., Broker], make_topics
     first = workers.counting(group, script, servers).running()
     assert_ends(workers.counting(group, script, servers), f"group {group} is full", r"group\.max\.size")
     assert_works(first, servers, group, source, output)
-
-
-def test_what_acls_forbid(private_broker: Callable[..., Broker], make_topics: MakeTopics, workers: Workers) -> None:
-    broker = private_broker(
-        properties={
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "allow.everyone.if.no.acl.found": "true",
-        }
-    )
-    broker.start()
-    servers = broker.bootstrap_servers
-    source, output = make_topics("guarded", "guarded-out", partitions=2, kafka=broker)
-    group, script = f"{source}-group", {"input": source, "output": output}
-    worker = workers.counting(group, script, servers).running()
-    _forbid(servers, ResourceType.TOPIC, output, AclOperation.WRITE)
-    verify.send(servers, source, [(0, b"key", b"{}", [])])
-    assert_ends(worker, f"writing 1 records to {output}", "needs an ACL to WRITE it", "uncommitted")
-    assert_ends(workers.counting(group, script, servers), f"'{output}' is there, but hidden", "ACL to DESCRIBE it")
-    _forbid(servers, ResourceType.GROUP, group, AclOperation.READ)
-    elsewhere = script | {"output": f"{source}-other"}
-    assert_ends(workers.counting(group, elsewhere, servers), f"not let this client join group {group}", "ACL to READ")
-    worker = workers.counting(f"{group}-other", elsewhere, servers).running()
-    _forbid(servers, ResourceType.TOPIC, source, AclOperation.READ)
-    assert_ends(worker, f"the consumer of group {group}-other", source, "needs an ACL to READ it")
-    assert_ends(workers.counting(group, elsewhere, servers), f"input topic '{source}' does not exist", "hidden by ACLs")
-
-
-def _forbid(servers: str, kind: ResourceType, name: str, operation: AclOperation) -> None:
-    acl = AclBinding(kind, name, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.create_acls([acl])[acl].result(SOON_S)
