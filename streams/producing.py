@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.acls import explained
 from streams.errors import ProduceError, TopicError
 from streams.partitioning import Partitioner
 from streams.records import NO_HEADERS, Headers
@@ -56,7 +57,7 @@ class EventProducer:
         except (KafkaError, OSError, TimeoutError) as error:
             await self._producer.stop()
             if self._producer.client.cluster.brokers():
-                raise TopicError(f"producing to {self._topic!r}: {error!r}") from error
+                raise TopicError(f"producing to {self._topic!r}: {explained(error, 'WRITE')}") from error
             raise unavailable(self._kafka, error) from error
         self._partitioner = Partitioner(partitions)
         self._builders = [self._producer.create_batch() for _ in range(partitions)]
@@ -127,7 +128,7 @@ class EventProducer:
         if self._failure is not None:
             raise ProduceError(
                 f"producing to {self._topic!r} at {self._kafka.bootstrap_servers!r}: "
-                f"{str(self._failure) or type(self._failure).__name__}; "
+                f"{explained(self._failure, 'WRITE')}; "
                 f"{self.acknowledged} of {self.sent} events were acknowledged, of the others some may be there too"
             ) from self._failure
 

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streams.acls import explained
 from streams.clock import Clock, SystemClock
 from streams.errors import ProduceError
 from streams.following import Follower
@@ -84,7 +85,8 @@ class Rollouts:
             )
         except KafkaError as error:
             raise ProduceError(
-                f"writing the rollout of {rollout.reference} to {self._control.topic}: {error!r}; nothing changes"
+                f"writing the rollout of {rollout.reference} to {self._control.topic}: {explained(error, 'WRITE')}; "
+                "nothing changes"
             ) from error
         offset: int = written.offset
         return offset

@@ -10,6 +10,7 @@ from typing import Literal
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.acls import explained
 from streams.errors import TopicError
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
@@ -94,7 +95,7 @@ class Subscription:
         try:
             found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
         except KafkaError as error:
-            raise TopicError(f"reading {self._topic!r}: {error!r}") from error
+            raise TopicError(f"reading {self._topic!r}: {explained(error, 'READ')}") from error
         return [batch for batches in found.values() for batch in batches]
 
     async def _seek(self, partitions: list[TopicPartition]) -> None:

@@ -17,7 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.acls import explained, lacking
+from streams.acls import FORBIDDEN, explained, lacking
 from streams.deadletter import SUFFIX
 from streams.errors import BrokerUnavailable, TopicError
 from streams.settings import Kafka
@@ -192,6 +192,8 @@ def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
     hint = (
         "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
         if isinstance(error, (KafkaConnectionError, TimeoutError, OSError))
+        else "the cluster's ACLs do not let this client do it"
+        if isinstance(error, FORBIDDEN)
         else "check the kafka.* settings"
     )
     return BrokerUnavailable(f"connecting to Kafka at {kafka.bootstrap_servers!r}: {cause}; {hint}")
