@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from streams import settings
 from streams.cli.main import cli
 from streams.pipelines import PIPELINES
-from streams.rollout import SHADOW, control_topics
+from streams.rollout import SHADOW
 from streams.schemas import FraudFlag, FraudLabel, Transaction, VideoDetections, VideoEvent
 from streams.settings import Settings
 from streams.telemetry import METRICS
@@ -88,8 +88,7 @@ def _setting_names() -> set[str]:
 
 def _topics() -> set[str]:
     made = [topic.name for domain in PIPELINES.values() for topic in domain.topics(Settings())]
-    rollouts = [topic.name for topic in control_topics(Settings().models)]
-    return {*made, *rollouts, Settings().fraud.output + SHADOW}
+    return {*made, Settings().fraud.output + SHADOW}
 
 
 def test_settings_and_topics_exist() -> None:

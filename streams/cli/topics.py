@@ -39,7 +39,8 @@ def create(names: tuple[str, ...], partitions: int, replication: int | None) -> 
 
     A pipeline's topics are its input, its outputs, its dead letters, what it reads beside its input (fraud its labels,
     labels the flags), a compacted changelog for its state and, of fraud, the log of its table. They need the same
-    number of partitions. What exists already is left as it is.
+    number of partitions; those that tell which version of a model serves have one. What exists already is left as it
+    is.
 
     \b
     Examples:
@@ -125,10 +126,12 @@ async def _create(settings: Settings, names: Sequence[str], partitions: int, rep
         there = await admin.partitions()
         wanted = [topic for name in names for topic in _wanted(settings, name)]
         for topic in wanted:
+            count = topic.partitions or partitions
             if topic.name not in there:
-                await admin.create(topic, partitions, replication)
-                console.print(f"[green]created[/] {topic.name} with {partitions} partitions")
-            elif there[topic.name] == partitions:
+                there[topic.name] = count
+                await admin.create(topic, count, replication)
+                console.print(f"[green]created[/] {topic.name} with {count} partition{'s' * (count != 1)}")
+            elif there[topic.name] == count:
                 console.print(f"{topic.name} is there already")
             else:
                 console.print(f"[yellow]{topic.name} is there already, with {there[topic.name]} partitions[/]")

@@ -67,10 +67,11 @@ class Domain:
 
     def topics(self, settings: Settings) -> list[Topic]:
         """Its topics, the input first."""
+        from streams.rollout import control_topics
         from streams.topics import pipeline_topics  # loads the Kafka client, which `--help` does without
 
         section = getattr(settings, self.name)
-        return pipeline_topics(
+        own = pipeline_topics(
             section.input,
             section.output,
             self.group(settings),
@@ -81,6 +82,7 @@ class Domain:
             beside=[attrgetter(name)(settings) for name in self.also_writes],
             max_message_bytes=getattr(section, self.largest) if self.largest else 0,
         )
+        return own + (control_topics(settings.models) if "models" in self.beside else [])
 
 
 def _load(place: str) -> Any:

@@ -26,17 +26,22 @@ def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace:
         "FRAUD__OUTPUT": "pay.flags",
         "FRAUD__LABELS": "pay.labels",
         "WORKER__GROUP": "pay-group",
+        "MODELS__CONTROL": "pay.models",
     }
     made = headrace("topics", "create", "fraud", "--partitions", 3, "--replication", 1, **names)
-    assert made.out.count("created") == 6
+    assert made.out.count("created") == 8
+    assert "created pay.models with 1 partition\n" in made.out
     found = {each["name"]: each for each in json.loads(headrace("topics", "list", "--json").out)}
     for name in ("pay", "pay.flags", "pay.dead-letter", "pay-group.changelog", "pay-group.table", "pay.labels"):
         assert found[name] == {"name": name, "partitions": 3, "records": 0}
+    for name in ("pay.models", "pay.models.reports"):
+        assert found[name] == {"name": name, "partitions": 1, "records": 0}
     assert not [name for name in found if name.startswith("__")]
-    resource = ConfigResource(ConfigResource.Type.TOPIC, "pay-group.changelog")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    assert admin.describe_configs([resource])[resource].result(10)["cleanup.policy"].value == "compact"
-    assert headrace("topics", "create", "fraud", "--partitions", 3, **names).out.count("is there already") == 6
+    for name in ("pay-group.changelog", "pay.models"):
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+        assert admin.describe_configs([resource])[resource].result(10)["cleanup.policy"].value == "compact"
+    assert headrace("topics", "create", "fraud", "--partitions", 3, **names).out.count("is there already") == 8
     assert "with 3 partitions" in headrace("topics", "create", "pay", "--partitions", 2).out
 
 
