@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
-    KafkaError,
     TopicAuthorizationFailedError,
 )
 
@@ -21,7 +20,6 @@ def lacking(operation: str) -> str:
     return f"this client needs an ACL to {operation} it"
 
 
-def explained(error: BaseException | type[KafkaError], operation: str) -> str:
-    """An error of Kafka's, or its class, with what the client lacks where ACLs are the cause."""
-    kind, text = (error, error.__name__) if isinstance(error, type) else (type(error), repr(error))
-    return f"{text}; {lacking(operation)}" if issubclass(kind, FORBIDDEN) else text
+def explained(error: BaseException, operation: str) -> str:
+    """An error, with what the client lacks where ACLs are the cause."""
+    return f"{error!r}; {lacking(operation)}" if isinstance(error, FORBIDDEN) else repr(error)

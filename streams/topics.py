@@ -17,7 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.acls import FORBIDDEN, explained, lacking
+from streams.acls import FORBIDDEN, lacking
 from streams.deadletter import SUFFIX
 from streams.errors import BrokerUnavailable, TopicError
 from streams.settings import Kafka
@@ -150,8 +150,10 @@ class Admin:
         for name, code, *rest in response.topic_errors:
             exists = code == TopicAlreadyExistsError.errno
             if code and not exists:
-                said = rest[0] if rest and rest[0] else explained(for_code(code), "CREATE")
-                raise TopicError(f"creating topic {name!r}: {said}")
+                error = for_code(code)
+                said = (rest[0] if rest else None) or error.__name__
+                hint = f"; {lacking('CREATE')}" if issubclass(error, FORBIDDEN) else ""
+                raise TopicError(f"creating topic {name!r}: {said}{hint}")
         if not await self._until(lambda there: topic.name in there):
             if exists:
                 raise TopicError(f"topic {topic.name!r} is there, but hidden: {lacking('DESCRIBE')}")
