@@ -150,9 +150,9 @@ class Admin:
         for name, code, *rest in response.topic_errors:
             exists = code == TopicAlreadyExistsError.errno
             if code and not exists:
-                error = for_code(code)
-                said = (rest[0] if rest else None) or error.__name__
-                hint = f"; {lacking('CREATE')}" if issubclass(error, FORBIDDEN) else ""
+                kind = for_code(code)
+                said = (rest[0] if rest else None) or kind.__name__
+                hint = f"; {lacking('CREATE')}" if issubclass(kind, FORBIDDEN) else ""
                 raise TopicError(f"creating topic {name!r}: {said}{hint}")
         if not await self._until(lambda there: topic.name in there):
             if exists:
