@@ -76,7 +76,7 @@ class Processor(Generic[C]):
         guard: the dead-letter limit; None where there is no dead-letter topic to drain into.
 
     Attributes:
-        challenger: sees what the champion has answered; to be set between two micro-batches.
+        challenger: sees what the champion has answered; set beside a micro-batch, it sees that or the next one first.
     """
 
     def __init__(

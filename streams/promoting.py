@@ -54,7 +54,7 @@ class Rollouts:
             there = await admin.partitions()
             for topic in control_topics(self._models):
                 if topic.name not in there:
-                    await admin.create(topic, topic.partitions or 1)
+                    await admin.create(topic, 1)
 
     async def __aexit__(self, *_: object) -> None:
         try:

@@ -221,7 +221,7 @@ class ModelSwitch:
             return None, str(error) if isinstance(error, (ModelError, HeadraceError)) else repr(error)
 
     async def _in_between(self, change: Callable[[], Any]) -> Any:
-        """Make a change in the compute thread, where no micro-batch is being finished."""
+        """Make a change in the compute thread, since it may wait; the event loop may finish a micro-batch beside."""
         return await asyncio.get_running_loop().run_in_executor(self._compute, change)
 
     def _exchange(self, opened: Opened[Any]) -> str:

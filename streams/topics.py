@@ -134,12 +134,14 @@ class Admin:
         """Create a topic and wait until clients see it; one that is there, perhaps since a moment ago, stays as it is.
 
         Args:
+            partitions: of a topic that does not say itself how many a new one gets.
             replication: how many copies; without it, the broker's default.
 
         Raises:
             TopicError: the broker refuses it, or it does not appear.
         """
-        new = NewTopic(topic.name, partitions, replication or 1, topic_configs=dict(topic.config))
+        count = topic.partitions or partitions
+        new = NewTopic(topic.name, count, replication or 1, topic_configs=dict(topic.config))
         if replication is None:
             new.replication_factor = -1  # the broker's default, which the constructor does not allow
         try:
@@ -191,13 +193,12 @@ def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
         cause = "nobody answers"
     else:
         cause = str(error) or type(error).__name__
-    hint = (
-        "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
-        if isinstance(error, (KafkaConnectionError, TimeoutError, OSError))
-        else "the cluster's ACLs do not let this client do it"
-        if isinstance(error, FORBIDDEN)
-        else "check the kafka.* settings"
-    )
+    if isinstance(error, (KafkaConnectionError, TimeoutError, OSError)):
+        hint = "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
+    elif isinstance(error, FORBIDDEN):
+        hint = "the cluster's ACLs do not let this client do it"
+    else:
+        hint = "check the kafka.* settings"
     return BrokerUnavailable(f"connecting to Kafka at {kafka.bootstrap_servers!r}: {cause}; {hint}")
 
 
@@ -263,7 +264,7 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
         for topic in others:
             if topic.name not in there:
                 there[topic.name] = topic.partitions or wanted
-                await admin.create(topic, there[topic.name])
+                await admin.create(topic, wanted)
             elif topic.copartitioned and there[topic.name] != wanted:
                 raise TopicError(
                     f"topic {topic.name!r} has {there[topic.name]} partitions, but its input {source.name!r} has "

@@ -129,7 +129,7 @@ async def _create(settings: Settings, names: Sequence[str], partitions: int, rep
             count = topic.partitions or partitions
             if topic.name not in there:
                 there[topic.name] = count
-                await admin.create(topic, count, replication)
+                await admin.create(topic, partitions, replication)
                 console.print(f"[green]created[/] {topic.name} with {count} partition{'s' * (count != 1)}")
             elif there[topic.name] == count:
                 console.print(f"{topic.name} is there already")

@@ -84,4 +84,4 @@ class Demo:
             for half in self.halves:
                 grouped = replace(settings, worker=Worker(group=group(half.pipeline)))
                 for topic in PIPELINES[half.pipeline].topics(grouped):
-                    await admin.create(topic, topic.partitions or PARTITIONS)
+                    await admin.create(topic, PARTITIONS)

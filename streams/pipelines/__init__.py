@@ -82,7 +82,7 @@ class Domain:
             beside=[attrgetter(name)(settings) for name in self.also_writes],
             max_message_bytes=getattr(section, self.largest) if self.largest else 0,
         )
-        return own + (control_topics(settings.models) if "models" in self.beside else [])
+        return own + (control_topics(settings.models) if hasattr(section, "model") else [])
 
 
 def _load(place: str) -> Any:

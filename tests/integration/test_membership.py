@@ -17,7 +17,9 @@ from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
 
 
-@pytest.mark.parametrize(("guarantee", "at_once"), [("at_least_once", True), ("exactly_once", False)])
+@pytest.mark.parametrize(
+    ("guarantee", "at_once"), [("at_least_once", False), ("at_least_once", True), ("exactly_once", False)]
+)
 def test_two_workers_in_one_slot(
     kafka: Kafka, make_topics: MakeTopics, workers: Workers, guarantee: str, at_once: bool
 ) -> None:
