@@ -154,6 +154,8 @@ def _complaints(manifest: Manifest) -> list[str]:
         ]
     if manifest.task and (manifest.picture is None or manifest.head is None):
         found.append(f"expected the tables `picture` and `head` with the task {manifest.task!r}")
+    if manifest.task and not manifest.labels:
+        found.append(f"expected `labels` with the task {manifest.task!r}, got none")
     return [*found, *specs.complaints(manifest.picture, manifest.head, len(manifest.labels))]
 
 

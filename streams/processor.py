@@ -248,8 +248,10 @@ class Processor(Generic[C]):
                 f"model {served.model} on {served.engine}: expected {len(good)} predictions for "
                 f"as many rows, got {list(given.shape)}; the pipeline stops and nothing is committed"
             )
-        predictions = np.full((len(features), *self._shape), np.nan, np.float32)
-        predictions[good] = given
+        predictions = given.astype(np.float32, copy=False)
+        if failed:
+            predictions = np.full((len(features), *self._shape), np.nan, np.float32)
+            predictions[good] = given
         bad = np.asarray(~np.isfinite(predictions).all(axis=tuple(range(1, predictions.ndim))), np.bool_)
         if bad.any():
             self._blame(served, int(bad.sum()), len(features), next(iter(failed.values()), None))
@@ -257,12 +259,14 @@ class Processor(Generic[C]):
         for work in works:
             stop = start + len(work.rows)
             work.predictions = predictions[start:stop]
-            for row in np.flatnonzero(bad[start:stop]):
+            wrong = np.flatnonzero(bad[start:stop])
+            for row in wrong:
                 error = failed.get(start + int(row)) or PoisonEvent(
                     "infer", f"expected a finite prediction, got {_odd(predictions[start + row])}", "NonFinite"
                 )
                 work.poison[int(work.rows[row])] = as_poison("infer", error)
-            work.keep(np.flatnonzero(~bad[start:stop]))
+            if len(wrong):
+                work.keep(np.flatnonzero(~bad[start:stop]))
             start = stop
 
     def _conclude(self, work: _Work[C], following: Following[C], served: Served[C]) -> None:

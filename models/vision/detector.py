@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from models.engine import ModelIncompatible
 from models.manifest import Manifest
-from models.vision.heads.candidates import Spec
+from models.vision.heads.candidates import Floats, Ints, Spec
 from models.vision.heads.families import decoder
 from models.vision.nms import ranked, suppress
+from models.vision.placement import clip, to_source
 
 SCORE, IOU = 0.25, 0.45
 """Where neither the manifest nor the caller says: the least score, and the most that two boxes of a class overlap."""
@@ -48,8 +50,9 @@ class Detector:
         self._tensors = manifest.head.tensors or tuple(entry.name for entry in manifest.outputs)
         self._decoder = decoder(Spec(manifest.picture, manifest.head, len(manifest.labels)))
         none = np.zeros((0, 4), np.float32)  # compiles, if it must: the first picture does not wait for it
-        suppress(
-            none, none[:, 0], np.zeros(0, np.int64), np.zeros(1, np.int64), self.iou, np.zeros((0, 1, 6), np.float32)
+        no_labels = np.zeros(0, np.int64)
+        _objects(
+            no_labels, none, none[:, 0].copy(), no_labels, none, none[:, :2].copy(), self.iou, none.reshape(0, 1, 6)
         )
 
     def decode(
@@ -75,13 +78,16 @@ class Detector:
             return result
         with np.errstate(all="ignore"):  # NaN and infinity are looked for below, not warned of
             found = self._decoder.decode(arrays, self.score)
-            order, starts = ranked(found.picture, found.scores, pictures)
-            boxes = _in_source(found.boxes[order], placements, sizes, found.picture[order])
-        iou = self.iou if self._decoder.suppresses else 1.0
-        suppress(boxes, found.scores[order], found.labels[order], starts, iou, result)
-        corners = result[:, :, :4].reshape(pictures, -1, 2)
-        np.clip(corners, 0, sizes.astype(np.float32)[:, None], out=corners)
-        result[:, :, :4] = corners.reshape(pictures, -1, 4)
+        _objects(
+            np.ascontiguousarray(found.picture, np.int64),
+            np.ascontiguousarray(found.boxes, np.float32),
+            np.ascontiguousarray(found.scores, np.float32),
+            np.ascontiguousarray(found.labels, np.int64),
+            np.array(placements, np.float32),
+            np.array(sizes, np.float32),
+            self.iou if self._decoder.suppresses else 1.0,
+            result,
+        )
         for missing in map(_has_nan, arrays) if found.missing is None else (found.missing,):
             result[missing] = np.nan
         return result
@@ -94,18 +100,39 @@ class Detector:
         return outputs[name]
 
 
-def _in_source(
-    boxes: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[Any], picture: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Boxes from pixels of the input to pixels of the source; those that show nothing of it lose their area.
+@njit(nogil=True, cache=True, error_model="numpy")
+def _objects(
+    picture: Ints,
+    boxes: Floats,
+    scores: Floats,
+    labels: Ints,
+    placements: Floats,
+    sizes: Floats,
+    iou: float,
+    out: Floats,
+) -> None:
+    """Write the candidates that stay into `out`, float32 [n, most, 6], in pixels of their pictures.
 
-    Others keep what lies outside: suppression compares boxes as the network meant them.
+    What shows nothing of its picture goes. Suppression compares the others as the network meant them, with what lies
+    outside.
     """
-    scale, offset = placements[:, :2], placements[:, 2:]
-    moved = (boxes.reshape(-1, 2, 2) - offset[picture, None]) / scale[picture, None]
-    inside = np.clip(moved, 0, sizes.astype(np.float32)[picture, None])
-    moved[(inside[:, 1] <= inside[:, 0]).any(axis=1)] = 0
-    return np.ascontiguousarray(moved.reshape(-1, 4), np.float32)
+    order, starts = ranked(picture, scores, len(placements))
+    moved, shown = np.zeros((len(order), 4), np.float32), np.empty(4, np.float32)
+    ranked_scores, ranked_labels = np.empty(len(order), np.float32), np.empty(len(order), np.int64)
+    for own in range(len(placements)):
+        for place in range(starts[own], starts[own + 1]):
+            each, row = order[place], moved[place]
+            ranked_scores[place], ranked_labels[place] = scores[each], labels[each]
+            to_source(boxes[each], placements[own], row)
+            for axis in range(4):
+                shown[axis] = row[axis]
+            clip(shown, sizes[own])
+            if not (shown[2] > shown[0] and shown[3] > shown[1]):
+                row[2] = row[0]  # without area
+    suppress(moved, ranked_scores, ranked_labels, starts, iou, out)
+    for own in range(len(out)):
+        for place in range(out.shape[1]):
+            clip(out[own, place], sizes[own])
 
 
 def _has_nan(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -10,7 +10,10 @@ MAX_CANDIDATES = 4096
 """The most boxes of one picture that are compared, those with the highest scores."""
 
 
-def ranked(picture: NDArray[np.int64], scores: NDArray[np.float32], pictures: int) -> tuple[NDArray[np.int64], ...]:
+@njit(nogil=True, cache=True, error_model="numpy")
+def ranked(
+    picture: NDArray[np.int64], scores: NDArray[np.float32], pictures: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The order of candidates, by picture and falling score, at most `MAX_CANDIDATES` each, and where each starts.
 
     Args:
@@ -20,13 +23,17 @@ def ranked(picture: NDArray[np.int64], scores: NDArray[np.float32], pictures: in
 
     Returns: int64 [k] indices, int64 [pictures + 1] where in them each picture's begin. Equal scores stay in order.
     """
-    order = np.lexsort((-scores, picture))
-    counts = np.bincount(picture, minlength=pictures)
-    starts = np.concatenate(([0], np.cumsum(counts)))
-    if len(order) and counts.max() > MAX_CANDIDATES:
-        rank = np.arange(len(order)) - np.repeat(starts[:-1], counts)
-        order = order[rank < MAX_CANDIDATES]
-        starts = np.concatenate(([0], np.cumsum(np.minimum(counts, MAX_CANDIDATES))))
+    starts = np.zeros(pictures + 1, np.int64)
+    for each in range(len(picture)):
+        starts[picture[each] + 1] += 1
+    for each in range(pictures):
+        starts[each + 1] = starts[each] + min(starts[each + 1], MAX_CANDIDATES)
+    order, place = np.empty(starts[pictures], np.int64), starts.copy()
+    for each in np.argsort(-scores, kind="mergesort"):
+        own = picture[each]
+        if place[own] < starts[own + 1]:
+            order[place[own]] = each
+            place[own] += 1
     return order, starts
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 
@@ -25,14 +27,41 @@ def in_source(
         >>> in_source(seen, np.array([[0.65, 0.65, 0, 0]], np.float32), np.array([[640, 480]]))[0].tolist()
         [[160.0, 80.0, 320.0, 160.0, 0.8999999761581421, 2.0]]
     """
-    used = objects[:, :, 5] >= 0
-    counts = used.sum(axis=1)
-    picture = np.repeat(np.arange(len(objects)), counts)
-    found = objects[used]
-    corners = (found[:, :4].reshape(-1, 2, 2) - placements[picture, None, 2:]) / placements[picture, None, :2]
-    np.clip(corners, 0, sizes.astype(np.float32)[picture, None], out=corners)
-    found[:, :4] = corners.reshape(-1, 4)
-    inside = (found[:, 2:4] > found[:, :2]).all(axis=1)
-    found = found[inside]
-    ends = np.cumsum(np.bincount(picture[inside], minlength=len(objects))).tolist()
-    return [found[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    placements, sizes = np.array(placements, np.float32), np.array(sizes, np.float32)
+    found, ends = _shown(np.array(objects, np.float32), placements, sizes)
+    starts = [0, *ends.tolist()]
+    return [found[start:end] for start, end in itertools.pairwise(starts)]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _shown(
+    objects: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What `in_source` returns, one behind the other, and where each picture's end: float32 [k, 6], int64 [n]."""
+    found, ends = np.empty((objects.shape[0] * objects.shape[1], 6), np.float32), np.empty(len(objects), np.int64)
+    count = 0
+    for picture in range(len(objects)):
+        for each in range(objects.shape[1]):
+            seen, row = objects[picture, each], found[count]
+            if seen[5] >= 0:
+                to_source(seen, placements[picture], row)
+                clip(row, sizes[picture])
+                if row[2] > row[0] and row[3] > row[1]:
+                    row[4], row[5] = seen[4], seen[5]
+                    count += 1
+        ends[picture] = count
+    return found[:count], ends
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def to_source(box: NDArray[np.float32], placement: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """A box from pixels of the input to pixels of its picture, wherever that lies."""
+    for axis in range(4):
+        out[axis] = (box[axis] - placement[2 + axis % 2]) / placement[axis % 2]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def clip(box: NDArray[np.float32], size: NDArray[np.float32]) -> None:
+    """Cut a box off where its picture ends."""
+    for axis in range(4):
+        box[axis] = min(max(box[axis], np.float32(0)), size[axis % 2])

@@ -19,7 +19,7 @@ from models.vision.heads.candidates import (
     joined,
     sigmoid,
 )
-from models.vision.heads.scan import scan
+from models.vision.heads.scan import scan, scan_cells
 
 ROUNDING = 0.999  # a first look lets a little more pass than the score itself does
 
@@ -75,8 +75,9 @@ class Anchorless:
     suppresses = True
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
-        scan(np.zeros((0, 1, 1), np.float32), 2 if spec.head.transposed else 1, 0, 1, 0.0)  # compiles, if it must
+        self._spec, self._columns = spec, spec.columns(4)
+        none = np.zeros((0, 5, 5), np.float32)
+        scan(none, spec.head.transposed, self._columns, 5, np.float32(0))  # compiles, if it must
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec, output = self._spec, joined(outputs, self._spec.head.transposed)
@@ -84,17 +85,14 @@ class Anchorless:
         fits = output.ndim == 3 and output.shape[axis] >= 4 + spec.fewest_columns
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
-        activation = spec.head.activation
-        output = np.ascontiguousarray(output, np.float32)
-        picture, box, missing = scan(output, axis, 4, 4 + spec.fewest_columns, floor_of(activation, floor))
-        rows = output[picture, box] if axis == 2 else output[picture, :, box]
-        classes = spec.scores(rows[:, 4:])
-        label = classes.argmax(axis=1)
-        score = classes[np.arange(len(rows)), label]
-        score = sigmoid(score) if activation == "sigmoid" else score
-        passing = np.flatnonzero(score >= floor)  # a column that is no label may have let a box through
-        boxes = corners(rows[passing, :4], spec)
-        return Candidates(picture[passing], boxes, score[passing], label[passing], missing)
+        sigmoidal = spec.head.activation == "sigmoid"
+        least = np.float32(floor_of(spec.head.activation, floor))
+        last = 4 + spec.fewest_columns
+        found, missing = scan(np.ascontiguousarray(output, np.float32), axis == 2, self._columns, last, least)
+        picture, boxes, score, label = found
+        if sigmoidal:
+            score = sigmoid(score)
+        return Candidates(picture, corners(boxes, spec), score, label, missing)
 
 
 class FastestDet:
@@ -109,20 +107,15 @@ class FastestDet:
     suppresses = True
 
     def __init__(self, spec: Spec) -> None:
-        self._spec = spec
+        self._spec, self._columns = spec, spec.columns(5)
+        none = np.zeros((0, 6, 1, 1), np.float32)
+        scan_cells(none, self._columns, np.float32(0), np.float32(0))  # compiles, if it must
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec, output = self._spec, outputs[0]
         fits = output.ndim == 4 and output.shape[1] >= 5 + spec.fewest_columns
         expect(spec.head.family, f"[n, {5 + spec.fewest_columns}, rows, columns]", fits, outputs)
-        height, width = output.shape[2:]
-        picture, y, x = np.nonzero(output[:, 0] >= (floor * ROUNDING) ** (1 / 0.6))  # as if of the surest class
-        cells = output[picture, :, y, x].astype(np.float32)
-        classes = spec.scores(cells[:, 5:])
-        label = classes.argmax(axis=1)
-        score = np.maximum(cells[:, 0], 0) ** 0.6 * np.maximum(classes[np.arange(len(cells)), label], 0) ** 0.4
-        passing = np.flatnonzero(score >= floor)
-        cells, place = cells[passing], np.stack((x, y), axis=1)[passing]
-        centre = (place + np.tanh(cells[:, 1:3])) / np.array([width, height], np.float32)
-        boxes = np.concatenate((centre, sigmoid(cells[:, 3:5])), axis=1)
-        return Candidates(picture[passing], corners(boxes, spec), score[passing], label[passing])
+        output = np.ascontiguousarray(output, np.float32)
+        least = (floor * ROUNDING) ** (1 / 0.6)  # objectness, as if of the surest class
+        picture, boxes, score, label = scan_cells(output, self._columns, np.float32(least), np.float32(floor))
+        return Candidates(picture, corners(boxes, spec), score, label)

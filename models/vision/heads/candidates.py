@@ -67,6 +67,10 @@ class Spec:
             return columns[(slice(None),) * (axis % columns.ndim) + (slice(self.labels),)]
         return np.take(columns, ids, axis=axis)
 
+    def columns(self, first: int) -> Ints:
+        """Which columns of an output are the labels' scores, in the labels' order, if class scores begin at `first`."""
+        return np.array(self.head.ids or range(self.labels), np.int64) + first
+
     @property
     def fewest_columns(self) -> int:
         """How many columns of class scores there must be."""

@@ -85,9 +85,8 @@ class VisionModel(Engined):
     def infer(self, features: NDArray[Any]) -> NDArray[np.float32]:
         """float32 [n, MAX_OBJECTS, 6], as `Detector.decode` returns them, in pixels of the input."""
         outputs = self._engine.infer({self.fit.name: features})
-        as_it_is = np.broadcast_to(np.array([1, 1, 0, 0], np.float32), (len(features), 4))
-        picture = self.fit.picture
-        whole = np.broadcast_to(np.array([picture.width, picture.height]), (len(features), 2))
+        as_it_is, whole = np.empty((len(features), 4), np.float32), np.empty((len(features), 2), np.int64)
+        as_it_is[:], whole[:] = (1, 1, 0, 0), (self.fit.picture.width, self.fit.picture.height)
         return self._detector.decode(outputs, as_it_is, whole)
 
     def encode(self, columns: Frames, features: NDArray[Any], predictions: NDArray[np.float32]) -> list[bytes]:

@@ -41,6 +41,7 @@ class Tracked:
 
     def warm_up(self) -> None:
         warm_up()
+        in_source(np.zeros((1, 1, 6), np.float32), np.ones((1, 4), np.float32), np.ones((1, 2), np.int64))
 
     def new_store(self) -> Cameras:
         return Cameras(self._sites)
@@ -48,8 +49,9 @@ class Tracked:
     def conclude(
         self, columns: Frames, rows: Rows, predictions: NDArray[np.float32], store: Cameras, served: Seeing
     ) -> None:
-        found = in_source(predictions[rows], columns.placements[rows], columns.sizes[rows])
         picked = rows.tolist()
+        seen_in = predictions, columns.placements, columns.sizes
+        found = in_source(*(seen_in if len(rows) == len(columns) else (each[rows] for each in seen_in)))
         frames = [_frame(columns, row, objects) for row, objects in zip(picked, found, strict=True)]
         seen = store.apply(frames, served.labels, int(self._clock.time() * 1000))
         for row, sighting in zip(picked, map(Sighting, frames, seen), strict=True):

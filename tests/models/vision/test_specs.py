@@ -64,6 +64,8 @@ def test_a_task_without_its_tables_is_refused() -> None:
         text = manifest_file.encode(msgspec.structs.replace(GOOD, **{field: None}))
         with pytest.raises(ModelCorrupt, match="expected the tables `picture` and `head` with the task 'detect'"):
             manifest_file.decode(text, "here")
+    with pytest.raises(ModelCorrupt, match="expected `labels` with the task 'detect', got none"):
+        manifest_file.decode(manifest_file.encode(msgspec.structs.replace(GOOD, labels=())), "here")
     with pytest.raises(ModelCorrupt, match="Invalid enum value 'guess'"):
         manifest_file.decode(manifest_file.encode(GOOD).replace(b'"detect"', b'"guess"'), "here")
 
