@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -218,7 +217,7 @@ def _classes(outputs: Arrays, name: str, labels: int) -> Head:
     flat = {key: each.reshape(len(each), -1) for key, each in outputs.items() if each.dtype.kind == "f" and each.size}
     for more in (0, 1):
         for key, scores in flat.items():
-            if scores.shape[1] == labels + more and math.prod(outputs[key].shape[2:]) == 1:
+            if scores.shape[1] == labels + more == max(outputs[key].shape[1:], default=1):
                 ids = tuple(range(1, labels + 1)) if more else ()
                 shares = bool(scores.min() >= 0 and scores.max() <= 1)
                 logits: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"

@@ -166,16 +166,20 @@ def rows_detector(limit: float, batch: int | str = 1, unit: float = 1) -> bytes:
     return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"rows": (FLOAT, ["k", 7])})
 
 
-def classifier(columns: int = 4, batch: int | str = "n", end: str = "") -> bytes:
-    """images [n, 3, 64, 64] -> scores [n, columns]: the mean of each channel, weighed; `end` is the last operator."""
+def classifier(columns: int = 4, batch: int | str = "n", end: str = "", shape: Sequence[int] = ()) -> bytes:
+    """images [n, 3, 64, 64] -> scores [n, columns], or of another shape: the mean of each channel, weighed; `end` is
+    the last operator."""
+    shape = shape or (columns,)
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        helper.make_node(end or "Identity", ["logits"], ["scores"]),
+        helper.make_node(end or "Identity", ["logits"], ["rows"]),
+        helper.make_node("Reshape", ["rows", "shape"], ["scores"]),
     ]
     weights = np.random.default_rng(0).normal(0, 6, (3, columns)).astype(np.float32)
-    return _model(nodes, {"w": weights}, [batch, 3, SIDE, SIDE], {"scores": (FLOAT, [batch, columns])})
+    tensors = {"w": weights, "shape": np.array([-1, *shape])}
+    return _model(nodes, tensors, [batch, 3, SIDE, SIDE], {"scores": (FLOAT, [batch, *shape])})
 
 
 def _model(

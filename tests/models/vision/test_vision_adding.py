@@ -17,6 +17,7 @@ from models.inspection import inspect
 from models.precision.variant import original
 from models.repository import Model, Repository
 from models.vision.adding import TOLERANCE, Prepared, Wishes, prepare
+from models.vision.classifier import Classifier
 from models.vision.detector import Detector
 from models.vision.preprocess import Preprocess
 from models.vision.testcard import draw
@@ -299,6 +300,14 @@ def test_a_classifier_is_read_as_it_ends(end: str, columns: int, activation: str
     assert (found.picture.resize, found.picture.mean) == ("crop", (0.485, 0.456, 0.406))
     with pytest.raises(ModelRefused, match=r"expected \[n, 2\], a score for each label, got \[2, "):
         prepared(networks.classifier(columns, "n", end), "classify", LABELS[:2])
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (4, 1, 1), (1, 1, 4)])
+def test_a_classifier_may_have_axes_of_one_beside_its_labels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    manifest = added(tmp_path, networks.classifier(shape=shape), task="classify").manifest
+    rows = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
+    read = Classifier(manifest).scores({"scores": rows.reshape(2, *shape)})
+    assert np.argsort(read, axis=1).tolist() == np.argsort(rows, axis=1).tolist()
 
 
 def test_a_network_that_takes_sizes_gets_its_own(tmp_path: Path) -> None:
