@@ -15,7 +15,7 @@ from streams.errors import TopicError
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
 from streams.settings import Kafka
-from streams.topics import Admin, unavailable
+from streams.topics import Admin, absent, unavailable
 
 BATCH_RECORDS = 1000
 
@@ -66,10 +66,8 @@ class Subscription:
             there = await admin.partitions()
         if self._topic not in there:
             close = sorted(name for name in there if not name.startswith("__"))
-            raise TopicError(
-                f"topic {self._topic!r} does not exist at {self._kafka.bootstrap_servers}; "
-                f"there {'are ' + ', '.join(close) if close else 'is none'}"
-            )
+            seen = f"there are {', '.join(close)}" if close else "there is none"
+            raise TopicError(f"{absent(self._kafka, self._topic)}; {seen}")
         self._consumer = AIOKafkaConsumer(
             **self._kafka.client_options(),
             group_id=None,

@@ -187,6 +187,11 @@ class Admin:
         return True
 
 
+def absent(kafka: Kafka, name: str) -> str:
+    """What to say of a topic that a client does not see."""
+    return f"topic {name!r} does not exist at {kafka.bootstrap_servers}, or is hidden by ACLs"
+
+
 def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
     """What to say when no broker answers."""
     if isinstance(error, (KafkaConnectionError, TimeoutError)):
@@ -234,8 +239,7 @@ async def find(kafka: Kafka, topic: Topic, partitions: int | None) -> None:
             return
         if partitions is None:
             raise TopicError(
-                f"topic {topic.name!r} does not exist at {kafka.bootstrap_servers}; create it with "
-                f"`headrace topics create {topic.name}`, or give --create"
+                f"{absent(kafka, topic.name)}; create it with `headrace topics create {topic.name}`, or give --create"
             )
         await admin.create(topic, partitions)
 
@@ -257,7 +261,7 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
         there = await admin.partitions()
         if source.name not in there:
             raise TopicError(
-                f"input topic {source.name!r} does not exist at {kafka.bootstrap_servers}, or is hidden by ACLs; "
+                f"input {absent(kafka, source.name)}; "
                 f"create it with `headrace topics create {source.name}`, or set the pipeline's `input`"
             )
         wanted = there[source.name]

@@ -68,10 +68,15 @@ class Detector:
         Returns: float32 [n, max_objects, 6] of x1, y1, x2, y2 (pixels of the source, inside it), score and label.
             Rows beyond a picture's objects are 0 with label -1. A picture for which the network gave NaN is NaN.
 
-        Raises: ModelIncompatible where an output is not there, or not of the family's shape.
+        Raises: ModelIncompatible where an output is not there, not of the family's shape or for other pictures.
         """
         arrays = [self._tensor(outputs, name) for name in self._tensors]
         pictures = len(placements)
+        if any(each.shape[:1] != (pictures,) for each in arrays):
+            got = ", ".join(str(list(each.shape)) for each in arrays)
+            raise ModelIncompatible(
+                f"reading detections of {self._reference}: expected outputs for {pictures} pictures, got {got}"
+            )
         result = np.zeros((pictures, self.max_objects, 6), np.float32)
         result[:, :, 5] = -1
         if not pictures:

@@ -172,11 +172,12 @@ async def _list(settings: Settings, everything: bool, as_json: bool) -> None:
 
 async def _delete(settings: Settings, names: Sequence[str]) -> None:
     from streams.errors import TopicError
-    from streams.topics import Admin
+    from streams.topics import Admin, absent
 
     async with Admin(settings.kafka) as admin:
-        missing = [name for name in names if name not in await admin.partitions()]
+        there = await admin.partitions()
+        missing = [absent(settings.kafka, name) for name in names if name not in there]
         if missing:
-            raise TopicError(f"deleting topics: {', '.join(missing)} does not exist; nothing was deleted")
+            raise TopicError(f"deleting topics: {'; '.join(missing)}; nothing was deleted")
         await admin.delete(names)
     click.echo(f"deleted {', '.join(names)}")

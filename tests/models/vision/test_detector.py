@@ -87,6 +87,14 @@ def test_another_shape_is_a_sentence(family: str) -> None:
             decode(reader(family), out[wrong])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_outputs_of_other_pictures_are_a_sentence(family: str, pictures: int) -> None:
+    given = outputs(family, pictures)
+    with pytest.raises(ModelIncompatible, match=rf"expected outputs for 2 pictures, got \[{pictures}, "):
+        reader(family).decode({"out": given}, np.repeat(HERE, 2, 0), np.repeat(SIZE, 2, 0))
+
+
 def test_a_missing_output_is_a_sentence() -> None:
     with pytest.raises(ModelIncompatible, match=r"expected an output `out`, got \['other'\]"):
         reader("yolov8").decode({"other": outputs("yolov8", 1)}, HERE, SIZE)
