@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from streams.errors import TopicError
 from streams.settings import Kafka
-from streams.topics import Admin, unavailable
+from streams.topics import Admin, absent, unavailable
 
 WAIT_S = 5.0  # an offset that has not come by then is gone
 READ_ON = 100  # records that are sooner read than jumped over
@@ -34,7 +34,7 @@ class FrameReader:
         async with Admin(self._kafka) as admin:
             partitions = (await admin.partitions()).get(self.topic)
         if partitions is None:
-            raise TopicError(f"reading frames: topic {self.topic!r} does not exist at {self._kafka.bootstrap_servers}")
+            raise TopicError(f"reading frames: {absent(self._kafka, self.topic)}")
         self._consumer = AIOKafkaConsumer(
             **self._kafka.client_options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
         )

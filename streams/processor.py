@@ -259,14 +259,12 @@ class Processor(Generic[C]):
         for work in works:
             stop = start + len(work.rows)
             work.predictions = predictions[start:stop]
-            wrong = np.flatnonzero(bad[start:stop])
-            for row in wrong:
+            for row in np.flatnonzero(bad[start:stop]):
                 error = failed.get(start + int(row)) or PoisonEvent(
                     "infer", f"expected a finite prediction, got {_odd(predictions[start + row])}", "NonFinite"
                 )
                 work.poison[int(work.rows[row])] = as_poison("infer", error)
-            if len(wrong):
-                work.keep(np.flatnonzero(~bad[start:stop]))
+            work.keep(np.flatnonzero(~bad[start:stop]))
             start = stop
 
     def _conclude(self, work: _Work[C], following: Following[C], served: Served[C]) -> None:

@@ -16,7 +16,7 @@ from streams.clock import SystemClock
 from streams.errors import TopicError
 from streams.lag import LagReader, PartitionLag
 from streams.settings import Kafka
-from streams.topics import Admin
+from streams.topics import Admin, absent
 
 WATCH_S = 1.0
 
@@ -29,21 +29,21 @@ async def show_lag(kafka: Kafka, group: str, topic: str | None, *, watch: bool, 
     """
     with stop_on_signal() as stop:
         async with Admin(kafka) as admin, LagReader(kafka) as reader:
-            _print(await _look(admin, reader, group, topic), as_json, watch)
+            _print(await _look(kafka, admin, reader, group, topic), as_json, watch)
             while watch and not stop.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH_S)
                 if not stop.is_set():
-                    _print(await _look(admin, reader, group, topic), as_json, watch)
+                    _print(await _look(kafka, admin, reader, group, topic), as_json, watch)
 
 
-async def _look(admin: Admin, reader: LagReader, group: str, topic: str | None) -> list[PartitionLag]:
+async def _look(kafka: Kafka, admin: Admin, reader: LagReader, group: str, topic: str | None) -> list[PartitionLag]:
     committed = await reader.committed(group)
     there = await admin.partitions()
     names = {partition.topic for partition in committed} | ({topic} if topic else set())
     partitions = [TopicPartition(name, n) for name in sorted(names & there.keys()) for n in range(there[name])]
     if not partitions:
-        missing = f", and its topic {topic!r} does not exist" if topic else ""
+        missing = f", and its {absent(kafka, topic)}" if topic else ""
         raise TopicError(f"looking for the lag of group {group!r}: it has committed nothing{missing}")
     return await reader.lag(partitions, committed, SystemClock().time())
 

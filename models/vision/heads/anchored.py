@@ -85,13 +85,12 @@ class Anchorless:
         fits = output.ndim == 3 and output.shape[axis] >= 4 + spec.fewest_columns
         shape = "[n, boxes, {}]" if spec.head.transposed else "[n, {}, boxes]"
         expect(spec.head.family, shape.format(4 + spec.fewest_columns), fits, outputs)
-        sigmoidal = spec.head.activation == "sigmoid"
-        least = np.float32(floor_of(spec.head.activation, floor))
+        activation = spec.head.activation
+        least = np.float32(floor_of(activation, floor))
         last = 4 + spec.fewest_columns
         found, missing = scan(np.ascontiguousarray(output, np.float32), axis == 2, self._columns, last, least)
         picture, boxes, score, label = found
-        if sigmoidal:
-            score = sigmoid(score)
+        score = sigmoid(score) if activation == "sigmoid" else score
         return Candidates(picture, corners(boxes, spec), score, label, missing)
 
 

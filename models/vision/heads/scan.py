@@ -29,7 +29,7 @@ def scan(tensor: Floats, by_row: bool, labels: Ints, last: int, floor: np.float3
 
     Returns: what is found, and bool [n]. Boxes of pictures with NaN may be among them.
     """
-    boxes = tensor.shape[1] if by_row else tensor.shape[2]
+    boxes, columns = (tensor.shape[1], tensor.shape[2]) if by_row else (tensor.shape[2], tensor.shape[1])
     flags, missing = np.zeros((len(tensor), boxes), np.int32), np.zeros(len(tensor), np.bool_)
     count = 0
     for picture in range(len(tensor)):
@@ -39,7 +39,7 @@ def scan(tensor: Floats, by_row: bool, labels: Ints, last: int, floor: np.float3
             _columns(tensor[picture], last, floor, flags[picture])
         for box in range(boxes):
             count += flags[picture, box] != 0
-        missing[picture] = _has_nan(tensor[picture], by_row, 0, 4) or _has_nan(tensor[picture], by_row, last, 0)
+        missing[picture] = _has_nan(tensor[picture], by_row, 0, 4) or _has_nan(tensor[picture], by_row, last, columns)
     of, found = np.empty(count, np.int64), np.empty((count, 4), np.float32)
     scores, best = np.empty(count, np.float32), np.empty(count, np.int64)
     count = 0
@@ -50,10 +50,7 @@ def scan(tensor: Floats, by_row: bool, labels: Ints, last: int, floor: np.float3
             row = tensor[picture, box] if by_row else tensor[picture, :, box]
             for column in range(4, last):
                 missing[picture] |= math.isnan(row[column])
-            label = 0
-            for each in range(1, len(labels)):
-                if row[labels[each]] > row[labels[label]]:
-                    label = each
+            label = _best(row, labels)
             if row[labels[label]] >= floor:  # or else what passes is no label's
                 for axis in range(4):
                     found[count, axis] = row[axis]
@@ -82,10 +79,7 @@ def scan_cells(output: Floats, labels: Ints, least: np.float32, floor: np.float3
                 cell = output[picture, :, y, x]
                 if not cell[0] >= least:
                     continue
-                label = 0
-                for each in range(1, len(labels)):
-                    if cell[labels[each]] > cell[labels[label]]:
-                        label = each
+                label = _best(cell, labels)
                 sure, likely = max(cell[0], np.float32(0)), max(cell[labels[label]], np.float32(0))
                 score = sure ** np.float32(0.6) * likely ** np.float32(0.4)
                 if not score >= floor:
@@ -96,6 +90,16 @@ def scan_cells(output: Floats, labels: Ints, least: np.float32, floor: np.float3
                 boxes[count, 2], boxes[count, 3] = one / (one + math.exp(-cell[3])), one / (one + math.exp(-cell[4]))
                 count += 1
     return of[:count].copy(), boxes[:count].copy(), scores[:count].copy(), best[:count].copy()
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _best(row: Floats, labels: Ints) -> int:
+    """The label with the highest score, the first of several."""
+    label = 0
+    for each in range(1, len(labels)):
+        if row[labels[each]] > row[labels[label]]:
+            label = each
+    return label
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -119,9 +123,9 @@ def _columns(picture: Floats, last: int, floor: np.float32, flags: NDArray[np.in
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _has_nan(picture: Floats, by_row: bool, first: int, last: int) -> bool:
-    """Whether one of these columns has NaN; a `last` of 0 is the last of all."""
+    """Whether one of these columns has NaN."""
     count = np.int32(0)
-    part = picture[:, first : last or picture.shape[1]] if by_row else picture[first : last or picture.shape[0]]
+    part = picture[:, first:last] if by_row else picture[first:last]
     for values in part:
         for value in values:
             count += np.int32(value != value)
