@@ -7,6 +7,7 @@ than `worker.broker_timeout_s`.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -16,6 +17,7 @@ from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.clock import happens
+from streams.fetch_sessions import FetchSession
 from streams.membership import JOINING, Membership
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
@@ -56,18 +58,31 @@ class MemberClient(SteadyClient):
         membership: looks at what the group's coordinator answers; excluded, the member does not join again.
         fetching: cleared, it holds the next fetch back, for at most `LONGEST_HELD_S`: a fetch that is sent as soon as
             the one before is read comes back with the first record that follows, and the rest waits for another.
+        sessions: by node.
     """
 
     membership: Membership
     fetching: asyncio.Event
+    sessions: defaultdict[int, FetchSession]
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if isinstance(request, FetchRequest):
             await happens(self.fetching, LONGEST_HELD_S)
+            return await self._fetch(node_id, request, **kwargs)
         await self._unless_excluded(request)
         response = await super().send(node_id, request, **kwargs)
         self.membership.heard(request, response)
         await self._unless_excluded(request)
+        return response
+
+    async def _fetch(self, node_id: int, request: FetchRequest, **kwargs: Any) -> Any:
+        session = self.sessions[node_id]
+        try:
+            response = await super().send(node_id, session.asking(request), **kwargs)
+            session.answered(response)
+        except BaseException:
+            session.failed()
+            raise
         return response
 
     async def _unless_excluded(self, request: Any) -> None:
@@ -103,4 +118,5 @@ def steady_consumer(consumer: AIOKafkaConsumer, membership: Membership) -> AIOKa
     consumer._client.membership = membership
     consumer._client.fetching = asyncio.Event()
     consumer._client.fetching.set()
+    consumer._client.sessions = defaultdict(FetchSession)
     return consumer

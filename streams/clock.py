@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -66,7 +67,13 @@ async def happens(event: asyncio.Event, within_s: float | None) -> bool:
 
 def rfc3339(epoch_s: float) -> str:
     """`2026-01-02T03:04:05.678Z` for seconds since the epoch."""
-    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, microseconds = divmod(round(epoch_s * 1e6), 1_000_000)
+    return f"{_to_the_second(second)}.{microseconds // 1000:03}Z"
+
+
+@lru_cache(64)  # what flows is of a few seconds, many times over
+def _to_the_second(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat()[:19]
 
 
 def local_time(moment: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from aiokafka.record.util import calc_crc32c
@@ -34,6 +35,7 @@ _GZIP, _LZ4 = 1, 3
 _TRANSACTIONAL = 0x10
 # Smaller ones are sent as they are: what compressing saves grows with the bytes, what it costs has a constant part.
 LZ4_FROM_BYTES = 16 << 10
+FEW = 6  # so many records are written sooner than compiled code is called
 # A record's own framing: length, attributes, two deltas, key and value length, and an `id` header's framing and
 # decimals; each varint at its longest.
 _FRAME_BYTES = 72
@@ -101,6 +103,12 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int, lz4: bool = Fa
         max_bytes: before compression.
         lz4: whether large batches are compressed: a broker spends less on them, mostly in writing fewer bytes.
     """
+    if len(outgoing) <= FEW and not isinstance(outgoing.values, Cells):
+        few = _few(outgoing)
+        if len(few) <= max_bytes:
+            if len(outgoing):
+                yield _packed(few, len(outgoing), timestamp_ms, lz4)
+            return
     keys, values = Cells.of(outgoing.keys), Cells.of(outgoing.values)
     own = [_headers(headers, len(headers)) for headers in outgoing.headers or ()]
     heads = Cells.of(own)
@@ -129,22 +137,46 @@ def encode(outgoing: Outgoing, timestamp_ms: int, max_bytes: int, lz4: bool = Fa
         )
         del buffer[size:]
         if outgoing.shrunk and size > max_bytes:
-            packed, codec = gzip.compress(memoryview(buffer)[HEADER_BYTES:], compresslevel=6), _GZIP
-        elif lz4 and size >= LZ4_FROM_BYTES:
-            packed, codec = compress(memoryview(buffer)[HEADER_BYTES:]), _LZ4
+            packed = gzip.compress(memoryview(buffer)[HEADER_BYTES:], compresslevel=6)
+            yield _smaller(buffer, packed, stop - start, timestamp_ms, _GZIP)
         else:
-            packed, codec = b"", 0
-        if codec and HEADER_BYTES + len(packed) < size:
-            yield EncodedBatch(buffer[:HEADER_BYTES] + packed, stop - start, timestamp_ms, codec)
-        else:
-            yield EncodedBatch(buffer, stop - start, timestamp_ms)
+            yield _packed(buffer, stop - start, timestamp_ms, lz4)
         start = stop
+
+
+def _packed(buffer: bytearray, count: int, timestamp_ms: int, lz4: bool) -> EncodedBatch:
+    if not lz4 or len(buffer) < LZ4_FROM_BYTES:
+        return EncodedBatch(buffer, count, timestamp_ms)
+    return _smaller(buffer, compress(memoryview(buffer)[HEADER_BYTES:]), count, timestamp_ms, _LZ4)
+
+
+def _smaller(buffer: bytearray, packed: bytes, count: int, timestamp_ms: int, codec: int) -> EncodedBatch:
+    if HEADER_BYTES + len(packed) < len(buffer):
+        return EncodedBatch(buffer[:HEADER_BYTES] + packed, count, timestamp_ms, codec)
+    return EncodedBatch(buffer, count, timestamp_ms)
+
+
+def _few(outgoing: Outgoing) -> bytearray:
+    """All records in one batch, whatever its size."""
+    out = bytearray(HEADER_BYTES)
+    for row in range(len(outgoing)):
+        headers = outgoing.headers_of(row)
+        key, value = _cell(outgoing.keys[row]), _cell(outgoing.values[row])
+        record = b"".join((b"\0\0", _varint(row), *key, *value, _headers(headers, len(headers))))
+        out += _varint(len(record))
+        out += record
+    return out
+
+
+def _cell(cell: bytes | None) -> tuple[bytes, bytes]:
+    return (_varint(-1), b"") if cell is None else (_varint(len(cell)), cell)
 
 
 def warm_up() -> None:
     """Compile the kernels, or load them from the cache, so that the first batch does not wait for it."""
     for headers in (None, [NO_HEADERS]):
-        for _ in encode(Outgoing("", [b""], [b""], headers, id_offsets=[0]), 0, 1024):
+        cells = Cells.of([b""])
+        for _ in encode(Outgoing("", cells, cells, headers, id_offsets=[0]), 0, 1024):
             pass
 
 
@@ -165,10 +197,11 @@ def _headers(headers: Headers, count: int) -> bytes:
     out = bytearray(_varint(count))
     for name, value in headers:
         text = name.encode()
-        out += _varint(len(text)) + text + (_varint(-1) if value is None else _varint(len(value)) + value)
+        out += b"".join((_varint(len(text)), text, *_cell(value)))
     return bytes(out)
 
 
+@lru_cache(1 << 12)
 def _varint(number: int) -> bytes:
     left = (number << 1) ^ (number >> 63)
     out = bytearray()

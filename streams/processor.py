@@ -168,8 +168,9 @@ class Processor(Generic[C]):
             return self._finish(begun)
         finally:
             with self._counting:
-                self._begun -= Counter([id(begun.served)])
-            self._close_retired()
+                self._begun[id(begun.served)] -= 1
+            if self._retired:
+                self._close_retired()
 
     def _finish(self, begun: Begun[C]) -> Processed:
         works, served, processed = begun.works, begun.served, begun.processed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +29,7 @@ RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 AGES = tuple(3600.0 * hours for hours in (1, 6)) + tuple(86400.0 * days for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45))
 BUCKETS: Mapping[str, Sequence[float]] = {"seconds": SECONDS, "records": RECORDS, "age": AGES}
 
+COUNTED_AT_ONCE = 256  # observations: prometheus-client takes as long for one as for twenty this way
 MOST_KEYS = 100  # that the drops are told apart by; those that come later are one
 OTHER = "other"
 
@@ -153,6 +156,7 @@ class Telemetry:
         self._done_until_ms: dict[int, int] = {}
         self._named: dict[str, set[tuple[str, ...]]] = {}
         self._lagging: set[int] = set()
+        self._observed: dict[tuple[str, ...], deque[float]] = {}
         self._dropping: set[str] = {OTHER}
         for name, metric in METRICS.items():
             labels = ("pipeline", *metric.labels)
@@ -186,12 +190,26 @@ class Telemetry:
         self._child(name, *labels).inc(amount)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
-        """Put a value into a histogram."""
-        self._child(name, *labels).observe(value)
+        """Put a value into a histogram; it is counted with others, at the latest when the page is asked for."""
+        key = (name, *labels)
+        observed = self._observed.get(key)
+        if observed is None:
+            observed = self._observed.setdefault(key, deque())
+        observed.append(value)
+        if len(observed) >= COUNTED_AT_ONCE:
+            self._count(key)
 
-    def observe_all(self, name: str, values: NDArray[np.float64]) -> None:
+    def _count(self, key: tuple[str, ...]) -> None:
+        observed, values = self._observed[key], []
+        with suppress(IndexError):  # another thread may count, too
+            while True:
+                values.append(observed.popleft())
+        if values:
+            self.observe_all(key[0], np.array(values), *key[1:])
+
+    def observe_all(self, name: str, values: NDArray[np.float64], *labels: str) -> None:
         """Put many values into a histogram at once."""
-        child = self._child(name)
+        child = self._child(name, *labels)
         counts = np.bincount(np.searchsorted(child._upper_bounds, values), minlength=len(child._buckets))
         for bucket, count in zip(child._buckets, counts.tolist(), strict=True):
             bucket.inc(count)
@@ -273,4 +291,6 @@ class Telemetry:
 
     def expose(self) -> bytes:
         """The page that Prometheus scrapes."""
+        for key in list(self._observed):
+            self._count(key)
         return generate_latest(self._registry)

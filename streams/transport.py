@@ -31,6 +31,7 @@ from streams.watchdog import PartitionView
 # thousands of times as long as those of a quiet topic.
 POLL_RECORDS = 32_768
 FEWEST_BATCHES, MOST_BATCHES = 4, 1024
+POLL_S = 1.0
 FETCH_MAX_WAIT_MS = 250
 METADATA_MAX_AGE_MS = 5_000
 PREFETCH_BACKOFF_S = 2.0
@@ -85,24 +86,6 @@ class Received:
         self.value = value
 
 
-class _NoReadOffsets(dict[TP, int | None]):
-    """Remembers nothing.
-
-    Faust drops a message that begins below the last offset delivered. After a topic was made anew, or an unclean leader
-    election, that is every message, and here a message is a poll of all partitions. Flights and their resets do that
-    job.
-    """
-
-    def __missing__(self, tp: TP) -> None:
-        return None
-
-    def __setitem__(self, tp: TP, offset: int | None) -> None:
-        pass
-
-    def update(self, *_: Any, **__: Any) -> None:
-        pass
-
-
 class Consumer(driver.Consumer):
     """Faust's consumer with its own account of what is done.
 
@@ -119,21 +102,34 @@ class Consumer(driver.Consumer):
         self.settled.set()
         self.membership = Membership(self.app.conf.id, self.transport.settings.worker)
         self._draining = False
-        self._read_offset = _NoReadOffsets()
-        self._deliver_to_agent = self.callback
-        self.callback = self._deliver
 
     @property
     def _flow(self) -> Flow:
         flow: Flow = self.transport.flow
         return flow
 
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Poll and deliver, until the fetcher is stopped.
+
+        Faust's own makes five tasks of each poll, to look whether it should stop while the agent's queue is full: here
+        a drain empties that. It also drops a message that begins below the last offset delivered; after a topic was
+        made anew, or an unclean leader election, that is every message. Flights and their resets do that job.
+        """
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                async for _, message in self.getmany(timeout=POLL_S):
+                    await self._deliver(message)
+                await asyncio.sleep(0)  # behind a backlog neither may ever have waited
+        except (*self.consumer_stopped_errors, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
     async def _deliver(self, message: ConsumerMessage) -> None:
         # Flights begin here and not in _to_message, whose message may still be dropped.
         for received in message.value:
             received.flight = self.marks.begin(received.tp, received.value.next_offset)
         self.settled.clear()
-        await self._deliver_to_agent(message)
+        await self.callback(message)
 
     def _to_message(self, tp: TP, poll: list[Received]) -> ConsumerMessage:
         last = next(received.value for received in reversed(poll) if received.tp == tp)

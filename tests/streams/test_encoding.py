@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.encoding import LZ4_FROM_BYTES, EncodedBatch, encode
+from models.cells import Cells
+from streams.encoding import FEW, LZ4_FROM_BYTES, EncodedBatch, encode
 from streams.records import Headers, Outgoing
 
 NOW_MS = 1_700_000_000_123
@@ -41,7 +42,7 @@ def expected(outgoing: Outgoing) -> list[Row]:
 LENGTHS = [0, 1, 63, 64, 127, 128, 5000]
 KEYS = [b"a", None, b"", b"x" * 300]
 VALUES = [b"1" * 70_000, b"v", None, b""]
-OFFSETS = [0, 9, 10, 2**63 - 1]
+OFFSETS = [0, 9, 10, 2**63 - 1, 100, 101]
 COMMON: Headers = [("model", b"f/1"), ("none", None), ("é", b"")]
 OWN: list[Headers] = [[], [("a", b"b")] * 70, [("z", None)], [("é", b"\x00" * 200)]]
 
@@ -52,7 +53,7 @@ OWN: list[Headers] = [[], [("a", b"b")] * 70, [("z", None)], [("é", b"\x00" * 2
     [
         Outgoing("t", KEYS, VALUES),
         Outgoing("t", KEYS, VALUES, common_headers=COMMON),
-        Outgoing("t", KEYS, VALUES, common_headers=COMMON, id_prefix=b"t/1/", id_offsets=OFFSETS),
+        Outgoing("t", KEYS, VALUES, common_headers=COMMON, id_prefix=b"t/1/", id_offsets=OFFSETS[: len(KEYS)]),
         Outgoing("t", KEYS, VALUES, headers=OWN),
     ],
     ids=["plain", "common headers", "ids", "own headers"],
@@ -74,6 +75,27 @@ def test_random_columns_come_out_as_they_went_in() -> None:
         outgoing = Outgoing("t", cells(), cells(), common_headers=COMMON, id_prefix=b"t/0/", id_offsets=range(count))
         limit = draw.choice([100, 5_000, 1 << 20])
         assert rows(outgoing, limit) == expected(outgoing)
+
+
+@pytest.mark.parametrize("lz4", [False, True])
+@pytest.mark.parametrize("count", [1, 2, FEW])
+def test_a_few_records_are_written_as_many_are(count: int, lz4: bool) -> None:
+    draw = random.Random(count)
+    keys = [draw.choice([None, b"", draw.randbytes(9)]) for _ in range(count)]
+    values = [draw.choice([None, b"", bytes(LZ4_FROM_BYTES), draw.randbytes(70_000)]) for _ in range(count)]
+    for common in (COMMON, []):
+        made = [
+            [
+                bytes(batch._build())
+                for batch in encode(
+                    Outgoing("t", *columns, common_headers=common, id_prefix=b"t/0/", id_offsets=OFFSETS[:count]),
+                    NOW_MS, 1 << 20, lz4,
+                )
+            ]
+            for columns in ((keys, values), (Cells.of(keys), Cells.of(values)))
+        ]  # fmt: skip
+        assert made[0] == made[1]
+        assert len(made[0]) == 1
 
 
 def test_batches_keep_to_their_limit_unless_one_record_exceeds_it() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.records import STAGES, Processed
-from streams.telemetry import METRICS, Telemetry
+from streams.telemetry import COUNTED_AT_ONCE, METRICS, Telemetry
 from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms. Ratios
@@ -91,16 +92,35 @@ def test_metrics_of_one_domain_are_there_once_they_have_been_fed() -> None:
 
 
 @pytest.mark.parametrize("name", ["headrace_label_age_seconds", "headrace_batch_records", "headrace_restore_seconds"])
-def test_many_values_at_once_are_observed_as_one_by_one(name: str) -> None:
+def test_many_values_at_once_are_observed_as_one_by_one_by_the_library(name: str) -> None:
     at_once, one_by_one = Telemetry("fraud"), Telemetry("fraud")
     values = np.concatenate([np.random.default_rng(0).gamma(0.3, 1e5, 500), [0.0, 1.0, 3600.0, 86400.0, 1e9]])
     at_once.observe_all(name, values[:200])
     at_once.observe_all(name, values[200:])
     at_once.observe_all(name, values[:0])
     for value in values.tolist():
-        one_by_one.observe(name, value)
+        one_by_one._child(name).observe(value)
     for sample, found in _samples(one_by_one).items():
         assert [value for _, value in _samples(at_once)[sample]] == pytest.approx([value for _, value in found])
+
+
+def test_what_several_threads_observe_is_counted_once_while_the_page_is_asked_for() -> None:
+    telemetry, each, threads = Telemetry("fraud"), 5 * COUNTED_AT_ONCE + 7, 4
+
+    def observe() -> None:
+        for _ in range(each):
+            telemetry.observe("headrace_stage_seconds", 0.25, "infer")
+
+    with ThreadPoolExecutor(threads) as pool:
+        done = [pool.submit(observe) for _ in range(threads)]
+        while not all(future.done() for future in done):
+            telemetry.expose()
+        for future in done:
+            future.result()
+    label = {"pipeline": "fraud", "stage": "infer"}
+    assert (label, threads * each) in _samples(telemetry)["headrace_stage_seconds_count"]
+    assert (label, threads * each / 4) in _samples(telemetry)["headrace_stage_seconds_sum"]
+    assert not any(telemetry._observed.values())
 
 
 def test_two_workers_in_one_process_do_not_mix() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
@@ -110,7 +109,8 @@ class CameraState:
 
     def copy(self) -> CameraState:
         """One that goes its own way."""
-        twin = copy.copy(self)
+        twin = object.__new__(type(self))  # copy.copy takes five times as long
+        twin.__dict__.update(self.__dict__)
         twin._tracker, twin._scene = self._tracker.copy(), self._scene.copy()
         return twin
 

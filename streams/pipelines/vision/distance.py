@@ -132,8 +132,8 @@ class Closeness:
 
     def copy(self) -> Closeness:
         """One that goes its own way."""
-        twin = copy.copy(self)
-        twin._pairs = {key: copy.copy(pair) for key, pair in self._pairs.items()} if self._pairs else {}
+        twin = Closeness(self._rules)
+        twin._pairs = {key: copy.copy(pair) for key, pair in self._pairs.items()}
         return twin
 
     def concerns(self, labels: Sequence[str]) -> bool:

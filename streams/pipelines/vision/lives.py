@@ -103,6 +103,8 @@ class Lives(NamedTuple):
     def named(self, labels: Sequence[str] = ()) -> Self:
         """The same, with the names of these labels and of those that it needs, and no others."""
         before, old = list(self.labels), self.whole[:, LABEL].tolist()
+        if not labels and list(dict.fromkeys(old)) == list(range(len(before))):
+            return self
         names = dict.fromkeys([*[before[number] for number in old], *labels])
         following = {name: number for number, name in enumerate(names)}
         whole = self.whole.copy()

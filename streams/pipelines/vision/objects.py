@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
@@ -134,7 +133,8 @@ class Scene:
 
     def copy(self) -> Scene:
         """One that goes its own way."""
-        twin = copy.copy(self)
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         twin._stays, twin._closeness = self._stays.copy(), self._closeness.copy()
         return twin
 
@@ -167,9 +167,10 @@ class Scene:
             self._site.rules,
         )  # fmt: skip
         # Few frames have anything to tell; but where there are zones, each says where its objects are.
-        pressing = rows != NONE if self._site.zones.zones else found & (NEW | DUE) != 0
-        for at in np.flatnonzero(pressing).tolist():
-            events += self._tell(int(rows[at]), int(found[at]), sight.within[at], sight)
+        zoned = bool(self._site.zones.zones)
+        for row, what, within in zip(rows.tolist(), found.tolist(), sight.within, strict=True):
+            if what & (NEW | DUE) or (zoned and row != NONE):
+                events += self._tell(row, what, within, sight)
         if self._site.vision.unsafe_distances:
             events += self._distances(rows, sight)
         return events

@@ -1,0 +1,180 @@
+"""Fetches that name only what has changed bring what whole ones bring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.fetch import FetchRequest
+
+from streams.client import SteadyClient, steady_consumer
+from streams.fetch_sessions import FetchSession
+from streams.membership import Membership
+from streams.settings import Worker
+from tests import verify
+from tests.conftest import Kafka, MakeTopics
+
+PARTITIONS = 6
+POLL_MS, SHORT_MS = 10_000, 400
+VERSIONS = {FetchRequest.API_KEY: (4, 11)}
+Seen = list[tuple[Any, Any]]
+
+
+@pytest.fixture
+def fetches(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Every fetch that goes over the wire, as it was asked and answered."""
+    seen: Seen = []
+    send = SteadyClient.send
+
+    async def seeing(self: SteadyClient, node_id: int, request: Any, **options: Any) -> Any:
+        response = await send(self, node_id, request, **options)
+        if isinstance(request, FetchRequest):
+            seen.append((request.prepare(VERSIONS), response))
+        return response
+
+    monkeypatch.setattr(SteadyClient, "send", seeing)
+    return seen
+
+
+@asynccontextmanager
+async def consuming(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest", fetch_max_wait_ms=100
+    )
+    steady_consumer(consumer, Membership("sessions", Worker()))
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def send(servers: str, topic: str, partition: int, values: Iterable[bytes]) -> None:
+    await asyncio.to_thread(verify.send, servers, topic, [(partition, b"k", value, []) for value in values])
+
+
+async def polled(consumer: AIOKafkaConsumer, count: int) -> list[tuple[int, bytes]]:
+    """So many records, and what comes with them and soon after."""
+    found: list[tuple[int, bytes]] = []
+    while records := await consumer.getmany(timeout_ms=POLL_MS if len(found) < count else SHORT_MS):
+        found += [(tp.partition, record.value) for tp, each in records.items() for record in each]
+    return found
+
+
+def named(topics: Any) -> set[int]:
+    return {partition[0] for _, partitions in topics for partition in partitions}
+
+
+def run(
+    kafka: Kafka, topic: str, steps: Callable[[AIOKafkaConsumer], Coroutine[Any, Any, None]], most_s: float = 60.0
+) -> None:
+    async def all_of_it() -> None:
+        async with consuming(kafka.bootstrap_servers, topic) as consumer:
+            await asyncio.wait_for(steps(consumer), most_s)
+
+    asyncio.run(all_of_it())
+
+
+def test_only_what_has_changed_is_named_and_nothing_is_missed(
+    kafka: Kafka, make_topics: MakeTopics, fetches: Seen
+) -> None:
+    (topic,) = make_topics("sessions", partitions=PARTITIONS)
+
+    async def steps(consumer: AIOKafkaConsumer) -> None:
+        for turn in range(2):
+            for partition in range(PARTITIONS):
+                values = [b"%d-%d" % (turn, each) for each in range(3)]
+                await send(kafka.bootstrap_servers, topic, partition, values)
+                assert await polled(consumer, 3) == [(partition, value) for value in values]
+        end = await consumer.end_offsets(list(consumer.assignment()))
+        assert {tp: consumer.highwater(tp) for tp in end} == end
+
+    run(kafka, topic, steps)
+    (first, answer), *others = fetches
+    assert named(first.topics) == set(range(PARTITIONS))
+    assert (first.session_id, first.session_epoch) == (0, 0)
+    assert answer.session_id > 0
+    assert [each.session_epoch for each, _ in others] == list(range(1, len(fetches)))
+    for asked, answered in others:
+        assert asked.session_id == answer.session_id
+        assert len(named(asked.topics)) <= 1
+        assert len(named(answered.topics)) <= 1
+
+
+def test_a_partition_that_pauses_is_forgotten_until_it_goes_on(
+    kafka: Kafka, make_topics: MakeTopics, fetches: Seen
+) -> None:
+    (topic,) = make_topics("sessions-paused", partitions=PARTITIONS)
+
+    async def steps(consumer: AIOKafkaConsumer) -> None:
+        await send(kafka.bootstrap_servers, topic, 0, [b"a"])
+        assert await polled(consumer, 1) == [(0, b"a")]
+        consumer.pause(TopicPartition(topic, 0))
+        await polled(consumer, 0)  # the fetch that was on its way
+        await send(kafka.bootstrap_servers, topic, 0, [b"b"])
+        await send(kafka.bootstrap_servers, topic, 1, [b"c"])
+        assert await polled(consumer, 1) == [(1, b"c")]
+        consumer.resume(TopicPartition(topic, 0))
+        assert await polled(consumer, 1) == [(0, b"b")]
+        consumer.seek(TopicPartition(topic, 0), 0)
+        assert await polled(consumer, 2) == [(0, b"a"), (0, b"b")]
+
+    run(kafka, topic, steps)
+    assert [(topic, [0])] in [asked.forgotten_topics_data for asked, _ in fetches]
+
+
+@pytest.mark.parametrize("lost", ["session", "epoch", "answer"])
+def test_a_session_that_is_lost_is_begun_anew(
+    kafka: Kafka, make_topics: MakeTopics, fetches: Seen, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    (topic,) = make_topics(f"sessions-lost-{lost}", partitions=PARTITIONS)
+    answered, answers = FetchSession.answered, 0
+
+    def losing(self: FetchSession, response: Any) -> None:
+        nonlocal answers
+        answered(self, response)
+        answers += 1
+        if answers == 2:
+            self._id += lost == "session"
+            self._epoch += 5 * (lost == "epoch")
+            if lost == "answer":
+                raise KafkaConnectionError("lost on its way")
+
+    monkeypatch.setattr(FetchSession, "answered", losing)
+
+    async def steps(consumer: AIOKafkaConsumer) -> None:
+        sent = [(partition, b"%d" % partition) for partition in range(PARTITIONS)]
+        for partition, value in sent:
+            await send(kafka.bootstrap_servers, topic, partition, [value])
+        assert sorted(await polled(consumer, PARTITIONS)) == sent
+
+    run(kafka, topic, steps)
+    begun = [asked for asked, _ in fetches if asked.session_epoch == 0]
+    assert len(begun) == 2
+    assert all(named(asked.topics) == set(range(PARTITIONS)) for asked in begun)
+    assert len([answer for _, answer in fetches if answer.error_code]) == (lost != "answer")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_broker_without_sessions_is_asked_for_everything_every_time(version: int) -> None:
+    session, whole = FetchSession(), FetchRequest(100, 1, 1 << 20, 1, [("t", [(0, 5, 100), (1, 7, 100)])])
+    versions = {FetchRequest.API_KEY: (4, version)}
+    for _ in range(2):
+        asked = session.asking(whole).prepare(versions)
+        assert asked.encode() == whole.prepare(versions).encode()
+        session.answered(asked.RESPONSE_TYPE())
+
+
+def test_epochs_begin_again_behind_the_largest() -> None:
+    session, whole = FetchSession(), FetchRequest(100, 1, 1 << 20, 1, [("t", [(0, 5, 100)])])
+    answer = type("Answer", (), {"API_VERSION": 11, "error_code": 0, "session_id": 3})
+    session.asking(whole)
+    session._epoch = 0x7FFFFFFF
+    session.answered(answer)
+    assert session.asking(whole).prepare(VERSIONS).session_epoch == 1
