@@ -224,11 +224,12 @@ class Runner:
             letters = loop.run_in_executor(self._compute, self._begin_and_finish, batches)
             letters.add_done_callback(self._instance_is_idle)
             return letters
-        begun = self._instances.submit(self._processor.begin, batches)
-        work = asyncio.wrap_future(begun)
-        work.add_done_callback(self._instance_is_idle)
         if self._instances.count > 1:
+            work = self._instances.call(self._processor.begin, batches)
+            work.add_done_callback(self._instance_is_idle)
             return work
+        begun = self._instances.submit(self._processor.begin, batches)
+        asyncio.wrap_future(begun).add_done_callback(self._instance_is_idle)
         return loop.run_in_executor(self._compute, lambda: self._finish(begun.result()))
 
     async def _idle_instance(self) -> None:

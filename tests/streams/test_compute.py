@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -25,6 +26,32 @@ def test_an_error_belongs_to_the_caller_and_the_next_call_runs() -> None:
     compute = ComputeThreads("errors")
     with pytest.raises(ZeroDivisionError):
         compute.submit(lambda: 1 // 0).result(10)
+    assert compute.submit(lambda: 2).result(10) == 2
+    compute.shutdown()
+
+
+def test_an_event_loop_is_told_how_its_calls_went() -> None:
+    compute = ComputeThreads("called", 2)
+
+    async def run() -> None:
+        calls = [compute.call(divmod, 7, number) for number in (2, 0, 3)]
+        went = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+        assert went[::2] == [(3, 1), (2, 1)]
+        assert isinstance(went[1], ZeroDivisionError)
+
+    asyncio.run(run())
+    compute.shutdown()
+
+
+def test_a_call_that_nobody_waits_for_any_more_costs_no_thread() -> None:
+    compute, go_on = ComputeThreads("left"), threading.Event()
+
+    async def leave() -> None:
+        compute.call(go_on.wait, 10).cancel()
+        compute.call(go_on.wait, 10)
+
+    asyncio.run(leave())  # its loop is closed when they end
+    go_on.set()
     assert compute.submit(lambda: 2).result(10) == 2
     compute.shutdown()
 
