@@ -32,9 +32,9 @@ from streams.utilisation import Utilisation
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 0.005  # most of what is in flight is written by then, where a model is fast
+SETTLE_S = 0.005  # most of what is in flight is written by then, where a lone instance is fast
 PATIENT_S = 0.015
-BUSY, SATURATED = 0.6, 0.8  # of the time, all instances together
+BUSY, SATURATED = 0.7, 0.9  # of the time, all instances together
 # What several instances have begun is finished on the event loop where it takes no more of a CPU than this: one thread
 # more that contends for the cores and the GIL costs more.
 MOMENT_S = 0.005
@@ -252,13 +252,14 @@ class Runner:
     def patience_s(self) -> float:
         """How long a poll may wait for what is in flight.
 
-        Several instances share their cores with what feeds them. Where they are busy nearly all of the time, fewer
-        polls, of more records each, leave them more of the cores, and what waits waits less.
+        Several instances share their cores with what feeds them. While they have time left, what comes goes on at
+        once; where they are busy nearly all of the time, fewer polls, of more records each, leave them more of the
+        cores, and what waits waits less.
         """
         if self._instances.count == 1:
             return SETTLE_S
         busy = (self._utilisation.share - BUSY) / (SATURATED - BUSY)
-        return SETTLE_S + (PATIENT_S - SETTLE_S) * min(max(busy, 0.0), 1.0)
+        return PATIENT_S * min(max(busy, 0.0), 1.0)
 
     def _tell_wanting(self) -> None:
         if self._instances.count == 1 or self._idle_instances or not self._batcher.records:
