@@ -43,7 +43,7 @@ class ComputeThreads(Executor):
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """For the running event loop: what `loop.run_in_executor` does, in half of its steps on the loop.
 
-        Once called it runs, whatever becomes of the future.
+        To cancel the future does not keep the function from running.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
