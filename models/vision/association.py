@@ -346,6 +346,17 @@ def step(
 
 
 @kernel
+def confirmed(tracks: Float64) -> Int64:
+    """Ids of the tracks that have one."""
+    ids, count = np.empty(len(tracks), np.int64), 0
+    for row in range(len(tracks)):
+        if tracks[row, ID] > 0:
+            ids[count] = np.int64(tracks[row, ID])
+            count += 1
+    return ids[:count]
+
+
+@kernel
 def look(tracks: Float64, boxes: Float64, classes: Int64, dt: float) -> Int64:
     """The track id of each of k boxes [k] in a frame `dt` seconds from the tracks, -1 for none; nothing changes."""
     tracks = tracks.copy()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 
-def in_source(
-    objects: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[Any]
-) -> list[NDArray[np.float32]]:
+class Placed(NamedTuple):
+    """The objects of one picture, in its pixels: float64 [k, 4] of x1, y1, x2, y2, float64 [k], int64 [k]."""
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    classes: NDArray[np.int64]
+
+
+def in_source(objects: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[Any]) -> list[Placed]:
     """The objects of each picture; those of which nothing lies inside it are left out.
 
     Args:
@@ -20,37 +26,45 @@ def in_source(
         placements: float32 [n, 4], as `Preprocess.one` returns them.
         sizes: int [n, 2], width and height of each picture.
 
-    Returns: n arrays float32 [k, 6], boxes clipped to the picture.
+    Returns: n of them, boxes clipped to the picture.
 
     Example:
         >>> seen = np.array([[[104, 52, 208, 104, 0.9, 2], [0, 0, 0, 0, 0, -1]]], np.float32)
-        >>> in_source(seen, np.array([[0.65, 0.65, 0, 0]], np.float32), np.array([[640, 480]]))[0].tolist()
-        [[160.0, 80.0, 320.0, 160.0, 0.8999999761581421, 2.0]]
+        >>> placed, = in_source(seen, np.array([[0.65, 0.65, 0, 0]], np.float32), np.array([[640, 480]]))
+        >>> placed.boxes.tolist(), placed.scores.tolist(), placed.classes.tolist()
+        ([[160.0, 80.0, 320.0, 160.0]], [0.8999999761581421], [2])
     """
     placements, sizes = np.array(placements, np.float32), np.array(sizes, np.float32)
-    found, ends = _shown(np.array(objects, np.float32), placements, sizes)
+    boxes, scores, classes, ends = _shown(np.array(objects, np.float32), placements, sizes)
     starts = [0, *ends.tolist()]
-    return [found[start:end] for start, end in itertools.pairwise(starts)]
+    return [Placed(boxes[at:end], scores[at:end], classes[at:end]) for at, end in itertools.pairwise(starts)]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _shown(
     objects: NDArray[np.float32], placements: NDArray[np.float32], sizes: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What `in_source` returns, one behind the other, and where each picture's end: float32 [k, 6], int64 [n]."""
-    found, ends = np.empty((objects.shape[0] * objects.shape[1], 6), np.float32), np.empty(len(objects), np.int64)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """What `in_source` returns, one picture behind the other, and where each one's end: int64 [n]."""
+    most = 0
+    for picture in range(len(objects)):
+        for each in range(objects.shape[1]):
+            most += objects[picture, each, 5] >= 0
+    boxes, scores, classes = np.empty((most, 4)), np.empty(most), np.empty(most, np.int64)
+    ends = np.empty(len(objects), np.int64)
+    row = np.empty(4, np.float32)
     count = 0
     for picture in range(len(objects)):
         for each in range(objects.shape[1]):
-            seen, row = objects[picture, each], found[count]
-            if seen[5] >= 0:
-                to_source(seen, placements[picture], row)
+            if objects[picture, each, 5] >= 0:
+                to_source(objects[picture, each], placements[picture], row)
                 clip(row, sizes[picture])
                 if row[2] > row[0] and row[3] > row[1]:
-                    row[4], row[5] = seen[4], seen[5]
+                    for side in range(4):
+                        boxes[count, side] = row[side]
+                    scores[count], classes[count] = objects[picture, each, 4], np.int64(objects[picture, each, 5])
                     count += 1
         ends[picture] = count
-    return found[:count], ends
+    return boxes[:count], scores[:count], classes[:count], ends
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

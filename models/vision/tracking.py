@@ -23,6 +23,7 @@ from models.vision.association import (
     Int64,
     Limits,
     W,
+    confirmed,
     kernel,
     look,
     step,
@@ -75,8 +76,7 @@ class Tracker:
 
     def ids(self) -> Int64:
         """Of the confirmed tracks that live: what is not among them never comes back."""
-        ids = self._tracks[:, ID].astype(np.int64)
-        return ids[ids > 0]
+        return confirmed(self._tracks)
 
     def update(self, boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], event_time_ms: int) -> Int64:
         """Go on to a frame, and say which box is which object.
@@ -169,6 +169,7 @@ def warm_up() -> None:
     tracker, box = Tracker(), np.array([[0.0, 0, 9, 9]])
     for time_ms in (0, 40, 40):
         tracker.update(box, np.ones(1), np.zeros(1, np.int64), time_ms)
+    tracker.ids()
 
 
 def _checked(

@@ -56,24 +56,11 @@ class Rules(NamedTuple):
 
 
 @kernel
-def gone(whole: Int64, tracks: Int64) -> Int64:
-    """Rows of the lives whose tracks are not among these ids."""
-    rows, count = np.empty(len(whole), np.int64), 0
-    for row in range(len(whole)):
-        alive = False
-        for track_id in tracks:
-            alive = alive or track_id == whole[row, ID]
-        if not alive:
-            rows[count] = row
-            count += 1
-    return rows[:count]
-
-
-@kernel
 def carry(
     whole: Int64,
     real: Float64,
     kept: Float64,
+    alive: Int64,
     ids: Int64,
     labels: Int64,
     scores: Float64,
@@ -81,18 +68,20 @@ def carry(
     frame: int,
     time_ms: int,
     rules: Rules,
-) -> tuple[Int64, Float64, Float64, Int64, Int64]:
+) -> tuple[Int64, Float64, Float64, Int64, Int64, Int64]:
     """What `lives.follow` does: arrays of the lives [n, WHOLE], [n, REAL] and [n, confirm_frames], and k boxes.
 
     Returns:
-        the three arrays as they are then, the row of each box [k], and what there is to tell of it [k].
+        the three arrays as they are then, the row of each box [k], what there is to tell of it [k], and the rows that
+        have ended [e], as they were before.
     """
-    rows, known = np.full(len(ids), NONE, np.int64), len(whole)
+    going, ended = _parted(whole, alive)
+    rows, known = np.full(len(ids), NONE, np.int64), len(going)
     count = known
     for at in range(len(ids)):
         if ids[at] != NONE:
             for row in range(known):
-                if whole[row, ID] == ids[at]:
+                if whole[going[row], ID] == ids[at]:
                     rows[at] = row
                     break
             if rows[at] == NONE:
@@ -103,11 +92,11 @@ def carry(
     latest = np.zeros((count, kept.shape[1]))
     for row in range(known):
         for column in range(WHOLE):
-            following[row, column] = whole[row, column]
+            following[row, column] = whole[going[row], column]
         for column in range(REAL):
-            others[row, column] = real[row, column]
+            others[row, column] = real[going[row], column]
         for column in range(kept.shape[1]):
-            latest[row, column] = kept[row, column]
+            latest[row, column] = kept[going[row], column]
     found = np.zeros(len(ids), np.int64)
     for at in range(len(ids)):
         row = rows[at]
@@ -117,7 +106,24 @@ def carry(
             else:
                 _see(following[row], others[row], labels[at], scores[at], boxes[at], frame, time_ms)
             found[at] = _judge(following[row], others[row], latest[row], time_ms, rules)
-    return following, others, latest, rows, found
+    return following, others, latest, rows, found, ended
+
+
+@kernel
+def _parted(whole: Int64, alive: Int64) -> tuple[Int64, Int64]:
+    """Rows of the lives whose tracks are among these ids, and of the others."""
+    going, ended = np.empty(len(whole), np.int64), np.empty(len(whole), np.int64)
+    kept = 0
+    for row in range(len(whole)):
+        lives = False
+        for track_id in alive:
+            lives = lives or track_id == whole[row, ID]
+        if lives:
+            going[kept] = row
+            kept += 1
+        else:
+            ended[row - kept] = row
+    return going[:kept], ended[: len(whole) - kept]
 
 
 @kernel

@@ -6,7 +6,7 @@ written to once a frame has been told of, so that copies share them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 import msgspec
@@ -33,7 +33,6 @@ from streams.pipelines.vision.life_steps import (
     WHOLE,
     Rules,
     carry,
-    gone,
     report,
 )
 from streams.sites import SceneSettings
@@ -136,15 +135,9 @@ class Lives(NamedTuple):
         """An event of its life was told, with the frame that `follow` has just carried it to."""
         report(self.whole[row], self.real[row], time_ms)
 
-    def without(self, rows: Collection[int]) -> Self:
-        """Those of other rows."""
-        kept = np.ones(len(self.whole), bool)
-        kept[list(rows)] = False
-        return self._replace(whole=self.whole[kept], real=self.real[kept], scores=self.scores[kept])
-
     def stored(self) -> StoredLives:
-        """All of it, the same bytes for the same lives."""
-        whole, real, scores, labels = self.named()
+        """All of it; of lives that are `named`, the same bytes for the same ones."""
+        whole, real, scores, labels = self
         tentative = scores[whole[:, CONFIRMED] == 0]
         return StoredLives(
             whole.astype("<i8", copy=False).tobytes(),
@@ -198,12 +191,13 @@ def _complaint(whole: Int64, real: Float64, kept: Float64, labels: Sequence[str]
 
 
 def follow(
-    lives: Lives, ids: Int64, labels: Sequence[str], scores: Float64, boxes: Float64, frame: int | None, time_ms: int,
-    rules: Rules,
-) -> tuple[Lives, Int64, Int64]:  # fmt: skip
+    lives: Lives, alive: Int64, ids: Int64, labels: Sequence[str], scores: Float64, boxes: Float64, frame: int | None,
+    time_ms: int, rules: Rules,
+) -> tuple[Lives, Int64, Int64, Int64]:  # fmt: skip
     """Carry lives over to a frame with k boxes.
 
     Args:
+        alive: ids of all tracks that live after it, seen or not.
         ids, scores: [k]; an id of NONE is that of a box which is not tracked.
         labels: k names.
         boxes: [k, 4].
@@ -211,20 +205,20 @@ def follow(
 
     Returns:
         lives that share nothing with those before, the row of each box [k], NONE without a track, and what there is to
-        tell of it [k], the sum of `NEW`, `DUE`, `MOVED` and `TURNED`.
+        tell of it [k], the sum of `NEW`, `DUE`, `MOVED` and `TURNED`; and the rows [e] of the lives before that have
+        ended.
     """
-    lives = lives.naming(labels)
-    numbers = np.array([lives.labels[label] for label in labels], np.int64)
-    whole, real, kept, rows, found = carry(
-        lives.whole, lives.real, lives.scores, ids, numbers, scores, boxes, NONE if frame is None else frame, time_ms,
-        rules,
+    lives = lives.naming([label for label, track_id in zip(labels, ids.tolist(), strict=True) if track_id != NONE])
+    numbers = np.array([lives.labels.get(label, NONE) for label in labels], np.int64)
+    whole, real, kept, rows, found, ended = carry(
+        lives.whole, lives.real, lives.scores, alive, ids, numbers, scores, boxes, NONE if frame is None else frame,
+        time_ms, rules,
     )  # fmt: skip
-    return Lives(whole, real, kept, lives.labels), rows, found
+    return Lives(whole, real, kept, lives.labels), rows, found, ended
 
 
 def warm_up() -> None:
     """Compile the kernels, or load them."""
     box, one = np.array([[0.0, 0, 9, 9]]), np.ones(1, np.int64)
-    lives, _, _ = follow(Lives.none(1), one, ["all"], np.ones(1), box, 0, 0, Rules.of(SceneSettings()))
+    lives, *_ = follow(Lives.none(1), one, one, ["all"], np.ones(1), box, 0, 0, Rules.of(SceneSettings()))
     lives.reported(0, 0)
-    gone(lives.whole, one)

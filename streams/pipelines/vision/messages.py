@@ -25,8 +25,8 @@ def detections(
         least_score: of an object that is not followed.
         weakest: the least score of one that is.
     """
-    boxes = np.round(np.asarray(frame.boxes, np.float64), PIXEL_DIGITS).tolist()
-    scores = np.round(np.asarray(frame.scores, np.float64), SCORE_DIGITS).tolist()
+    boxes = np.asarray(frame.boxes, np.float64).round(PIXEL_DIGITS).tolist()
+    scores = np.asarray(frame.scores, np.float64).round(SCORE_DIGITS).tolist()
     rows = zip(frame.classes.tolist(), scores, boxes, seen.ids.tolist(), seen.zones, strict=True)
     objects = [
         DetectedObject(

@@ -15,7 +15,7 @@ from models.vision.association import NONE
 from streams.clock import rfc3339
 from streams.pipelines.vision import lives
 from streams.pipelines.vision.distance import Alert, Closeness, Ground, Pair
-from streams.pipelines.vision.life_steps import CONFIRMED, DUE, ID, LABEL, MOVED, NEW, TURNED, Rules, gone
+from streams.pipelines.vision.life_steps import CONFIRMED, DUE, ID, LABEL, MOVED, NEW, TURNED, Rules
 from streams.pipelines.vision.lives import Box, Cause, Life, Lives, StoredLives
 from streams.pipelines.vision.zones import Change, Presences, ZoneMap, left, occupied
 from streams.schemas import OtherObject, VideoEvent
@@ -102,6 +102,7 @@ class Scene:
 
     def stored(self) -> Stored:
         """All that is remembered."""
+        self._lives = self._lives.named()  # here, so that the next time finds nothing to do
         return Stored(self._lives.stored(), self._stays, self._closeness.pairs())
 
     @classmethod
@@ -160,12 +161,12 @@ class Scene:
         Args:
             alive: ids of all tracks that live after it, seen or not.
         """
-        ended = gone(self._lives.whole, alive).tolist()
-        events = self._end(ended, "gone", sight.frame, sight.time_ms) if ended else []
-        self._lives, rows, found = lives.follow(
-            self._lives, sight.ids, sight.labels, sight.scores, sight.boxes, sight.frame, sight.time_ms,
+        following, rows, found, ended = lives.follow(
+            self._lives, alive, sight.ids, sight.labels, sight.scores, sight.boxes, sight.frame, sight.time_ms,
             self._site.rules,
         )  # fmt: skip
+        events = self._end(ended.tolist(), "gone", sight.frame, sight.time_ms) if len(ended) else []
+        self._lives = following
         # Few frames have anything to tell; but where there are zones, each says where its objects are.
         zoned = bool(self._site.zones.zones)
         for row, what, within in zip(rows.tolist(), found.tolist(), sight.within, strict=True):
@@ -177,7 +178,9 @@ class Scene:
 
     def end(self, reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
         """Everything ends; what is to be told of it."""
-        return self._end(range(len(self._lives.whole)), reason, frame, time_ms)
+        events = self._end(range(len(self._lives.whole)), reason, frame, time_ms)
+        self._lives = Lives.none(self._site.vision.confirm_frames)
+        return events
 
     def _stay(self, track_id: int) -> Stay:
         return self._stays.get(track_id, _NO_STAY)
@@ -224,13 +227,13 @@ class Scene:
         return [self._unsafe(alert, sight.frame, sight.time_ms) for alert in alerts]
 
     def _end(self, rows: Collection[int], reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
+        """What there is to tell of lives that end; who calls takes them out."""
         ending = sorted((self._lives.one(row) for row in rows), key=attrgetter("track_id"))
         ids = {life.track_id for life in ending}
         events = [self._unsafe(alert, frame, time_ms) for alert in self._closeness.end(ids, time_ms)]
         for life in ending:
             if life.confirmed:
                 events += self._ended(life, reason, frame, time_ms)
-        self._lives = self._lives.without(rows)
         self._stays = {track_id: stay for track_id, stay in self._stays.items() if track_id not in ids}
         return events
 

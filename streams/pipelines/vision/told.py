@@ -15,6 +15,7 @@ from streams.schemas import VideoEvent
 
 FRAMES, BYTES = 128, 4096  # as many frames of one camera, at most, may be applied and not written; and what it may cost
 MOST_EVENT_BYTES = 1 << 16
+WINDOW_BITS = 10  # an event and what it has in common; the memory of a larger one costs more than the packing
 
 # What events have in common, so that a kept one takes some 120 bytes; part of the state's version.
 _COMMON = (
@@ -70,5 +71,5 @@ def unpack(packed: bytes) -> VideoEvent:
 
 
 def _pack(event: VideoEvent) -> bytes:
-    packing = zlib.compressobj(6, zlib.DEFLATED, -15, 5, zlib.Z_DEFAULT_STRATEGY, _COMMON)
+    packing = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, 1, zlib.Z_DEFAULT_STRATEGY, _COMMON)
     return packing.compress(_encode(event)) + packing.flush()

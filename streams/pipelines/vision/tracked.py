@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.repository import Model
-from models.vision.placement import in_source
+from models.vision.placement import Placed, in_source
 from streams.clock import Clock
 from streams.errors import SettingsError
 from streams.pipeline import Beside, Rows
@@ -66,8 +66,8 @@ class Tracked:
         ]
 
 
-def _frame(columns: Frames, row: int, objects: NDArray[np.float32]) -> Frame:
-    """One frame's detections: float32 [k, 6] of box in pixels, score and class."""
+def _frame(columns: Frames, row: int, objects: Placed) -> Frame:
+    """One frame's detections."""
     width, height = columns.sizes[row].tolist()
     return Frame(
         columns.cameras[row],
@@ -76,7 +76,5 @@ def _frame(columns: Frames, row: int, objects: NDArray[np.float32]) -> Frame:
         int(columns.event_time_ms[row]),
         width,
         height,
-        objects[:, :4],
-        objects[:, 4],
-        objects[:, 5].astype(np.int64),
+        *objects,
     )

@@ -67,4 +67,5 @@ def test_objects_are_placed_in_their_pictures_and_cut_off_there() -> None:
             if label >= 0 and box[2] > box[0] and box[3] > box[1]
         ]
         assert 0 < len(expected) < 40
-        np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-2)
+        assert [each.dtype for each in seen] == [np.float64, np.float64, np.int64]
+        np.testing.assert_allclose(np.column_stack(seen), expected, rtol=1e-4, atol=1e-2)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from streams.pipelines.vision.life_steps import DUE, MOVED, NEW, TURNED, Rules, gone
+from streams.pipelines.vision.life_steps import DUE, MOVED, NEW, TURNED, Rules
 from streams.pipelines.vision.lives import MOST_NAMES, Box, Lives, follow
 
 LABELS = ("person", "forklift", "car")
@@ -105,10 +105,6 @@ def test_a_life_goes_on_as_a_plain_one_does(frames: int, update_ms: int) -> None
         time_ms, frame = START_MS + number * 100, number if number % 5 else None
         ids = sorted(rng.sample(range(1 + number // 60, 12 + number // 60), rng.randrange(9)))
         alive = np.arange(1 + number // 60, 12 + number // 60)
-        ended = gone(lives.whole, alive).tolist()
-        assert {lives.one(row).track_id for row in ended} == plain.keys() - set(alive.tolist())
-        lives = lives.without(ended)
-        plain = {track_id: life for track_id, life in plain.items() if track_id in alive}
         objects = [shown(rng, at, track_id) for track_id in ids]
         # A box without a track, which is nobody's.
         boxes = np.array([(0, 0, 9, 9), *(box for _, _, box in objects)], np.float64)
@@ -116,7 +112,11 @@ def test_a_life_goes_on_as_a_plain_one_does(frames: int, update_ms: int) -> None
         scores = np.array([0.9, *(score for _, score, _ in objects)])
         before = lives
         copies = [each.copy() for each in before[:3]]
-        lives, rows, found = follow(lives, np.array([-1, *ids]), labels, scores, boxes, frame, time_ms, rules)
+        lives, rows, found, ended = follow(
+            lives, alive, np.array([-1, *ids]), labels, scores, boxes, frame, time_ms, rules
+        )
+        assert {before.one(row).track_id for row in ended.tolist()} == plain.keys() - set(alive.tolist())
+        plain = {track_id: life for track_id, life in plain.items() if track_id in alive}
         assert (rows[0], found[0]) == (-1, 0)
         for track_id, (label, score, box), row, flags in zip(ids, objects, rows[1:], found[1:], strict=True):
             if track_id not in plain:
@@ -134,16 +134,17 @@ def test_a_life_goes_on_as_a_plain_one_does(frames: int, update_ms: int) -> None
                 life.reported, life.pending = (time_ms, middle(box)), ()
         assert all(map(np.array_equal, before[:3], copies))
         if number % 50 == 0:
-            again = Lives.restored(lives.stored(), frames)
-            assert again.stored() == lives.stored()
+            again = Lives.restored(lives.named().stored(), frames)
+            assert again.stored() == lives.named().stored()
             lives = again
     assert seen_flags == NEW | DUE | MOVED | TURNED
 
 
 def test_names_that_no_object_has_are_forgotten() -> None:
     lives, rules, one = Lives.none(3), Rules(0.5, 1000.0, 0.5, 1000.0, 0.2), np.ones(1)
+    alive = np.array([1])
     for number in range(3 * MOST_NAMES):
         box = np.array([[0.0, 0, 9, 9]])
-        lives, rows, _ = follow(lives, np.array([1]), [f"class {number}"], one, box, number, START_MS + number, rules)
+        lives, rows, *_ = follow(lives, alive, alive, [f"class {number}"], one, box, number, START_MS + number, rules)
         assert len(lives.labels) <= MOST_NAMES
         assert lives.one(int(rows[0])).label == f"class {number}"
