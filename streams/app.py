@@ -9,7 +9,7 @@ import faust
 
 from streams.runner import Runner
 from streams.settings import Settings
-from streams.transport import Scheduler, Transport
+from streams.transport import Transport
 
 # Polls between Faust's fetcher and the runner; the runner's own queue is counted in records.
 BUFFERED_POLLS = 2
@@ -20,6 +20,18 @@ class App(faust.App):
 
     def _create_directories(self) -> None:
         """Nothing to create."""
+
+
+class _AsItIs(faust.Schema):
+    """Nothing to decode: what a message holds is a poll."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, **_: Any) -> Any:
+            return create_event(None, message.value, None, message)
+
+        return decode
 
 
 def create_app(settings: Settings, group: str, input_topic: str, runner: Runner, tables: Any) -> App:
@@ -33,7 +45,6 @@ def create_app(settings: Settings, group: str, input_topic: str, runner: Runner,
         group,
         broker=[f"kafka://{server.strip()}" for server in settings.kafka.bootstrap_servers.split(",")],
         TableManager=tables,
-        ConsumerScheduler=Scheduler,
         datadir=Path(),
         web_enabled=False,
         topic_disable_leader=True,
@@ -47,9 +58,7 @@ def create_app(settings: Settings, group: str, input_topic: str, runner: Runner,
     transport = Transport(app.conf.broker_consumer, app)
     transport.settings, transport.flow = settings, runner
     app.transport = app.producer_transport = transport
-    topic = app.topic(
-        input_topic, key_type=bytes, key_serializer="raw", value_type=bytes, value_serializer="raw", internal=False
-    )
+    topic = app.topic(input_topic, schema=_AsItIs(), internal=False)
 
     @app.agent(topic, name=f"{group}.agent")
     async def deliver(stream: Any) -> None:

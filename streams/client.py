@@ -7,29 +7,28 @@ than `worker.broker_timeout_s`.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 from aiokafka.producer.transaction_manager import TransactionManager
-from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.produce import ProduceRequest
 
-from streams.clock import happens
-from streams.fetch_sessions import FetchSession
 from streams.membership import JOINING, Membership
+from streams.wire import Fetch, Produce
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
-LONGEST_HELD_S = 2.0  # whoever asks how far a partition's end is away learns it from fetches
 
 
 class SteadyClient(AIOKafkaClient):
     """Tries again, after a pause, where aiokafka's client gives up or does not pause."""
 
-    async def send(self, *args: Any, **kwargs: Any) -> Any:
+    async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
+        if type(request) is ProduceRequest and request.required_acks:
+            request = Produce(request)
         try:
-            return await super().send(*args, **kwargs)
+            return await super().send(node_id, request, **kwargs)
         except RuntimeError as error:  # uvloop's, for a transport that has closed; asyncio's own loop says nothing
             raise KafkaConnectionError(str(error)) from error
         except KeyError as error:  # after a timeout: another request has closed the connection already
@@ -56,33 +55,17 @@ class MemberClient(SteadyClient):
 
     Attributes:
         membership: looks at what the group's coordinator answers; excluded, the member does not join again.
-        fetching: cleared, it holds the next fetch back, for at most `LONGEST_HELD_S`: a fetch that is sent as soon as
-            the one before is read comes back with the first record that follows, and the rest waits for another.
-        sessions: by node.
     """
 
     membership: Membership
-    fetching: asyncio.Event
-    sessions: defaultdict[int, FetchSession]
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
-        if isinstance(request, FetchRequest):
-            await happens(self.fetching, LONGEST_HELD_S)
-            return await self._fetch(node_id, request, **kwargs)
+        if type(request) is Fetch:
+            return await super().send(node_id, request, **kwargs)
         await self._unless_excluded(request)
         response = await super().send(node_id, request, **kwargs)
         self.membership.heard(request, response)
         await self._unless_excluded(request)
-        return response
-
-    async def _fetch(self, node_id: int, request: FetchRequest, **kwargs: Any) -> Any:
-        session = self.sessions[node_id]
-        try:
-            response = await super().send(node_id, session.asking(request), **kwargs)
-            session.answered(response)
-        except BaseException:
-            session.failed()
-            raise
         return response
 
     async def _unless_excluded(self, request: Any) -> None:
@@ -116,7 +99,4 @@ def steady_consumer(consumer: AIOKafkaConsumer, membership: Membership) -> AIOKa
     """The same consumer, not started yet, on a member's client."""
     consumer._client.__class__ = MemberClient
     consumer._client.membership = membership
-    consumer._client.fetching = asyncio.Event()
-    consumer._client.fetching.set()
-    consumer._client.sessions = defaultdict(FetchSession)
     return consumer

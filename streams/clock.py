@@ -6,7 +6,7 @@ import asyncio
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -57,12 +57,51 @@ async def happens(event: asyncio.Event, within_s: float | None) -> bool:
     """Wait until an event is set, for at most so long, and say whether it is; None: however long it takes."""
     if event.is_set():
         return True
+    if within_s is None:
+        return await event.wait()
+    # What `event.wait()` does, with a timer beside it: `asyncio.timeout` takes three times as long, and `wait_for`
+    # swallows a cancellation that comes together with the event in Python 3.11.
+    waiters = event._waiters
+    waiter = _waiter(within_s)
+    waiters.append(waiter)
     try:
-        # Not wait_for: in Python 3.11 it swallows a cancellation that comes together with the event.
-        async with asyncio.timeout(within_s):
-            return await event.wait()
-    except TimeoutError:
-        return False
+        return await waiter
+    finally:
+        waiters.remove(waiter)
+
+
+async def completes(future: asyncio.Future[Any], within_s: float) -> bool:
+    """Wait until a future is done, whichever way, for at most so long, and say whether it is.
+
+    Whoever waits may be cancelled; the future is not.
+    """
+    if future.done():
+        return True
+    waiter = _waiter(within_s)
+
+    def tell(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(True)
+
+    future.add_done_callback(tell)
+    try:
+        return await waiter
+    finally:
+        future.remove_done_callback(tell)
+
+
+def _waiter(within_s: float) -> asyncio.Future[bool]:
+    """A future that is false after so long, unless it is done by then."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[bool] = loop.create_future()
+
+    def give_up() -> None:
+        if not waiter.done():
+            waiter.set_result(False)
+
+    timer = loop.call_later(within_s, give_up)
+    waiter.add_done_callback(lambda _: timer.cancel())
+    return waiter
 
 
 def rfc3339(epoch_s: float) -> str:

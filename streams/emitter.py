@@ -11,6 +11,7 @@ from aiokafka.errors import InvalidTimestampError, KafkaError
 from aiokafka.structs import RecordMetadata
 
 from streams.acls import explained
+from streams.clock import completes
 from streams.encoding import EncodedBatch, encode
 from streams.errors import ProduceError
 from streams.records import Outbox
@@ -161,13 +162,11 @@ async def settle(partition: int, acknowledgements: Iterable[Acknowledgement], ti
     """
     done: list[Write] = []
     for topic, count, future in acknowledgements:
+        if not await completes(future, timeout_s):
+            raise not_written(topic, partition, count, TimeoutError())
         try:
-            if not future.done():  # one response acknowledges many
-                async with asyncio.timeout(timeout_s):
-                    # Others may wait for it as well, and to cancel one who waits would cancel it for all.
-                    await asyncio.shield(future)
             metadata = future.result()
-        except (KafkaError, TimeoutError) as error:
+        except KafkaError as error:
             raise not_written(topic, partition, count, error) from error
         done.append((topic, metadata.offset, count))
     return done

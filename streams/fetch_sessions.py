@@ -9,74 +9,55 @@ References:
 
 from __future__ import annotations
 
-import copy
-from collections import defaultdict
-from typing import Any
+from collections.abc import Collection
 
-from aiokafka.protocol.fetch import FetchRequest, FetchRequestStruct
+from aiokafka.protocol.fetch import FetchRequest
 
-SESSIONS_FROM_VERSION = 7
+from streams.wire import Fetch, Fetched, Place, Wanted
+
 LARGEST_EPOCH = 0x7FFFFFFF
 _NEW = 0
-
-Known = dict[tuple[str, int], tuple[int, int]]
-"""(topic, partition) -> the offset that is fetched from, and how many bytes at most."""
 
 
 class FetchSession:
     """What one broker knows of a consumer's fetches; one of them is on its way at a time.
 
     A fetch that fails leaves open what the broker has made of it, so the next one begins a new session.
+
+    Attributes:
+        wanted: by the last fetch.
+        heard: what was wanted when the last answer came; what that does not name is as it was.
+        heard_ms: when that was, in ms since the epoch.
     """
 
     def __init__(self) -> None:
         self._id, self._epoch = 0, _NEW
-        self._known: Known = {}
+        self.wanted: Wanted = {}
+        self.heard: Collection[Place] = ()
+        self.heard_ms = 0
 
-    def asking(self, whole: FetchRequest) -> FetchRequest:
+    def asking(self, whole: FetchRequest) -> Fetch:
         """A request for the same as this one."""
-        wanted = {
+        known = {} if self._epoch == _NEW else self.wanted
+        wanted = self.wanted = {
             (topic, partition): (offset, max_bytes)
             for topic, partitions in whole.topics
             for partition, offset, max_bytes in partitions
         }
-        known, self._known = self._known, wanted
-        if self._epoch == _NEW:
-            known = {}
-        return _Incremental(whole, self._id, self._epoch, known, wanted)
+        changed = {place: fetch for place, fetch in wanted.items() if known.get(place) != fetch}
+        return Fetch(whole, (self._id, self._epoch), changed, known.keys() - wanted.keys(), wanted)
 
-    def answered(self, response: Any) -> None:
+    def answered(self, answer: Fetched, now_ms: int) -> None:
         """The broker's answer to it; one older than sessions, or without room for another, keeps none."""
-        if response.API_VERSION < SESSIONS_FROM_VERSION or response.error_code or not response.session_id:
-            self.failed()
+        if not answer.error:
+            refused = {each.place for each in answer.partitions if each.error}
+            self.heard, self.heard_ms = self.wanted.keys() - refused, now_ms
+        if answer.error or not answer.session:
+            self.restart()
             return
-        self._id = response.session_id
+        self._id = answer.session
         self._epoch = self._epoch % LARGEST_EPOCH + 1
 
-    def failed(self) -> None:
-        """There was no answer."""
+    def restart(self) -> None:
+        """Begin a new session with the next fetch, e.g. where there was no answer."""
         self._epoch = _NEW  # with the id that was: the broker need not remember that any longer
-
-
-class _Incremental(FetchRequest):
-    def __init__(self, whole: FetchRequest, session: int, epoch: int, known: Known, wanted: Known) -> None:
-        self._whole, self._session, self._epoch = whole, session, epoch
-        self._changed = {partition for partition, fetch in wanted.items() if known.get(partition) != fetch}
-        self._gone = known.keys() - wanted.keys()
-
-    def build(self, request_struct_class: type[FetchRequestStruct]) -> FetchRequestStruct:
-        if request_struct_class.API_VERSION < SESSIONS_FROM_VERSION:
-            return self._whole.build(request_struct_class)
-        changes = copy.copy(self._whole)
-        changes._topics = [
-            (topic, changed)
-            for topic, partitions in self._whole.topics
-            if (changed := [each for each in partitions if (topic, each[0]) in self._changed])
-        ]
-        built = changes.build(request_struct_class)
-        built.session_id, built.session_epoch = self._session, self._epoch
-        gone = defaultdict(list)
-        for topic, partition in self._gone:
-            gone[topic].append(partition)
-        built.forgotten_topics_data = list(gone.items())
-        return built

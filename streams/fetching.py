@@ -1,154 +1,343 @@
-"""Record batches straight out of aiokafka's fetcher.
+"""Record batches straight from the broker: aiokafka's fetcher with a shorter way for what is read all the time.
 
-aiokafka makes a Python object of every record, with a generator and a method call for each; that is half the
-cost of reading small events. Here a fetched block of records becomes columns (`RecordBatch`) at once. Each fetch
-result, as the fetcher stores it, gets an iterator that yields record batches in place of records, so positions, seeks,
-pauses and aborted transactions stay aiokafka's own business. The bytes that it came in are kept with it: aiokafka gives
-up on a whole block where the name of one header is no UTF-8.
+Positions, seeks, pauses, resets and the choice of what to fetch stay aiokafka's own business. What is replaced is the
+fetch itself, which names only what has changed (`FetchSession`), and the waiting: of one poll aiokafka makes a dozen
+steps of the event loop, and looks twice at every partition.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, OffsetResetStrategy
+from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.errors import (
+    KafkaError,
+    NotLeaderForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
 
-from streams.records import NO_HEADERS, RecordBatch
+from streams.blocks import Blocks
+from streams.clock import SystemClock, completes, happens
+from streams.fetch_sessions import FetchSession
+from streams.records import RecordBatch
+from streams.wire import Fetched, FetchedPartition
 
-_BASE_AND_LENGTH = struct.Struct(">qi")  # how each block of records begins
+logger = logging.getLogger(__name__)
+
+LONGEST_HELD_S = 2.0  # whoever asks how far a partition's end is away learns it from fetches
+Polled = dict[TopicPartition, list[RecordBatch]]
 
 
-def fetch_record_batches(consumer: AIOKafkaConsumer, max_records: int) -> None:
+def fetch_record_batches(consumer: AIOKafkaConsumer, max_records: int, few: int = 0) -> BatchFetcher:
     """Make a started consumer's `getmany` return `{partition: [RecordBatch, ...]}`.
 
     Args:
         consumer: started; nothing may have been fetched yet (assign or subscribe afterwards, or at once).
         max_records: the longest record batch. `max_poll_records` now counts record batches.
+        few: where a poll brings fewer records, the next fetch is held back.
+
+    Returns:
+        the consumer's fetcher from now on.
     """
-    results = consumer._fetcher._records = _FetchedResults(max_records)
-    consumer._client.send = results.seeing(consumer._client.send)
+    fetcher = consumer._fetcher
+    fetcher._fetch_task.cancel()
+    fetcher.__class__ = BatchFetcher
+    taken: BatchFetcher = fetcher
+    taken.take_over(max_records, few)
+    return taken
 
 
-class _FetchedResults(OrderedDict[Any, Any]):
-    def __init__(self, max_records: int) -> None:
-        super().__init__()
-        self._max_records = max_records
-        self._raw: dict[tuple[str, int], bytes] = {}  # of answers that are about to be stored
+class BatchFetcher(Fetcher):
+    """See above.
 
-    def seeing(self, send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The same, with the bytes of what is fetched kept until it is stored."""
+    A fetch that is sent as soon as the one before is read comes back with the first record that follows, and the rest
+    waits for another. So it can be held back, for at most `LONGEST_HELD_S`, by whoever has enough for now.
+    """
 
-        async def sending(node_id: Any, request: Any, **options: Any) -> Any:
-            response = await send(node_id, request, **options)
-            if isinstance(request, FetchRequest):
-                self._raw = {
-                    (topic, partition[0]): partition[-1] for topic, parts in response.topics for partition in parts
-                }
-            return response
+    def take_over(self, max_records: int, few: int) -> None:
+        """In the place of an `__init__`: aiokafka has made the object."""
+        self._max_records, self._few = max_records, few
+        self._sessions: defaultdict[int, FetchSession] = defaultdict(FetchSession)  # by node
+        self._clock = SystemClock()
+        self._turn = asyncio.Event()  # there may be something to do
+        self._wait_consume_future = _Signal(self._turn)
+        self._resuming: set[asyncio.Future[None]] = set()
+        self._held_until = 0.0
+        self._fault: BaseException | None = None
+        self._fetch_task = asyncio.create_task(self._fetch_requests_routine())
 
-        return sending
+    @property
+    def holds(self) -> bool:
+        """Whether the next fetch waits to be let go."""
+        return self._held_until > 0
 
-    def __setitem__(self, partition: Any, result: Any) -> None:
-        if type(result) is FetchResult:
-            raw = self._raw.pop(partition, b"")
-            result._partition_records = _BatchedRecords.of(result._partition_records, self._max_records, raw)
-        super().__setitem__(partition, result)
+    def hold(self) -> None:
+        """Send no fetch until `let_go`."""
+        self._held_until = self._clock.monotonic() + LONGEST_HELD_S
 
+    def let_go(self) -> None:
+        """Fetch on."""
+        if self.holds:
+            self._held_until = 0.0
+            self._turn.set()
 
-class _Lenient(bytearray):
-    """A buffer whose text may be no UTF-8: names of headers, which brokers and other clients do not look at."""
+    def heard_ms(self, partition: TopicPartition) -> int | None:
+        """When a broker's last answer was about a partition, in ms since the epoch: one that names it, or one that says
+        by silence that it is as it was, for which aiokafka's `last_poll_timestamp` does not know."""
+        place = (partition.topic, partition.partition)
+        return max((each.heard_ms for each in self._sessions.values() if place in each.heard), default=None)
 
-    def __getitem__(self, place: Any) -> Any:
-        found = super().__getitem__(place)
-        return _Lenient(found) if isinstance(place, slice) else found
+    async def close(self) -> None:
+        self._closed = True
+        self._fetch_task.cancel()
+        await asyncio.gather(self._fetch_task, return_exceptions=True)
+        self._tell()
+        await self._drop()
 
-    def decode(self, *_: Any) -> str:
-        return super().decode("utf-8", "backslashreplace")
+    async def fetched_records(
+        self,
+        partitions: Collection[TopicPartition],
+        timeout: float = 0,  # noqa: ASYNC109 - aiokafka's
+        max_records: int | None = None,
+    ) -> Polled:
+        """What has been fetched; waits for it, for at most `timeout` seconds.
 
-
-class _BatchedRecords(PartitionRecords):
-    next_fetch_offset: int
-
-    @classmethod
-    def of(cls, records: PartitionRecords, max_records: int, raw: bytes) -> _BatchedRecords:
-        self = cls.__new__(cls)
-        self.__dict__.update(records.__dict__)
-        records._records_iterator = None  # a generator that refers back: the block would stay for the collector
-        self._max_records, self._raw = max_records, raw
-        self._records_iterator = self._batches()
-        return self
-
-    def _batches(self) -> Iterator[RecordBatch]:
-        """One fetched block as record batches; `next_fetch_offset` stands behind each when it is yielded."""
-        rows: list[Any] = []
-        after = self.next_fetch_offset
-        for block_rows, next_offset in self._blocks():
-            rows += block_rows
-            while len(rows) > self._max_records:
-                head, rows = rows[: self._max_records], rows[self._max_records :]
-                self.next_fetch_offset = head[-1].offset + 1
-                yield self._columns(head)
-            after = next_offset
-        self.next_fetch_offset = after
-        if rows:
-            yield self._columns(rows)
-
-    def _columns(self, rows: list[Any]) -> RecordBatch:
-        return RecordBatch(
-            self._tp.topic,
-            self._tp.partition,
-            [row.offset for row in rows],
-            [row.timestamp for row in rows],
-            [row.key for row in rows],
-            [row.value for row in rows],
-            [row.headers or NO_HEADERS for row in rows],
-        )
-
-    def _blocks(self) -> Iterator[tuple[list[Any], int]]:
-        """The rows of each block that a reader may see, and the offset after it."""
-        first_wanted = self.next_fetch_offset
-        while self._records.has_next():
-            block = self._records.next_batch()
-            if self._check_crcs and not block.validate_crc():
-                raise CorruptRecordException(f"reading {self._tp}: a record batch at {block.base_offset} fails its CRC")
-            aborted = self._is_aborted(block)
-            if block.is_control_batch or aborted:
-                yield [], block.next_offset
-                continue
+        Raises:
+            KafkaError: a partition cannot be read.
+        """
+        until = self._clock.monotonic() + timeout
+        while True:
+            if self._fetch_task.done() and not self._closed:
+                self._fetch_task.result()
+            if self._subscriptions.reassignment_in_progress:
+                await self._subscriptions.wait_for_assignment()
+            if polled := self._read(partitions, max_records):
+                return polled
+            left_s = until - self._clock.monotonic()
+            if left_s <= 0 or self._closed:
+                return {}
+            waiter = self._create_fetch_waiter()
             try:
-                rows = list(block)
-            except UnicodeDecodeError:
-                rows = self._leniently(block.base_offset)
-            if rows and rows[0].offset < first_wanted:
-                rows = [row for row in rows if row.offset >= first_wanted]
-            yield rows, block.next_offset
+                await completes(waiter, left_s)
+            finally:
+                waiter.cancel()
+            if not waiter.cancelled():
+                waiter.result()
 
-    def _leniently(self, base_offset: int) -> list[Any]:
-        """The rows of a block in which the name of a header is no UTF-8: its text has `\\xe9` for such a byte."""
-        start = 0
-        while _BASE_AND_LENGTH.unpack_from(self._raw, start)[0] != base_offset:
-            start = self._end(start)
-        block = _DefaultRecordBatchPy(self._raw[start : self._end(start)])
-        block._maybe_uncompress()
-        block._buffer = _Lenient(block._buffer)
-        return list(block)
+    def _read(self, partitions: Collection[TopicPartition], max_records: int | None) -> Polled:
+        """What has been fetched of these partitions, of all where none is named; what is read makes room for more."""
+        polled: Polled = {}
+        if not self._records:
+            return polled
+        left = max_records
+        for partition in list(self._records):
+            if partitions and partition not in partitions:
+                if not self._subscriptions.is_assigned(partition):
+                    del self._records[partition]
+                continue
+            result = self._records[partition]
+            if type(result) is FetchError and polled:
+                break  # the next poll is told
+            if type(result) is FetchError:
+                del self._records[partition]
+                self._turn.set()
+                result.check_raise()
+            try:
+                batches = result.getall(left)
+            except KafkaError as error:  # what has been read of others is not lost with it
+                self._records[partition] = FetchError(error=error, backoff=self._prefetch_backoff)
+                if not polled:
+                    return self._read(partitions, max_records)
+                break
+            if not result.has_more():
+                del self._records[partition]
+            if batches:
+                polled[partition] = batches
+                if left is not None and (left := left - len(batches)) == 0:
+                    break
+        if polled and sum(len(batch) for batches in polled.values() for batch in batches) < self._few:
+            self.hold()
+        else:
+            self._turn.set()
+        return polled
 
-    def _end(self, start: int) -> int:
-        """Where a block ends among what was fetched."""
-        length: int = _BASE_AND_LENGTH.unpack_from(self._raw, start)[1]
-        return start + _BASE_AND_LENGTH.size + length
+    async def _fetch_requests_routine(self) -> None:
+        while self._fault is None:
+            subscription = self._subscriptions.subscription
+            if subscription is None or subscription.assignment is None or not subscription.assignment.active:
+                with suppress(KafkaError):  # whoever polls is told of it
+                    await self._subscriptions.wait_for_assignment()
+                continue
+            assignment = subscription.assignment
+            assignment.unassign_future.add_done_callback(self._look)
+            while assignment.active and self._fault is None:
+                self._turn.clear()
+                try:
+                    wait_s = self._go_on(assignment)
+                except Exception as error:  # as in `_do`
+                    self._fault = error
+                    break
+                await happens(self._turn, wait_s)
+            await self._drop()
+            for session in self._sessions.values():
+                session.restart()  # of the next assignment nothing is known: brokers are to name all of it
+        logger.error("fetching has failed; nothing more is read", exc_info=self._fault)
+        failure = KafkaError(f"fetching has failed: {self._fault!r}")
+        self._tell(failure)
+        raise failure from self._fault
 
-    def _is_aborted(self, block: Any) -> bool:
-        if self._isolation_level != READ_COMMITTED or block.producer_id is None:
+    async def _drop(self) -> None:
+        """Give up what is on its way, and what nobody has read."""
+        pending = list(self._pending_tasks)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        self._records.clear()
+
+    def _go_on(self, assignment: Assignment) -> float:
+        """Send what may be sent. Returns after how many seconds to look again if nothing happens."""
+        fetches, resets, wait_s, stale, resuming = self._get_actions_per_node(assignment)
+        held_s = self._held_until - self._clock.monotonic() if self.holds else 0.0
+        if held_s > 0:
+            wait_s = min(wait_s, held_s)
+        else:
+            self._held_until = 0.0
+            for node, request in fetches:
+                self._start(node, self._fetch(assignment, node, request))
+        for node, partitions in resets.items():
+            self._start(node, self._reset(assignment, node, partitions))
+        if stale:
+            self._client.force_metadata_update().add_done_callback(self._look)
+        for future in {*resuming} - self._resuming:
+            self._resuming.add(future)
+            future.add_done_callback(self._resumed)
+        return float(wait_s)
+
+    def _start(self, node: int, work: Coroutine[Any, Any, bool]) -> None:
+        self._in_flight.add(node)
+        task = asyncio.create_task(self._do(node, work))
+        self._pending_tasks.add(task)
+        task.add_done_callback(self._pending_tasks.discard)
+
+    async def _do(self, node: int, work: Coroutine[Any, Any, bool]) -> None:
+        """Args: work: returns whether there may be something to do once it is done."""
+        again = True
+        try:
+            again = await work
+        except Exception as error:  # a fault of ours or of aiokafka's; whoever polls is told
+            self._fault = error
+        finally:
+            self._in_flight.discard(node)
+        if again:
+            self._turn.set()
+
+    def _look(self, _: object) -> None:
+        self._turn.set()
+
+    def _resumed(self, future: asyncio.Future[None]) -> None:
+        self._resuming.discard(future)
+        self._turn.set()
+
+    def _tell(self, error: Exception | None = None) -> None:
+        """Whoever polls goes on."""
+        for waiter in list(self._fetch_waiters):
+            if not waiter.done():
+                waiter.set_result(None) if error is None else waiter.set_exception(error)
+
+    async def _reset(self, assignment: Assignment, node: int, partitions: Collection[TopicPartition]) -> bool:
+        """Find out where partitions are to be read from."""
+        if await self._update_fetch_positions(assignment, node, partitions):
+            self._tell()
+        return True
+
+    async def _fetch(self, assignment: Assignment, node: int, request: FetchRequest) -> bool:
+        """Fetch from a node once. What there is to read is read before anything more is fetched there."""
+        session = self._sessions[node]
+        try:
+            answer: Fetched = await self._client.send(node, session.asking(request))
+        except KafkaError as error:
+            session.restart()
+            logger.warning("fetching from node %s: %r; it is tried again", node, error)
+            await asyncio.sleep(self._retry_backoff)
+            return True
+        except BaseException:
+            session.restart()
+            raise
+        session.answered(answer, int(self._clock.time() * 1000))
+        kept = [self._keep(assignment, each, session) for each in answer.partitions] if assignment.active else []
+        if any(kept):
+            self._tell()
+        if any(each.error for each in answer.partitions):
+            await asyncio.sleep(self._retry_backoff)  # a broker says no at once, and would again
+            return True
+        return not any(kept)
+
+    def _keep(self, assignment: Assignment, fetched: FetchedPartition, session: FetchSession) -> bool:
+        """Keep what was fetched of a partition until it is read. Returns whether there is anything."""
+        partition = TopicPartition(*fetched.place)
+        state, (offset, _) = assignment.state_value(partition), session.wanted[fetched.place]
+        if not fetched.error:
+            state.highwater, state.lso, state.timestamp = fetched.highwater, fetched.stable, session.heard_ms
+        if not state.has_valid_position or state.position != offset:
+            return False  # it was sought meanwhile
+        if fetched.error:
+            return self._refused(partition, state, offset, for_code(fetched.error))
+        if not fetched.blocks:
             return False
-        self._consume_aborted_up_to(block.base_offset)
-        if block.is_control_batch and self._contains_abort_marker(block):
-            self._aborted_producers.discard(block.producer_id)
-        return block.is_transactional and block.producer_id in self._aborted_producers
+        records = MemoryRecords(fetched.blocks)
+        if not records.has_next():
+            self._set_error(partition, RecordTooLargeError(
+                f"reading {partition.topic}[{partition.partition}] at offset {offset}: the record batch there is "
+                f"longer than {self._max_partition_fetch_bytes} bytes"
+            ))  # fmt: skip
+            state.consumed_to(offset + 1)
+            return True
+        blocks = Blocks(
+            partition, fetched.blocks, records, offset, fetched.aborted, self._isolation_level, self._max_records
+        )
+        self._records[partition] = FetchResult(
+            partition, assignment=assignment, partition_records=blocks, backoff=self._prefetch_backoff
+        )
+        return True
+
+    def _refused(self, partition: TopicPartition, state: Any, offset: int, error: type[KafkaError]) -> bool:
+        """The broker does not let it be read from there. Returns whether whoever polls is to be told."""
+        if error is TopicAuthorizationFailedError:
+            self._set_error(partition, error(partition.topic))
+            return True
+        if error is OffsetOutOfRangeError and self._default_reset_strategy == OffsetResetStrategy.NONE:
+            self._set_error(partition, error({partition: offset}))
+            return True
+        if error is OffsetOutOfRangeError:
+            logger.info("reading %s: offset %s is out of range; its position is reset", partition, offset)
+            state.await_reset(self._default_reset_strategy)
+        elif error in (NotLeaderForPartitionError, UnknownTopicOrPartitionError):
+            self._client.force_metadata_update()
+        else:
+            logger.warning("reading %s at offset %s: %s; it is tried again", partition, offset, error.__name__)
+        return False
+
+
+class _Signal:
+    """What aiokafka takes for a future that it completes when something is read or sought."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+        self.done = event.is_set
+
+    def set_result(self, _: None) -> None:
+        self._event.set()

@@ -43,7 +43,7 @@ class Follower:
         )
         self._started = True
         await self._consumer.start()
-        fetch_record_batches(self._consumer, BATCH_RECORDS)
+        self._fetcher = fetch_record_batches(self._consumer, BATCH_RECORDS)
         self._consumer.assign(self._partitions)
         self._consumer.pause(*self._partitions)
 
@@ -112,7 +112,7 @@ class Follower:
         """Which of these had nothing more at the broker's last answer, and when that was, on the monotonic clock."""
         found: dict[TopicPartition, float] = {}
         for tp in partitions:
-            end, answered_ms = self._consumer.last_stable_offset(tp), self._consumer.last_poll_timestamp(tp)
+            end, answered_ms = self._consumer.last_stable_offset(tp), self._fetcher.heard_ms(tp)
             if end is not None and answered_ms is not None and await self._consumer.position(tp) >= end:
                 found[tp] = self._clock.monotonic() - (self._clock.time() - answered_ms / 1000)
         return found

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 Header = tuple[str, bytes | None]
 Headers = list[Header]  # a list, because aiokafka's compiled builder takes nothing else
 STAGES = ("decode", "features", "infer", "encode")  # of computing; a worker has others around them
-NO_HEADERS: Headers = []  # shared: never changed in place
+NO_HEADERS: Headers = []  # these two are shared: never changed in place
+NOTHING_SHED: Counter[bytes | None] = Counter()
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class RecordBatch:
     keys: list[bytes | None]
     values: list[bytes | None]
     headers: list[Headers]
-    shed: Counter[bytes | None] = field(default_factory=Counter)
+    shed: Counter[bytes | None] = field(default_factory=lambda: NOTHING_SHED)
     bounds: tuple[int, int] | None = None
 
     def __len__(self) -> int:

@@ -177,7 +177,10 @@ class Runner:
 
     def _shed(self, freshness: Freshness, waiting: Sequence[Delivery]) -> list[Delivery]:
         batches = freshness.shed([each.batch for each in waiting], self._clock.time(), self._pace.seconds_each)
-        return [replace(each, batch=batch) for each, batch in zip(waiting, batches, strict=True)]
+        return [
+            each if batch is each.batch else replace(each, batch=batch)
+            for each, batch in zip(waiting, batches, strict=True)
+        ]
 
     def _in_stream_time(self, waiting: Sequence[Delivery]) -> list[int]:
         return in_stream_time(waiting, self._clock.monotonic())

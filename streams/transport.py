@@ -7,7 +7,7 @@ decides what an acknowledgement and a committable offset are, its "thread" build
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any, Protocol, cast
 
@@ -15,12 +15,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
-from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types.tuples import TP, ConsumerMessage
 
 from streams.client import steady_consumer, steady_producer
 from streams.clock import happens
-from streams.fetching import fetch_record_batches
+from streams.fetching import BatchFetcher, fetch_record_batches
 from streams.membership import Membership
 from streams.offsets import Flight, LowWaterMarks
 from streams.records import RecordBatch
@@ -61,19 +60,6 @@ class Flow(Protocol):
         """These partitions are somebody else's now: results still on their way must not be produced any more."""
 
 
-class Scheduler(DefaultSchedulingStrategy):
-    """Makes one message of a whole poll: its record batches, in turn over the partitions.
-
-    A message costs Faust as much as a hundred small events cost the pipeline.
-    """
-
-    def iterate(self, records: Mapping[TP, list[RecordBatch]]) -> Iterator[tuple[TP, list[Received]]]:
-        queues = [[Received(tp, batch) for batch in batches] for tp, batches in records.items()]
-        poll = [each for turn in zip_longest(*queues) for each in turn if each is not None]
-        if poll:
-            yield poll[0].tp, poll
-
-
 class Received:
     """A record batch as it was delivered: what is acknowledged as one."""
 
@@ -109,29 +95,44 @@ class Consumer(driver.Consumer):
         return flow
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Poll and deliver, until the fetcher is stopped.
+        """Poll and deliver, until the fetcher is stopped. A whole poll is one message.
 
-        Faust's own makes five tasks of each poll, to look whether it should stop while the agent's queue is full: here
-        a drain empties that. It also drops a message that begins below the last offset delivered; after a topic was
-        made anew, or an unclean leader election, that is every message. Flights and their resets do that job.
+        Faust's own makes a message of each record, which costs it as much as a hundred small events cost the pipeline,
+        and five tasks of each poll, to look whether it should stop while the agent's queue is full: here a drain
+        empties that. It also drops a message that begins below the last offset delivered; after a topic was made anew,
+        or an unclean leader election, that is every message. Flights and their resets do that job.
         """
         try:
             while not (self.should_stop or fetcher.should_stop):
-                async for _, message in self.getmany(timeout=POLL_S):
-                    await self._deliver(message)
+                if poll := await self._poll():
+                    await self._deliver(poll)
                 await asyncio.sleep(0)  # behind a backlog neither may ever have waited
         except (*self.consumer_stopped_errors, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
 
-    async def _deliver(self, message: ConsumerMessage) -> None:
-        # Flights begin here and not in _to_message, whose message may still be dropped.
-        for received in message.value:
+    async def _poll(self) -> list[Received]:
+        """The record batches that have come, in turn over the partitions."""
+        records, _ = await self._wait_next_records(POLL_S)
+        if not records or self.should_stop:
+            return []
+        if not self.flow_active:  # a rebalance: what has come is read again, by whoever the partition is assigned to
+            try:
+                await self.perform_seek()
+            except Exception as error:
+                self.log.warning("seeking back to what is committed: %r", error)
+            return []
+        queues = [[Received(tp, batch) for batch in batches] for tp, batches in records.items()]
+        return [each for turn in zip_longest(*queues) for each in turn if each is not None]
+
+    async def _deliver(self, poll: list[Received]) -> None:
+        for received in poll:
             received.flight = self.marks.begin(received.tp, received.value.next_offset)
         self.settled.clear()
-        await self.callback(message)
+        await self.callback(self._message(poll))
 
-    def _to_message(self, tp: TP, poll: list[Received]) -> ConsumerMessage:
+    def _message(self, poll: list[Received]) -> ConsumerMessage:
+        tp = poll[0].tp
         last = next(received.value for received in reversed(poll) if received.tp == tp)
         return ConsumerMessage(
             tp.topic,
@@ -208,7 +209,6 @@ class Consumer(driver.Consumer):
             # Faust seeks back when it drops what it fetched meanwhile. The restore that follows seeks anyway; here
             # it would disown the batches that are being drained.
             return
-        self._thread._ensure_consumer()._client.fetching.set()  # a seek to the beginning waits for a fetch that is held
         try:
             committed = await self.seek_to_committed()
             # What was assigned meanwhile is sought by that assignment.
@@ -253,9 +253,9 @@ class GroupClient(driver.AIOKafkaConsumerThread):
     each poll would cost hops between threads that wait for each other's GIL.
     """
 
-    _few = False
     _batches = 64  # of the next poll
     _serving: asyncio.Task[None]
+    _fetcher: BatchFetcher
 
     async def start(self) -> None:
         self._thread_started.set()
@@ -271,7 +271,9 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         await super().on_start()
         # All partitions of a backlog are read on together: whose records wait for their turn is not left behind.
         self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
-        fetch_record_batches(self._ensure_consumer(), self.transport.settings.batch.max_batch_size)
+        self._fetcher = fetch_record_batches(
+            self._ensure_consumer(), self.transport.settings.batch.max_batch_size, FEW_RECORDS
+        )
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's
         # Not through Faust's queue for calls into the thread: three hops that a poll can do without.
@@ -281,18 +283,13 @@ class GroupClient(driver.AIOKafkaConsumerThread):
         # Fetching as soon as a record is there would make a fetch, a poll, a micro-batch and a write of each. While
         # what the last poll brought is on its way, and while more waits than the pipeline can begin, more come; but
         # what takes long must not hold up the next.
-        if self._few:
+        if self._fetcher.holds:
             flow = self.transport.flow
             await happens(self.consumer.settled, flow.patience_s)
             await happens(flow.wanting, FED_S)
-        fetching = self._ensure_consumer()._client.fetching
-        fetching.set()
+            self._fetcher.let_go()
         polled = await super()._fetch_records(*args, **kwargs)
-        sizes = [len(batch) for batches in polled.values() for batch in batches]
-        self._few = sum(sizes) < FEW_RECORDS
-        if self._few and self.consumer.flow_active:  # else no poll follows that would let it go
-            fetching.clear()
-        if sizes:
+        if sizes := [len(batch) for batches in polled.values() for batch in batches]:
             self._batches = min(max(FEWEST_BATCHES, POLL_RECORDS * len(sizes) // sum(sizes)), MOST_BATCHES)
         return polled
 

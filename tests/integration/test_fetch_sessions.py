@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,19 +11,20 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
-from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v11
 
 from streams.client import SteadyClient, steady_consumer
-from streams.fetch_sessions import FetchSession
+from streams.fetch_sessions import LARGEST_EPOCH, FetchSession
+from streams.fetching import fetch_record_batches
 from streams.membership import Membership
 from streams.settings import Worker
+from streams.wire import Fetch, Fetched
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 
-PARTITIONS = 6
+PARTITIONS, MAX_RECORDS = 6, 2
 POLL_MS, SHORT_MS = 10_000, 400
-VERSIONS = {FetchRequest.API_KEY: (4, 11)}
-Seen = list[tuple[Any, Any]]
+Seen = list[tuple[FetchRequest_v11, Fetched]]
 
 
 @pytest.fixture
@@ -33,8 +35,9 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> Seen:
 
     async def seeing(self: SteadyClient, node_id: int, request: Any, **options: Any) -> Any:
         response = await send(self, node_id, request, **options)
-        if isinstance(request, FetchRequest):
-            seen.append((request.prepare(VERSIONS), response))
+        if isinstance(request, Fetch):
+            assert request.version == FetchRequest_v11.API_VERSION
+            seen.append((FetchRequest_v11.decode(request.encode()), response))
         return response
 
     monkeypatch.setattr(SteadyClient, "send", seeing)
@@ -48,6 +51,7 @@ async def consuming(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]
     )
     steady_consumer(consumer, Membership("sessions", Worker()))
     await consumer.start()
+    fetch_record_batches(consumer, MAX_RECORDS)
     try:
         consumer.assign([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
         yield consumer
@@ -59,11 +63,11 @@ async def send(servers: str, topic: str, partition: int, values: Iterable[bytes]
     await asyncio.to_thread(verify.send, servers, topic, [(partition, b"k", value, []) for value in values])
 
 
-async def polled(consumer: AIOKafkaConsumer, count: int) -> list[tuple[int, bytes]]:
+async def polled(consumer: AIOKafkaConsumer, count: int) -> list[tuple[int, bytes | None]]:
     """So many records, and what comes with them and soon after."""
-    found: list[tuple[int, bytes]] = []
+    found: list[tuple[int, bytes | None]] = []
     while records := await consumer.getmany(timeout_ms=POLL_MS if len(found) < count else SHORT_MS):
-        found += [(tp.partition, record.value) for tp, each in records.items() for record in each]
+        found += [(tp.partition, value) for tp, each in records.items() for batch in each for value in batch.values]
     return found
 
 
@@ -99,12 +103,12 @@ def test_only_what_has_changed_is_named_and_nothing_is_missed(
     (first, answer), *others = fetches
     assert named(first.topics) == set(range(PARTITIONS))
     assert (first.session_id, first.session_epoch) == (0, 0)
-    assert answer.session_id > 0
+    assert answer.session > 0
     assert [each.session_epoch for each, _ in others] == list(range(1, len(fetches)))
     for asked, answered in others:
-        assert asked.session_id == answer.session_id
+        assert asked.session_id == answer.session
         assert len(named(asked.topics)) <= 1
-        assert len(named(answered.topics)) <= 1
+        assert len(answered.partitions) <= 1
 
 
 def test_a_partition_that_pauses_is_forgotten_until_it_goes_on(
@@ -134,19 +138,24 @@ def test_a_session_that_is_lost_is_begun_anew(
     kafka: Kafka, make_topics: MakeTopics, fetches: Seen, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     (topic,) = make_topics(f"sessions-lost-{lost}", partitions=PARTITIONS)
-    answered, answers = FetchSession.answered, 0
+    answered, send_, answers = FetchSession.answered, SteadyClient.send, itertools.count(1)
 
-    def losing(self: FetchSession, response: Any) -> None:
-        nonlocal answers
-        answered(self, response)
-        answers += 1
-        if answers == 2:
+    def forgetting(self: FetchSession, answer: Fetched, now_ms: int) -> None:
+        answered(self, answer, now_ms)
+        if next(answers) == 2:
             self._id += lost == "session"
             self._epoch += 5 * (lost == "epoch")
-            if lost == "answer":
-                raise KafkaConnectionError("lost on its way")
 
-    monkeypatch.setattr(FetchSession, "answered", losing)
+    async def losing(self: SteadyClient, node_id: int, request: Any, **options: Any) -> Any:
+        response = await send_(self, node_id, request, **options)
+        if isinstance(request, Fetch) and next(answers) == 2:
+            raise KafkaConnectionError("lost on its way")
+        return response
+
+    if lost == "answer":
+        monkeypatch.setattr(SteadyClient, "send", losing)
+    else:
+        monkeypatch.setattr(FetchSession, "answered", forgetting)
 
     async def steps(consumer: AIOKafkaConsumer) -> None:
         sent = [(partition, b"%d" % partition) for partition in range(PARTITIONS)]
@@ -158,7 +167,7 @@ def test_a_session_that_is_lost_is_begun_anew(
     begun = [asked for asked, _ in fetches if asked.session_epoch == 0]
     assert len(begun) == 2
     assert all(named(asked.topics) == set(range(PARTITIONS)) for asked in begun)
-    assert len([answer for _, answer in fetches if answer.error_code]) == (lost != "answer")
+    assert len([answer for _, answer in fetches if answer.error]) == (lost != "answer")
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -168,13 +177,13 @@ def test_a_broker_without_sessions_is_asked_for_everything_every_time(version: i
     for _ in range(2):
         asked = session.asking(whole).prepare(versions)
         assert asked.encode() == whole.prepare(versions).encode()
-        session.answered(asked.RESPONSE_TYPE())
+        session.answered(Fetched(0, 0, []), 0)
 
 
 def test_epochs_begin_again_behind_the_largest() -> None:
     session, whole = FetchSession(), FetchRequest(100, 1, 1 << 20, 1, [("t", [(0, 5, 100)])])
-    answer = type("Answer", (), {"API_VERSION": 11, "error_code": 0, "session_id": 3})
     session.asking(whole)
-    session._epoch = 0x7FFFFFFF
-    session.answered(answer)
-    assert session.asking(whole).prepare(VERSIONS).session_epoch == 1
+    session._epoch = LARGEST_EPOCH
+    session.answered(Fetched(0, 3, []), 0)
+    asked = FetchRequest_v11.decode(session.asking(whole).prepare({FetchRequest.API_KEY: (4, 11)}).encode())
+    assert (asked.session_id, asked.session_epoch) == (3, 1)

@@ -1,4 +1,4 @@
-"""A group's client sends no fetch before it is wanted, and does not keep one back for ever."""
+"""A fetcher sends no fetch before it is wanted, and does not keep one back for ever."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streams import client
-from streams.client import steady_consumer
-from streams.membership import Membership
-from streams.settings import Worker
+from streams import fetching
+from streams.fetching import fetch_record_batches
+from streams.records import RecordBatch
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 
@@ -24,24 +23,23 @@ NOTHING_MS, LONG_MS = 300, 20_000
 async def holding(servers: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer of a topic's only partition that is to send no fetch yet."""
     consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=None, auto_offset_reset="earliest")
-    steady_consumer(consumer, Membership("held", Worker()))
     await consumer.start()
     try:
-        consumer._client.fetching.clear()
+        fetch_record_batches(consumer, 100).hold()
         consumer.assign([TopicPartition(topic, 0)])
         yield consumer
     finally:
         await consumer.stop()
 
 
-def values(polled: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]) -> list[bytes | None]:
-    return [record.value for records in polled.values() for record in records]
+def values(polled: dict[TopicPartition, list[RecordBatch]]) -> list[bytes | None]:
+    return [value for batches in polled.values() for batch in batches for value in batch.values]
 
 
 def test_what_came_while_a_fetch_was_held_comes_with_it(
     kafka: Kafka, make_topics: MakeTopics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "LONGEST_HELD_S", math.inf)
+    monkeypatch.setattr(fetching, "LONGEST_HELD_S", math.inf)
     (topic,) = make_topics("held")
     sent = [b"%d" % number for number in range(5)]
 
@@ -50,7 +48,7 @@ def test_what_came_while_a_fetch_was_held_comes_with_it(
             for value in sent:
                 await asyncio.to_thread(verify.send, kafka.bootstrap_servers, topic, [(0, b"k", value, [])])
             held = await consumer.getmany(timeout_ms=NOTHING_MS)
-            consumer._client.fetching.set()
+            consumer._fetcher.let_go()
             return values(held), values(await consumer.getmany(timeout_ms=LONG_MS))
 
     assert asyncio.run(run()) == ([], sent)

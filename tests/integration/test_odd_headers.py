@@ -10,7 +10,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 from tests.processes import Workers
-from tests.streams.test_fetching import Latin
+from tests.streams.test_blocks import Latin
 from tests.waiting import until
 
 COUNT = 20
