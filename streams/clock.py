@@ -65,7 +65,7 @@ async def happens(event: asyncio.Event, within_s: float | None) -> bool:
     waiter = _waiter(within_s)
     waiters.append(waiter)
     try:
-        return await waiter
+        return await waiter or event.is_set()  # both may have come in one step of the loop
     finally:
         waiters.remove(waiter)
 
@@ -85,7 +85,7 @@ async def completes(future: asyncio.Future[Any], within_s: float) -> bool:
 
     future.add_done_callback(tell)
     try:
-        return await waiter
+        return await waiter or future.done()
     finally:
         future.remove_done_callback(tell)
 

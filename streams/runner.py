@@ -37,7 +37,7 @@ PATIENT_S = 0.015
 BUSY, SATURATED = 0.7, 0.9  # of the time, all instances together
 # What several instances have begun is finished on the event loop where it takes no more of a CPU than this: one thread
 # more that contends for the cores and the GIL costs more.
-MOMENT_S = 0.005
+MOMENT_S = 0.02
 HANDED_OVER_FROM = 64  # records: with fewer and nothing to overlap with, a second thread costs more than it saves
 
 
