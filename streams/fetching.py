@@ -62,7 +62,7 @@ def fetch_record_batches(consumer: AIOKafkaConsumer, max_records: int, few: int 
 
 
 class BatchFetcher(Fetcher):
-    """See above.
+    """Fetches for one consumer, and keeps what has come until it is polled; made by `fetch_record_batches`.
 
     A fetch that is sent as soon as the one before is read comes back with the first record that follows, and the rest
     waits for another. So it can be held back, for at most `LONGEST_HELD_S`, by whoever has enough for now.

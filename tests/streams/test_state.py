@@ -6,7 +6,6 @@ import asyncio
 import threading
 import tracemalloc
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +28,6 @@ class FakeConsumer:
     per_poll = 2
 
     def __init__(self, **_: object) -> None:
-        self._fetcher, self._client = SimpleNamespace(), SimpleNamespace(send=None)
         self._at: dict[Any, int] = {}
 
     async def start(self) -> None: ...
@@ -73,6 +71,7 @@ class FakeConsumer:
 def logs(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[bytes, bytes | None] | None]]:
     FakeConsumer.logs, FakeConsumer.begins = {}, {}
     monkeypatch.setattr(state_module, "AIOKafkaConsumer", FakeConsumer)
+    monkeypatch.setattr(state_module, "fetch_record_batches", lambda *_: None)  # record batches are all that it has
     return FakeConsumer.logs
 
 
