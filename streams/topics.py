@@ -130,12 +130,15 @@ class Admin:
         except KafkaError as error:
             raise unavailable(self._kafka, error) from error
 
-    async def create(self, topic: Topic, partitions: int, replication: int | None = None) -> None:
+    async def create(self, topic: Topic, partitions: int, replication: int | None = None) -> int:
         """Create a topic and wait until clients see it; one that is there, perhaps since a moment ago, stays as it is.
 
         Args:
             partitions: of a topic that does not say itself how many a new one gets.
             replication: how many copies; without it, the broker's default.
+
+        Returns:
+            The partitions that were asked for.
 
         Raises:
             TopicError: the broker refuses it, or it does not appear.
@@ -160,6 +163,7 @@ class Admin:
             if exists:
                 raise TopicError(f"topic {topic.name!r} is there, but hidden: {lacking('DESCRIBE')}")
             raise TopicError(f"creating topic {topic.name!r}: it did not appear in {VISIBLE_TIMEOUT_S:g} s")
+        return count
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics.
@@ -267,8 +271,7 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
         wanted = there[source.name]
         for topic in others:
             if topic.name not in there:
-                there[topic.name] = topic.partitions or wanted
-                await admin.create(topic, wanted)
+                there[topic.name] = await admin.create(topic, wanted)
             elif topic.copartitioned and there[topic.name] != wanted:
                 raise TopicError(
                     f"topic {topic.name!r} has {there[topic.name]} partitions, but its input {source.name!r} has "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ from models.engine import ModelNotFound
 from models.repository import Model
 from streams.cli.console import run, terminal
 from streams.cli.roots import parse_reference
-from streams.clock import SystemClock
+from streams.clock import SystemClock, rfc3339
 from streams.pipelines import serving
 from streams.settings import Settings, load
 
@@ -184,4 +183,4 @@ def _parse(reference: str) -> tuple[str, int]:
 
 
 def _now() -> str:
-    return datetime.fromtimestamp(SystemClock().time(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(SystemClock().time())
