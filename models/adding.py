@@ -26,6 +26,7 @@ from models.external_data import inline
 from models.golden import INPUT, MAX_GOLDEN_BYTES, OUTPUT, GoldenBatch
 from models.inspection import NOTHING_ADDED, Network
 from models.manifest import Manifest, TensorEntry, Tolerance
+from models.other_files import described
 from models.repository import Model, Repository
 from models.vision.specs import Head, Picture, Task
 
@@ -66,10 +67,13 @@ def read_network(path: Path, sha256: str | None = None) -> bytes:
     digest = hashlib.sha256(onnx).hexdigest()
     if sha256 is not None and digest != sha256:
         raise ModelRefused(f"reading {path}: expected sha256 {sha256}, got {digest}; {NOTHING_ADDED}")
+    if not onnx:
+        raise ModelCorrupt(f"reading {path}: expected an ONNX file: {described(onnx)}; {NOTHING_ADDED}")
     try:
         return inline(onnx, path.parent, repository.MAX_ONNX_BYTES)
     except ModelCorrupt as error:
-        raise ModelCorrupt(f"reading {path}: expected an ONNX file: {error}; {NOTHING_ADDED}") from error
+        why = described(onnx) or f"{error}, so it is another file, or was cut off or damaged"
+        raise ModelCorrupt(f"reading {path}: expected an ONNX file: {why}; {NOTHING_ADDED}") from error
     except ModelRefused as error:
         raise ModelRefused(f"reading {path}: {error}") from error
 

@@ -110,6 +110,8 @@ class _Inlining:
                 if os.fstat(file.fileno()).st_nlink > 1:
                     raise ModelRefused(f"{doing}: expected a file with one name, got a hard link; {NOTHING_ADDED}")
                 yield file
+        except FileNotFoundError as error:
+            raise ModelRefused(f"{doing}: there is none: put it beside the ONNX file; {NOTHING_ADDED}") from error
         except (OSError, RuntimeError) as error:  # a RuntimeError is a ring of links
             raise ModelRefused(f"{doing}: {getattr(error, 'strerror', None) or error}; {NOTHING_ADDED}") from error
 

@@ -85,15 +85,19 @@ def _check_sizes(name: str, structure: Structure) -> None:
 
 def _check_domains(name: str, structure: Structure) -> None:
     foreign = sorted(
-        operator
-        for operator in structure.operators
-        if operator not in structure.functions and operator.partition(":")[0] not in DOMAINS and ":" in operator
+        operator for operator in structure.operators if operator not in structure.functions and _is_foreign(operator)
     )
     if foreign:
         raise ModelRefused(
             f"inspecting {name}: ONNX Runtime has no operator {', '.join(foreign)}: export the network without custom "
             f"operators; {NOTHING_ADDED}"
         )
+
+
+def _is_foreign(operator: str) -> bool:
+    """Whether ONNX Runtime does not bring it: one of another domain, or of TensorRT's plugins, which name none."""
+    domain, named, _ = operator.partition(":")
+    return (bool(named) and domain not in DOMAINS) or operator.endswith("_TRT")
 
 
 def _check_tensors(name: str, role: str, specs: Sequence[TensorSpec], any_batch: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ DIMS, TENSOR_NAME = 1, 8  # of TensorProto
 SPARSE_DIMS = 3  # of SparseTensorProto
 OP_TYPE, NODE_DOMAIN = 4, 7  # of NodeProto
 FUNCTION_NAME, FUNCTION_DOMAIN = 1, 10  # of FunctionProto
-PRODUCER, PRODUCER_VERSION = 2, 3  # of ModelProto
+PRODUCER, PRODUCER_VERSION, METADATA = 2, 3, 14  # of ModelProto
 TEXTS = {
     "model": {2, 3, 4},
     "graph": {2},
@@ -79,6 +79,7 @@ class Structure:
         functions: the operators that the file itself defines, named likewise.
         parameters: how many numbers its tensors hold.
         tensors: every declared tensor.
+        metadata: what the file says of itself beside that, such as Ultralytics' `names`.
     """
 
     producer: str
@@ -87,6 +88,7 @@ class Structure:
     functions: frozenset[str]
     parameters: int
     tensors: tuple[Declared, ...]
+    metadata: Mapping[str, str]
 
 
 def has_external_data(onnx: bytes) -> bool:
@@ -110,11 +112,12 @@ def structure(onnx: bytes) -> Structure:
     operators: Counter[str] = Counter()
     functions: set[str] = set()
     tensors: list[Declared] = []
-    producer = ""
+    producer, metadata = "", dict[str, str]()
     for kind, message in messages(onnx):
         _check_texts(kind, message)
         if kind == "model":
             producer = " ".join(filter(None, (_text(message, PRODUCER), _text(message, PRODUCER_VERSION))))
+            metadata = dict(_metadata(message))
         elif kind == "opset":
             opsets[_text(message, 1) or STANDARD] = next(_numbers(message, 2), 0)
         elif kind == "node":
@@ -128,7 +131,7 @@ def structure(onnx: bytes) -> Structure:
         elif kind == "value":
             tensors += [Declared(_text(message, 1), shape, False) for shape in _shapes(message)]
     parameters = sum(math.prod(axis or 0 for axis in each.shape) for each in tensors if each.is_weight)
-    return Structure(producer, opsets, operators, frozenset(functions), parameters, tuple(tensors))
+    return Structure(producer, opsets, operators, frozenset(functions), parameters, tuple(tensors), metadata)
 
 
 def messages(onnx: bytes | memoryview, kind: str = "model") -> Iterator[tuple[str, memoryview]]:
@@ -178,6 +181,16 @@ def encode_varint(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+def _metadata(model: memoryview) -> Iterator[tuple[str, str]]:
+    """Each entry's key and value; nobody shows them, so they may be of any encoding."""
+    for field in fields(model):
+        if field.number == METADATA and isinstance(field.value, memoryview):
+            entry = {each.number: each.value for each in fields(field.value)}
+            key, value = (entry.get(number, b"") for number in (1, 2))
+            if not isinstance(key, int) and not isinstance(value, int):
+                yield bytes(key).decode(errors="replace"), bytes(value).decode(errors="replace")
 
 
 def _qualified(domain: str, name: str) -> str:

@@ -386,4 +386,7 @@ class Processor(Generic[C]):
 
 
 def _odd(prediction: NDArray[np.float32]) -> str:
-    return str(prediction) if prediction.ndim == 0 else f"{np.count_nonzero(~np.isfinite(prediction))} that are not"
+    if prediction.ndim == 0:
+        return str(prediction)
+    odd = np.count_nonzero(~np.isfinite(prediction))
+    return f"{odd} numbers that are not: the network gave NaN or infinity, or scores that are no probabilities"

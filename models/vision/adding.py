@@ -35,6 +35,7 @@ from models.vision.foreign import (
     testcards,
 )
 from models.vision.heads.listed import usual
+from models.vision.heads.lists import COCO91, numbers_seen
 from models.vision.heads.outputs import saw_nothing
 from models.vision.naming import Choose, Question, named
 from models.vision.preprocess import Preprocess
@@ -48,7 +49,13 @@ SAW_NOTHING = (
     "pixels of its input; --normalised says that they are shares of its sides, --boxes that their order is another"
 )
 ROWS = "its rows are taken for {columns}; --columns says that their order is another"
-HEIGHT_FIRST = "boxes are taken for y1, x1, y2, x2, as TensorFlow has them; --boxes xyxy says that x is before y"
+HEIGHT_FIRST = "boxes are taken for y1, x1, y2, x2; --boxes xyxy says that x is before y"
+NUMBERED = "class numbers are taken for {numbers}, which the test pictures did not show; --ids says otherwise"
+PIXELS = (
+    "networks of several projects have such outputs: pixels are given to this one as {pixels}; --resize, --colour, "
+    "--scale, --mean and --std say otherwise"
+)
+HUGGING_FACE = ("logits", "pred_boxes")
 MANY = 100  # objects, in a picture of 12 shapes
 SAW_MANY = (
     "the network sees {count} objects in a test picture that shows 12 shapes: if it should not, its outputs are read "
@@ -125,8 +132,9 @@ def prepare(
             f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
         )
     cards = testcards(taken, width, height)
-    if fixed := fixed_inputs(network, name, cards, width, height):
-        network = inspect(fix_inputs(network.onnx, fixed), name, any_batch=True)
+    fixed = fixed_inputs(network, name, cards, width, height)
+    if fixed.arrays:
+        network = inspect(fix_inputs(network.onnx, fixed.arrays), name, any_batch=True)
     served = serve(network, name, cards, lists=task == "detect")
     outputs = _chosen(served.outputs, wishes.outputs, name)
     if task == "detect":
@@ -135,7 +143,8 @@ def prepare(
             said = {"columns": "class-score-box"} | said
         question = Question(
             name, outputs, room, choose, numbered_from=0 if sized else None, family=wishes.family or "",
-            ordered=bool(wishes.outputs), tensorflow=is_tensorflow(taken, served.outputs), said=said,
+            ordered=bool(wishes.outputs), tensorflow=is_tensorflow(taken, served.outputs), y_first=fixed.y_first,
+            said=said,
         )  # fmt: skip
         labels, head = named(question, labels)
     else:
@@ -153,7 +162,7 @@ def prepare(
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         found = _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-        assumed = "; ".join(_assumed(head, outputs, wishes.head, found))
+        assumed = "; ".join([*_assumed(head, outputs, wishes.head, found), *_prepared(head, picture, taken, wishes)])
     else:
         assumed = ""
     return Prepared(served, tuple(labels), picture, head, thresholds, golden, assumed)
@@ -172,8 +181,27 @@ def _assumed(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int) -
             yield ROWS.format(columns=head.columns or usual(outputs[head.tensors[0]].shape[-1]))
     elif head.boxes == "yxyx" and "boxes" not in said:
         yield HEIGHT_FIRST
+    if "ids" not in said and (numbers := _unseen_numbers(head, outputs)):
+        yield NUMBERED.format(numbers=numbers)
     if found >= MANY:
         yield SAW_MANY.format(count=found)
+
+
+def _unseen_numbers(head: Head, outputs: Arrays) -> str:
+    """Which numbers a list's classes are taken for, where those that it showed would fit others as well."""
+    if head.family not in ("end2end", "nms", "ssd"):
+        return ""
+    seen = numbers_seen(head, outputs)
+    if head.ids == COCO91 and seen.max(initial=0) <= len(COCO91):
+        return "those of COCO's annotations, 1 to 90 with gaps"
+    return "" if head.ids or (seen == 0).any() else "those from 0 on"
+
+
+def _prepared(head: Head, picture: Picture, taken: PictureInput, wishes: Wishes) -> Iterator[str]:
+    """How pixels are given to a network whose outputs do not tell whose it is."""
+    said = wishes.picture.keys() & {"colour", "scale", "mean", "std"}
+    if defaults.are_of_several(head) and not said and taken.spec.dtype != "uint8":
+        yield PIXELS.format(pixels=picture.pixels)
 
 
 def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
@@ -199,7 +227,10 @@ def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
 
 
 def _chosen(outputs: Arrays, names: Sequence[str], name: str) -> Arrays:
-    """The outputs that are to be read, in their order."""
+    """The outputs that are to be read, in their order; of Hugging Face's exports, which may hold all that training
+    needs, the two that say what was detected."""
+    if not names and outputs.keys() >= set(HUGGING_FACE):
+        return {each: outputs[each] for each in HUGGING_FACE}
     if len(set(names)) < len(names) or not outputs.keys() >= set(names):
         raise ModelRefused(
             f"reading the outputs of {name}: expected different ones of {', '.join(outputs)}, got {', '.join(names)}; "

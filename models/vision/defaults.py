@@ -9,13 +9,9 @@ from models.vision.specs import Head
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 CENTRED: dict[str, Any] = {"resize": "letterbox", "align": "centre", "fill": 114, "colour": "rgb", "scale": 1 / 255}
 STRETCHED: dict[str, Any] = {"resize": "stretch", "colour": "rgb", "scale": 1 / 255}
-NANODET: dict[str, Any] = {
-    "resize": "stretch",
-    "colour": "bgr",
-    "scale": 1.0,
-    "mean": (103.53, 116.28, 123.675),
-    "std": (57.375, 57.12, 58.395),
-}
+IMAGENET_BYTES = {"colour": "bgr", "scale": 1.0, "mean": (103.53, 116.28, 123.675), "std": (57.375, 57.12, 58.395)}
+NANODET: dict[str, Any] = {"resize": "stretch"} | IMAGENET_BYTES
+MMDETECTION: dict[str, Any] = {"resize": "letterbox", "align": "top-left", "fill": 114} | IMAGENET_BYTES
 PICTURES: dict[str, dict[str, Any]] = {
     "yolox": {"resize": "letterbox", "align": "top-left", "fill": 114, "colour": "bgr", "scale": 1.0},
     "yolov6": CENTRED,
@@ -40,13 +36,26 @@ def family_of(head: Head, sized: bool) -> str:
     return "rtdetr" if sized and head.family in ("nms", "ssd") else head.family
 
 
+def is_mmdetection(head: Head) -> bool:
+    """Whether outputs are lists of boxes [k, 5] and classes [k], as MMDeploy writes them."""
+    return head.family == "nms" and len(head.tensors) == 2
+
+
+def are_of_several(head: Head) -> bool:
+    """Whether projects that prepare pictures in different ways have such outputs."""
+    return is_mmdetection(head) or (head.family == "dense" and not head.ids)
+
+
 def of_picture(head: Head, dtype: str, channels: int, sized: bool = False) -> dict[str, Any]:
     """The defaults of a family for `Picture`; a network that takes bytes scales them itself.
 
     Dense scores with a column for the background are those of face detectors, without one those of YOLO-NAS; a sigmoid
-    for each of COCO's 91 numbers, or for one column more than labels, is that of RF-DETR and Deformable DETR.
+    for each of COCO's 91 numbers, or for one column more than labels, is that of RF-DETR and Deformable DETR. Lists of
+    boxes that hold their scores are MMDetection's: those of RTMDet.
     """
     found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[family_of(head, sized)])
+    if is_mmdetection(head):
+        found = dict(MMDETECTION)
     if head.family == "rtdetr" and head.ids:
         found |= IMAGENET
     if channels == 1:

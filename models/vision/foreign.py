@@ -27,6 +27,7 @@ RTOL, ATOL = 1e-3, 1e-3
 PICTURES = 2
 MASKS = ("bool", "int64", "int32")
 SCALE_NAME = re.compile("scale|ratio")
+SHAPE_NAME = re.compile("(im|img|image)_?shape")  # height and width, as arrays have them
 PADDLE_NAME = re.compile("scale_factor")
 TENSORFLOW_NAME = re.compile(r"detection_(boxes|classes|scores)|num_detections|TFLite|StatefulPartitionedCall")
 
@@ -81,29 +82,44 @@ def mask_input(network: Network) -> TensorSpec | None:
     return found[0] if len(found) == 1 and len(network.inputs) > 1 else None
 
 
-def fixed_inputs(network: Network, name: str, cards: NDArray[Any], width: int, height: int) -> dict[str, NDArray[Any]]:
+@dataclass(frozen=True)
+class Fixed:
+    """What the inputs beside the pictures always get, and whether that has shown that boxes have y before x."""
+
+    arrays: Arrays
+    y_first: bool
+
+
+def fixed_inputs(network: Network, name: str, cards: NDArray[Any], width: int, height: int) -> Fixed:
     """What the inputs beside the pictures always get: the size of the network's own, that nothing was scaled, and that
     all pixels are real.
 
     So boxes are in pixels of the network's input, as all others' are. Whether two numbers are width and height, height
-    and width, or shares by which boxes are divided shows in what becomes of boxes when one of them is doubled.
+    and width, or shares by which boxes are divided shows in what becomes of boxes when one of them is doubled. A shape
+    is height and width, and which of a box's numbers become larger with it shows which come first.
 
     Args:
         cards: pictures as the network's input takes them.
         width, height: of these.
     """
-    found: dict[str, NDArray[Any]] = {}
+    found: Arrays = {}
     mask = mask_input(network)
     if mask is not None:
         sides = zip(mask.shape[1:], (height, width), strict=True)
         found[mask.name] = np.ones((1, *(side if own is None else own for own, side in sides)))
     sizes = sizes_inputs(network)
-    found |= {
-        spec.name: _two(spec, (1, 1) if SCALE_NAME.search(spec.name.lower()) else (width, height)) for spec in sizes
-    }
     for spec in sizes:
-        found[spec.name] = _meant(network, name, cards, found, spec)
-    return found
+        known = (1, 1) if SCALE_NAME.search(spec.name.lower()) else (height, width) if _is_shape(spec) else None
+        found[spec.name] = _two(spec, known or (width, height))
+    y_first = False
+    for spec in sizes:
+        found[spec.name], tall_first = _meant(network, name, cards, found, spec)
+        y_first |= tall_first
+    return Fixed(found, y_first)
+
+
+def _is_shape(spec: TensorSpec) -> bool:
+    return bool(SHAPE_NAME.search(spec.name.lower()))
 
 
 def _two(spec: TensorSpec, numbers: tuple[float, float]) -> NDArray[Any]:
@@ -112,8 +128,8 @@ def _two(spec: TensorSpec, numbers: tuple[float, float]) -> NDArray[Any]:
 
 def _meant(
     network: Network, name: str, cards: NDArray[Any], fixed: Mapping[str, NDArray[Any]], spec: TensorSpec
-) -> NDArray[Any]:
-    """What an input of two numbers is to get; what it has already where no box tells."""
+) -> tuple[NDArray[Any], bool]:
+    """What an input of two numbers is to get, and whether it shows y before x; what it has where no box tells."""
     own = fixed[spec.name]
     try:
         before, *after = (
@@ -121,7 +137,7 @@ def _meant(
             for by in ((1, 1), (2, 1), (1, 2))
         )
     except ModelError:
-        return own
+        return own, False
     for key, boxes in before.items():
         if any(each[key].shape != boxes.shape for each in after):
             continue
@@ -129,8 +145,12 @@ def _meant(
         if all(each.any() for each in changed):
             ratio = max(np.median(each[key][where] / boxes[where]) for each, where in zip(after, changed, strict=True))
             first, second = (int(np.nonzero(each)[-1].min()) for each in changed)
-            return _two(spec, (1, 1)) if ratio < 1 else own if first < second else own[..., ::-1]
-    return own
+            if ratio < 1:
+                return _two(spec, (1, 1)), False
+            if _is_shape(spec):
+                return own, first < second
+            return own if first < second else own[..., ::-1], False
+    return own, False
 
 
 def _boxes_with(network: Network, name: str, cards: NDArray[Any], fixed: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -35,7 +35,7 @@ class Question:
         outputs: those to be read, for the test pictures.
         choose: decides where outputs fit several families; without it that is an error.
         numbered_from: what lists of objects call the first label, where something else than they says it.
-        family, ordered, tensorflow, said: fields of `Outputs`, of `said` those that the user gave.
+        family, ordered, tensorflow, y_first, said: fields of `Outputs`, of `said` those that the user gave.
     """
 
     name: str
@@ -46,12 +46,13 @@ class Question:
     family: str
     ordered: bool
     tensorflow: bool
+    y_first: bool
     said: Mapping[str, Any]
 
     def of(self, labels: Sequence[str]) -> Outputs:
         return Outputs.of(
             self.outputs, self.picture, labels,
-            family=self.family, ordered=self.ordered, tensorflow=self.tensorflow, **self.said,
+            family=self.family, ordered=self.ordered, tensorflow=self.tensorflow, y_first=self.y_first, **self.said,
         )  # fmt: skip
 
 

@@ -56,6 +56,13 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     def channels(self) -> int:
         return 1 if self.colour == "grey" else 3
 
+    @property
+    def pixels(self) -> str:
+        """What the network gets of a picture's bytes, in words."""
+        less = f", less {' '.join(f'{each:g}' for each in self.mean)}" if self.mean else ""
+        by = f", divided by {' '.join(f'{each:g}' for each in self.std)}" if self.std else ""
+        return f"{self.colour} from 0 to {255 * self.scale:g}{less}{by}"
+
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the outputs are read.

@@ -102,7 +102,8 @@ def _task(manifest: Manifest) -> str:
     if picture is None or head is None:
         return manifest.task
     one = ", one picture a run" if picture.batch else ""
-    return f"{manifest.task}: {picture.resize} to {picture.width}x{picture.height} {picture.colour}, {head.family}{one}"
+    size = f"{picture.resize} to {picture.width}x{picture.height}"
+    return f"{manifest.task}: {size} {picture.pixels}; {head.family}{one}"
 
 
 def _figures(figures: dict[str, float]) -> Columns | str:

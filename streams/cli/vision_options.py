@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 FAMILIES = (
     "yolox", "yolov6", "yolov5", "yolov8", "end2end", "detr", "rtdetr", "ssd", "nms", "dense", "fastestdet", "gfl",
 )  # fmt: skip
-MAX_LABELS_BYTES = 4 * 1024**2
 PICTURE = ("resize", "align", "fill", "colour", "scale", "mean", "std", "tile")
 HEAD = ("activation", "boxes", "columns", "normalised", "combine", "ids")
 DETECTORS = ("iou", "boxes", "columns", "normalised")
 CLASSIFIERS = ("tile", "combine")
+MOST_NAMES = 3  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,30 @@ class Vision:
         """Try the network on pictures. Raises: ModelError, UsageError."""
         from models.vision.adding import prepare
 
-        if not labels:
-            raise click.UsageError(f"--task {self.task} needs the names of the classes: --labels FILE, or --label NAME")
+        labels = self._named(network, origin, labels)
         choose = _choose if sys.stdin.isatty() else None
         return prepare(network, origin, self.task, labels, self._wishes(len(labels), thresholds), choose, given)
+
+    def _named(self, network: Network, origin: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The names given, or those in the file itself; where the two differ, somebody should know."""
+        from models.vision.labels import of_metadata
+
+        own = of_metadata(network.structure.metadata)
+        if not labels and not own:
+            raise click.UsageError(
+                f"--task {self.task} needs the names of the classes, which the file does not hold: --labels FILE, or "
+                "--label NAME"
+            )
+        if not labels:
+            summary(f"{origin}: its {len(own)} classes are called as the file itself says: {_some(own)}")
+            return own
+        differing = [(one, other) for one, other in zip(own, labels, strict=False) if one.lower() != other.lower()]
+        if differing:
+            summary(
+                f"{origin}: the file itself calls classes otherwise, such as {_some([one for one, _ in differing])}; "
+                f"they are called as you say, {_some([other for _, other in differing])}"
+            )
+        return labels
 
     def about(self, about: About, prepared: Prepared | None) -> About:
         """What the manifest says of the network, with what was found out."""
@@ -125,26 +145,19 @@ def vision_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """One name a line; empty lines at the end do not count. Raises: BadParameter."""
+    """The names in a file, as `models.vision.labels.parse` knows them. Raises: BadParameter."""
+    from models.vision import labels
+
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_LABELS_BYTES + 1)
-        lines = data.decode("utf-8-sig").splitlines()
+            return labels.parse(file.read(labels.MAX_BYTES + 1).decode("utf-8-sig"))
     except OSError as error:
-        raise click.BadParameter(f"reading {path}: {error.strerror or error}", param_hint="--labels") from error
-    except UnicodeDecodeError as error:
-        raise click.BadParameter(
-            f"reading {path}: expected text in UTF-8, one name a line", param_hint="--labels"
-        ) from (error)
-    names = [line.strip() for line in lines]
-    while names and not names[-1]:
-        names.pop()
-    if len(data) > MAX_LABELS_BYTES or not names:
-        raise click.BadParameter(f"expected names, one a line, in {path}, got {len(data)} bytes", param_hint="--labels")
-    for number, line in enumerate(names, 1):
-        if not line:
-            raise click.BadParameter(f"expected a name in line {number} of {path}, got none", param_hint="--labels")
-    return tuple(names)
+        why = error.strerror or str(error)
+    except UnicodeDecodeError:
+        why = "expected text in UTF-8, one name a line"
+    except ValueError as error:
+        why = str(error)
+    raise click.BadParameter(f"reading {path}: {why}", param_hint="--labels")
 
 
 def name_of(name: str | None, source: str, vision: Vision | None) -> str:
@@ -159,6 +172,11 @@ def name_of(name: str | None, source: str, vision: Vision | None) -> str:
             f"expected lower-case letters, digits, _ and -, at most 64, got {name!r}", param_hint="'NAME'"
         )
     return name
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few of them, quoted."""
+    return ", ".join(f"`{name}`" for name in names[:MOST_NAMES]) + ", …" * (len(names) > MOST_NAMES)
 
 
 def _size(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -234,7 +252,8 @@ def _choose(heads: Sequence[Head]) -> Head:
 _PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS = (
     click.option("--task", type=click.Choice(["detect", "classify"]), help="What the network sees in pictures."),
-    click.option("--labels", "labels_file", type=_PATH, metavar="FILE", help="Names of the classes, one a line."),
+    click.option("--labels", "labels_file", type=_PATH, metavar="FILE",
+                 help="Names of the classes: one a line, a data.yaml, or JSON.  [default: the network's own, if any]"),
     click.option("--family", type=click.Choice(FAMILIES), help="Of a detector's outputs.  [default: found out]"),
     click.option("--outputs", callback=_outputs, metavar="A,B",
                  help="Which are read, scores before boxes or distances.  [default: found out]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,9 @@ def test_weights_beside_the_file_are_read_only_with_it(tmp_path: Path) -> None:
         inspected((tmp_path / "m.onnx").read_bytes())
     assert golden_batch(inspected(read_network(tmp_path / "m.onnx")), "m")
     (tmp_path / "w.bin").unlink()
-    with pytest.raises(ModelRefused, match=r"reading .*m\.onnx: reading weights from 'w\.bin': No such file"):
+    with pytest.raises(
+        ModelRefused, match=r"reading .*m\.onnx: reading weights from 'w\.bin': there is none: put it beside"
+    ):
         read_network(tmp_path / "m.onnx")
 
 
@@ -204,6 +207,36 @@ def test_a_file_that_is_too_large_or_none_is_refused(tmp_path: Path, monkeypatch
         file.truncate(2**31 + 1)  # takes no room
     with pytest.raises(ModelCorrupt, match="expected at most 2147483648 bytes, got 2147483649"):
         read_network(tmp_path / "huge.onnx")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"\n <!DOCTYPE html><html>", "it is a web page, as a download leaves it that needs a login"),
+        (b"<?xml version='1.0'?><net>", "it is XML, such as OpenVINO's: export the network to ONNX"),
+        (b"PK\x03\x04\x00\x00archive/data.pkl", "it is a zip archive, such as PyTorch's .pt files"),
+        (b"\x80\x02}q\x00X", "it is a pickle, such as PyTorch's older .pt files"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "fetch it with `git lfs pull`"),
+        (b"\x1c\x00\x00\x00TFL3\x14\x00", "it is a network of TensorFlow Lite"),
+        (b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, such as Keras's"),
+        (b"ftrt\x00\x00", "it is an engine of TensorRT, which fits one GPU only"),
+        (b'\x55\x02\x00\x00{"description": "Ultralytics"}', "it is an engine of TensorRT"),
+        (b"\x1f\x8b\x08\x00", "it is compressed with gzip: unpack it first"),
+        (b'{"message": "Not Found"}', "it is JSON, perhaps what a server said in place of the file"),
+        (networks.scaling().SerializeToString()[:-9], "or was cut off or damaged"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "other.onnx").write_bytes(data)
+    with pytest.raises(ModelCorrupt, match=rf"reading .*other\.onnx: expected an ONNX file: .*{re.escape(words)}"):
+        read_network(tmp_path / "other.onnx")
+
+
+def test_an_operator_of_tensorrts_plugins_is_foreign_in_whichever_domain() -> None:
+    for domain, name in (("", "EfficientNMS_TRT"), ("TRT", "TRT:EfficientNMS_TRT")):
+        with pytest.raises(ModelRefused, match=f"ONNX Runtime has no operator {name}: export the network without"):
+            inspected(network([helper.make_node("EfficientNMS_TRT", ["x"], ["y"], domain=domain)]))
 
 
 # The golden batch

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.vision.heads.candidates import without_ones
 from models.vision.heads.listed import ORDERS, parted, usual
 from models.vision.heads.order import Pair
 from models.vision.heads.outputs import Outputs, Tensor, are_corners, are_shares, are_whole
@@ -15,7 +17,9 @@ from models.vision.specs import Boxes, Columns, Head
 
 COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66), 67, 70, *range(72, 83), *range(84, 91))
 """What COCO's annotations call its 80 classes, in order."""
+_GAPS = tuple(sorted(set(range(COCO91[-1])) - set(COCO91)))
 CLASSES_NAME = re.compile("class|label")
+FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
 LEAST = 0.05  # the score of a row whose class counts: others may be filling
 
@@ -25,18 +29,20 @@ def is_list(tensor: Tensor) -> bool:
     return bool(orders(tensor))
 
 
-def orders(tensor: Tensor, said: Columns = "") -> list[Columns]:
+def orders(tensor: Tensor, said: Columns = "", tensorflow: bool = False) -> list[Columns]:
     """What the columns of a tensor may be, the likeliest first; none where its rows are no objects.
 
     Args:
         said: the only order to look for, if any.
+        tensorflow: whether the network is one of TensorFlow's, whose rows of 7 are EfficientDet's.
     """
     array = tensor.array
     if len(tensor.shape) != 2 or tensor.shape[1] not in (6, 7):
         return []
     if tensor.shape[1] == 7 and not are_whole(array[:, :, 0]):
         return []
-    most_usual = usual(tensor.shape[1])
+    score_first = tensor.shape[1] == 7 and (tensorflow or FLAT_NAME.search(tensor.name))
+    most_usual = "box-score-class" if score_first else usual(tensor.shape[1])
     asked = [said] if said else sorted(ORDERS, key=lambda each: each != most_usual)
     possible = [each for each in asked if _may_be(array, each)]
     return sorted(possible, key=lambda each: not _has_corners(array, each))
@@ -55,32 +61,58 @@ def _has_corners(rows: NDArray[np.floating], columns: Columns) -> bool:
 def listed_rows(outputs: Outputs) -> Iterator[Head]:
     """Rows [k, 6] or [k, 7]."""
     for tensor in outputs.rank(2):
-        for columns in orders(tensor, outputs.columns)[:1]:
+        for columns in orders(tensor, outputs.columns, outputs.tensorflow)[:1]:
             boxes, classes, scores = parted(tensor.array, columns)
-            ids = _ids(outputs, classes[scores > LEAST])
+            told: Columns = "" if columns == usual(tensor.shape[1]) else columns
+            efficientdet = outputs.tensorflow and told == "box-score-class"
+            ids = _ids(outputs, classes[scores > LEAST], from_one=efficientdet)
             if ids is None:
                 continue
-            told: Columns = "" if columns == usual(tensor.shape[1]) else columns
             normalised = outputs.in_shares(boxes)
-            order: Boxes = "yxyx" if outputs.tensorflow and told == "box-score-class" else "xyxy"
+            order: Boxes = "yxyx" if outputs.y_first or efficientdet else "xyxy"
             yield Head("end2end", (tensor.name,), ids, boxes=order, columns=told, normalised=normalised)
 
 
-def _ids(outputs: Outputs, seen: NDArray[np.floating]) -> tuple[int, ...] | None:
-    """What the labels' numbers are, given those of some objects: from 0 if they can be; None where they are more."""
-    first, last = int(seen.min(initial=0)), int(seen.max(initial=0))
-    if last < outputs.labels:
+def _ids(outputs: Outputs, seen: NDArray[np.floating], *, from_one: bool = False) -> tuple[int, ...] | None:
+    """What the labels' numbers are, given those of some objects: from 0 if they can be; None where they are more.
+
+    Args:
+        from_one: whether they are from 1 if they can be.
+    """
+    labels, last = outputs.labels, int(seen.max(initial=0))
+    if (seen == 0).any():
+        return () if last < labels else None
+    coco = labels == len(COCO91) and _may_be_coco(seen)
+    if last < labels and not from_one:
         return ()
-    if first == 0 and (seen == 0).any():
-        return None
-    if last == outputs.labels:
-        return tuple(range(1, last + 1))
-    return COCO91 if outputs.labels == len(COCO91) and last <= COCO91[-1] else None
+    if last > labels or (from_one and coco):
+        return COCO91 if coco else None
+    return tuple(range(1, labels + 1))
+
+
+def _may_be_coco(seen: NDArray[Any]) -> bool:
+    """Whether none of the numbers is one that COCO's annotations leave out."""
+    return bool(seen.max(initial=0) <= COCO91[-1] and not np.isin(seen, _GAPS).any())
+
+
+def numbers_seen(head: Head, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The numbers of the classes of which a network that lists objects gave some."""
+    first = arrays[head.tensors[0]]
+    if head.family == "end2end":
+        _, classes, scores = parted(without_ones(first), head.columns)
+    else:
+        classes = arrays[head.tensors[1]]
+        scores = arrays[head.tensors[2]] if len(head.tensors) > 2 else first[..., 4]
+    return classes[scores > LEAST]
 
 
 def most_listed(outputs: Outputs) -> int:
     """The highest number of a class in a list, where it is more than there are labels; else 0."""
-    numbers = [parted(each.array, order)[1:] for each in outputs.rank(2) for order in orders(each, outputs.columns)[:1]]
+    numbers = [
+        parted(each.array, order)[1:]
+        for each in outputs.rank(2)
+        for order in orders(each, outputs.columns, outputs.tensorflow)[:1]
+    ]
     columns = [each for each in outputs.tensors if len(each.shape) == 1]
     for boxes in (each for each in outputs.rank(2) if each.shape[1] == 5):
         beside = [each for each in columns if each.shape == boxes.shape[:1] and are_whole(each.array)]
@@ -100,7 +132,7 @@ def lists(outputs: Outputs) -> Iterator[Head]:
         if boxes.shape[1] == 5 and len(classes) == 1:
             ids = _ids(outputs, classes[0].array[boxes.array[:, :, 4] > LEAST])
             if ids is not None:
-                yield Head("nms", (boxes.name, classes[0].name), ids, boxes="xyxy")
+                yield Head("nms", (boxes.name, classes[0].name), ids, boxes="yxyx" if outputs.y_first else "xyxy")
         elif boxes.shape[1] == 4:
             for numbers, scores in _numbers_and_scores(outputs, columns):
                 yield from _counted(outputs, (boxes, numbers, scores))
@@ -133,11 +165,16 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
         if each.shape in ((), (1,)) and each not in lists and are_whole(each.array)
     ]  # fmt: skip
     normalised = outputs.in_shares(boxes.array)
-    order: Boxes = "yxyx" if normalised and (outputs.tensorflow or count) else "xyxy"
+    order: Boxes = "yxyx" if outputs.y_first or (normalised and (outputs.tensorflow or count)) else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
     seen = classes.array[scores.array > 0]
     if not (seen == 0).any():
-        ids = COCO91 if outputs.coco else tuple(range(1, outputs.labels + 1))
-        yield Head("ssd", names, ids=ids, boxes=order, normalised=normalised)
+        sure = classes.array[scores.array > LEAST]
+        coco = (
+            outputs.labels == len(COCO91) and _may_be_coco(sure) and (outputs.coco or sure.max(initial=0) > len(COCO91))
+        )
+        ids = COCO91 if coco else tuple(range(1, outputs.labels + 1))
+        if sure.max(initial=0) <= ids[-1]:
+            yield Head("ssd", names, ids=ids, boxes=order, normalised=normalised)
     if not seen.size or seen.max() < outputs.labels:
         yield Head("nms", names, boxes=order, normalised=normalised)

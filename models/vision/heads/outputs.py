@@ -73,7 +73,8 @@ class Outputs:
         activation: what makes probabilities of scores; empty: it is found out.
         ordered: whether the tensors are all to be read, in the order in which the family reads them.
         normalised: whether boxes are in shares of the input; None: it is found out.
-        tensorflow: whether the network is one of TensorFlow's, which have y before x.
+        tensorflow: whether the network is one of TensorFlow's, which have y before x in lists.
+        y_first: whether another input of the network has shown that its boxes have y before x.
         columns: what a row of a list of objects holds; empty: it is found out.
     """
 
@@ -86,6 +87,7 @@ class Outputs:
     ordered: bool = False
     normalised: bool | None = None
     tensorflow: bool = False
+    y_first: bool = False
     columns: Columns = ""
 
     @classmethod

@@ -186,8 +186,8 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     if background and not coco:
         ids = tuple(range(1, outputs.labels + 1))
     activation: Activation = "none" if probabilities else "softmax" if background else "sigmoid"
-    form: Boxes = "xyxy" if are_corners(boxes.array) else "cxcywh"
-    if form == "xyxy" or (boxes.array[:, :, 2:] >= 0).mean() > 0.99:
+    form: Boxes = "cxcywh" if not are_corners(boxes.array) else "yxyx" if outputs.y_first else "xyxy"
+    if form != "cxcywh" or (boxes.array.size and (boxes.array[:, :, 2:] >= 0).mean() > 0.99):
         yield Head("dense", names, ids, activation, form, normalised, transposed=turned)
 
 

@@ -21,6 +21,8 @@ KEY_POINTS = 51  # numbers: COCO's 17 points with x, y and whether they are seen
 
 DECODED = "export the network with its decoding"
 DETECTING = "export a network that only detects"
+END_TO_END = 6  # columns of a row that is an object: its box, score and class
+MOST_ANCHORS = 9  # in a cell
 
 
 def explain(outputs: Outputs) -> str:
@@ -36,6 +38,8 @@ def look(outputs: Outputs) -> str:
         return f"they look like YOLOv8's grids without their decoding, distances before scores: {DECODED}"
     if most := most_listed(outputs):
         return f"they list classes of numbers up to {most}: --labels must name them all, or the columns are others"
+    if without := _without_boxes(outputs):
+        return without
     if _masks(outputs):
         return f"they look like those of YOLOv8's segmentation, masks beside the boxes: {DETECTING}"
     if _more(outputs, {KEY_POINTS}):
@@ -46,6 +50,21 @@ def look(outputs: Outputs) -> str:
     if any(scores.shape[1] - outputs.labels in (0, 1) for scores, _ in _pairs(outputs)):
         return f"they look like scores and offsets from places that are in no output: {DECODED}"
     return _of_rows(outputs)
+
+
+def _without_boxes(outputs: Outputs) -> str:
+    """What outputs are in which nothing can be a box."""
+    if all(len(each.shape) < 2 for each in outputs.tensors):
+        return "they hold no boxes: a classifier is added with --task classify"
+    maps = outputs.rank(3)
+    if len(maps) < len(outputs.tensors):
+        return ""
+    scores = [each for each in maps if each.shape[0] - outputs.labels in (0, 1)]
+    if scores and any(each.shape[0] in (2, 4) and each not in scores for each in maps):
+        return f"they look like scores and offsets in each cell, as CenterNet and FCOS have them: {DECODED}"
+    if any(each.shape[1] * 2 >= outputs.picture.height for each in maps) or len(scores) == len(maps):
+        return f"they are maps of scores, such as a segmentation's: {DETECTING}"
+    return ""
 
 
 def _of_rows(outputs: Outputs) -> str:
@@ -71,20 +90,36 @@ def _of_rows(outputs: Outputs) -> str:
                     "and --size if the input is not of the size that it was exported for"
                 )
             if more == 4:
-                return f"they look like YOLOv5's or YOLOX's with {labels - 1} labels"
+                return (
+                    f"they look like YOLOv5's or YOLOX's with {labels - 1} labels: --labels must not name more; or say "
+                    "--family yolov8 if they are YOLOv8's after all"
+                )
     return ""
 
 
 def _raw(outputs: Outputs) -> bool:
-    """Maps [3, rows, columns, 5 + C], [3, 5 + C, rows, columns] or [3 * (5 + C), rows, columns] on a grid."""
+    """Maps on a grid with some boxes of 5 + C numbers in each cell, whichever axes these are.
+
+    [3, rows, columns, 5 + C], [3, 5 + C, rows, columns], [rows, columns, 3, 5 + C], or one axis of 3 * (5 + C) before
+    or behind rows and columns.
+    """
     columns = 5 + outputs.labels
     for tensor in outputs.tensors:
         shape = tensor.shape
-        if len(shape) == 4 and shape[0] == ANCHORS and columns in (shape[1], shape[3]):
+        if len(shape) == 4 and ANCHORS in (shape[0], shape[2]) and columns in (shape[1], shape[3]):
             return True
-        if len(shape) == 3 and shape[0] == ANCHORS * columns and outputs.level(tensor)[0]:
+        if len(shape) == 3 and (
+            (_are_boxes(shape[0], columns) and shape[1] == shape[2])
+            or (_are_boxes(shape[2], columns) and shape[0] == shape[1])
+            or (shape[0] == ANCHORS * columns and outputs.level(tensor)[0])
+        ):
             return True
     return False
+
+
+def _are_boxes(axis: int, columns: int) -> bool:
+    """Whether an axis may be the boxes of one cell, with so many numbers each."""
+    return axis % columns == 0 and 1 < axis // columns <= MOST_ANCHORS
 
 
 def _raw_distances(outputs: Outputs) -> bool:
@@ -105,9 +140,9 @@ def _masks(outputs: Outputs) -> bool:
 
 
 def _more(outputs: Outputs, numbers: set[int]) -> bool:
-    """Whether boxes and scores have so many numbers beside them."""
-    axes = {(axis, box) for each in outputs.rank(2) for axis in each.shape for box in (4, 5)}
-    return any(axis - outputs.labels - box in numbers for axis, box in axes)
+    """Whether boxes and scores, or rows that are objects, have so many numbers beside them."""
+    widths = (4 + outputs.labels, 5 + outputs.labels, END_TO_END)
+    return any(axis - width in numbers for each in outputs.rank(2) for axis in each.shape for width in widths)
 
 
 def _pairs(outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
@@ -121,9 +156,7 @@ def _guesses(outputs: Outputs) -> str:
     """Numbers of labels that the shapes would fit, of families whose outputs have a column for each."""
     possible = {scores.shape[1] - more for scores, _ in _pairs(outputs) for more in (0, 1)}
     for tensor in () if possible else outputs.rank(2):
-        boxes, columns = max(tensor.shape), min(tensor.shape)
-        on_grid = outputs.strides(boxes) or outputs.strides(boxes, ANCHORS)
-        for axis in {columns} if on_grid else {boxes, columns}:
-            possible |= {axis - more for more in (4, 5) if 5 < axis <= MOST_COLUMNS}
+        columns = min(tensor.shape)
+        possible |= {columns - more for more in (4, 5) if 5 < columns <= MOST_COLUMNS}
     guesses = sorted(possible - {outputs.labels})
     return f" (it may be {' or '.join(map(str, guesses))})" if 0 < len(guesses) <= MOST_GUESSES else ""

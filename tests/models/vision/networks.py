@@ -212,11 +212,12 @@ def sized_detector(means: str = "sides", wide: int = SIDE) -> bytes:
     """images [n, 3, 64, wide], sizes [n, 2] -> labels, boxes, scores [n, 2]: RT-DETR's own export in miniature.
 
     Args:
-        means: what sizes are: `sides` (width and height, whole numbers), `turned` (height and width) or `scale_factor`
-            (by which a box, in pixels of the input, is divided: height's first), which is the input's name then, too.
+        means: what sizes are: `sides` (width and height, whole numbers), `turned` (height and width), `image_shape`
+            (likewise, and boxes have y before x) or `scale_factor` (by which a box, in pixels of the input, is divided:
+            height's first). The last two are the input's name then, too.
     """
-    scaled = means == "scale_factor"
-    name = means if scaled else "sizes"
+    scaled, shaped = means == "scale_factor", means == "image_shape"
+    name = means if scaled or shaped else "sizes"
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
@@ -239,13 +240,15 @@ def sized_detector(means: str = "sides", wide: int = SIDE) -> bytes:
     tensors = {
         "two": np.array([[1, 2], [0, 1], [1, 0]], np.float32),
         "nought": np.zeros(1, np.float32),
-        "order": np.array([0, 1] if means == "sides" else [1, 0]),
+        "order": np.array([0, 1] if means == "sides" or shaped else [1, 0]),
         "input": np.array([[wide, SIDE]], np.float32),
         "kinds": np.array([0, 3]),
         "one": np.array([1]),
         "end": np.array([2]),
         "shares": np.array([[[0.1, 0.2, 0.5, 0.6], [0.5, 0.5, 1.0, 0.75]]], np.float32),
     }
+    if shaped:
+        tensors["shares"] = tensors["shares"][..., [1, 0, 3, 2]]
     outputs: dict[str, tuple[int, Axes]] = {
         "labels": (INT64, ["n", 2]), "boxes": (FLOAT, ["n", 2, 4]), "scores": (FLOAT, ["n", 2]),
     }  # fmt: skip

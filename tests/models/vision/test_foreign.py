@@ -15,7 +15,7 @@ from tests.models.vision.test_vision_adding import LABELS, added, detect, prepar
 WIDE = 96
 
 
-@pytest.mark.parametrize("means", ["sides", "turned", "scale_factor"])
+@pytest.mark.parametrize("means", ["sides", "turned", "scale_factor", "image_shape"])
 def test_two_numbers_of_each_picture_are_what_boxes_make_of_them(tmp_path: Path, means: str) -> None:
     model = added(tmp_path, networks.sized_detector(means, WIDE))
     assert [entry.name for entry in model.manifest.inputs] == ["images"]
@@ -89,7 +89,10 @@ def test_what_is_assumed_is_said() -> None:
     )
     assert said.head.columns == "class-score-box"
     assert "--columns" not in said.assumed
-    assert prepared(objects(2)).assumed == ""
+    assert prepared(objects(2)).assumed.startswith("class numbers are taken for those from 0 on, which the test pict")
+    for silent in (objects(0), objects(2)):
+        ids = Wishes(head={"ids": (0, 1, 2, 3)}) if silent == objects(2) else None
+        assert prepared(silent, wishes=ids).assumed == ""
 
 
 def test_too_many_objects_in_a_test_picture_are_said() -> None:
@@ -115,3 +118,21 @@ def test_tensorflow_is_known_by_its_names_though_only_some_are_read() -> None:
     assert "boxes are taken for y1, x1, y2, x2" in found.assumed
     turned = Wishes("ssd", outputs=wishes.outputs, head={"boxes": "xyxy"})
     assert prepared(networks.constant_detector(lists), wishes=turned).assumed == ""
+
+
+def test_hugging_faces_two_outputs_are_read_whatever_is_beside_them() -> None:
+    logits = np.full((30, 4), -9, np.float32)
+    boxes = np.tile([0.5, 0.5, 0.25, 0.5], (30, 1))
+    beside = {"enc_outputs_class": logits, "enc_outputs_coord_logits": boxes, "last_hidden_state": np.ones((30, 16))}
+    found = prepared(networks.constant_detector({"logits": logits, "pred_boxes": boxes, **beside}))
+    assert (found.head.family, found.head.tensors) == ("rtdetr", ("logits", "pred_boxes"))
+
+
+def test_pixels_of_networks_whose_outputs_are_of_several_projects_are_said() -> None:
+    dets = np.zeros((10, 5), np.float32)
+    dets[0] = 8, 16, 40, 32, 0.9
+    mmdeploy = networks.constant_detector({"dets": dets, "labels": np.zeros(10)})
+    found = prepared(mmdeploy)
+    assert (found.picture.colour, found.picture.scale, found.picture.mean) == ("bgr", 1.0, (103.53, 116.28, 123.675))
+    assert "pixels are given to this one as bgr from 0 to 255, less 103.53 116.28 123.675, divided by" in found.assumed
+    assert prepared(mmdeploy, wishes=Wishes(picture={"mean": (0.0,) * 3})).assumed == ""

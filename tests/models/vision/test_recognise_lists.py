@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -24,12 +26,16 @@ from tests.models.vision.test_recognise import (
 )
 
 
+def numbers(these: Sequence[int], dtype: str = "float32", count: int = 60) -> np.ndarray:
+    return np.resize(np.array(these), (2, count)).astype(dtype)
+
+
 def test_lists_counted_from_nought_or_one() -> None:
     boxes, scores = corners(60), shares(60)
     assert one(boxes, whole(60, 0, 5, "int64"), scores).family == "nms"
     assert one(scores, boxes, whole(60, 1, 6, "int64")).family == "ssd"
     assert [head.family for head in found(boxes, whole(60, 1, 4, "int64"), scores)] == ["ssd", "nms"]
-    assert one(boxes, whole(60, 1, 91, "int64"), scores, labels=COCO).ids == COCO91
+    assert one(boxes, numbers(COCO91, "int64"), scores, labels=COCO).ids == COCO91
     head = one(np.full((2, 1), 60, np.float32), shares(60, 4), whole(60, 1, 6), scores)
     assert (head.family, head.boxes, places(head)) == ("ssd", "yxyx", [1, 2, 3, 0])
     head = one(join(boxes, scores), whole(60, 0, 5, "int64"))
@@ -43,7 +49,7 @@ def tensorflow(low: int, high: int, columns: int) -> dict[str, np.ndarray]:
     return {
         "detection_anchor_indices": anchors,
         "detection_boxes": raw[:, :100],
-        "detection_classes": whole(100, low, high),
+        "detection_classes": numbers(COCO91, count=100) if high > COCO91[-1] else whole(100, low, high),
         "detection_multiclass_scores": softmaxed(100, columns),
         "detection_scores": shares(100),
         "num_detections": np.full(2, 100, np.float32),
@@ -155,3 +161,31 @@ def test_tensorflow_has_y_before_x_whatever_else_is_there() -> None:
     assert {head.boxes for head in named(boxes, tensorflow=True)} == {"yxyx"}
     in_pixels = boxes | {"boxes": corners(60)}
     assert {head.boxes for head in named(in_pixels, tensorflow=True)} == {"xyxy"}
+
+
+def test_numbers_that_coco_leaves_out_are_counted_from_one() -> None:
+    lists = {"boxes": corners(60), "labels": whole(60, 1, 81, "int64"), "scores": shares(60)}
+    assert {head.ids for head in named(lists, labels=COCO, family="ssd")} == {tuple(range(1, 81))}
+    assert named(lists | {"labels": whole(60, 12, 91, "int64")}, labels=COCO) == []
+    rows = objects("box", "score", "class", classes=(12, 13))
+    rows[:, 1, 5] = 85
+    assert found(rows, labels=COCO) == []
+
+
+def test_rows_of_tensorflows_efficientdet_are_counted_from_one() -> None:
+    rows = objects("picture", "box", "score", "class", classes=(3, 8))
+    (head,) = named({"detections:0": rows}, labels=COCO, tensorflow=True)
+    assert (head.columns, head.boxes, head.ids) == ("box-score-class", "yxyx", COCO91)
+    (head,) = named({"detections:0": rows}, labels=9, tensorflow=True)
+    assert head.ids == tuple(range(1, 10))
+    rows[:, 0, 6] = 0
+    assert named({"detections:0": rows}, labels=9, tensorflow=True)[0].ids == ()
+    assert one(rows, labels=9).ids == ()
+
+
+def test_names_tell_the_columns_of_rows_that_hold_nothing() -> None:
+    nothing = np.zeros((2, 60, 7), np.float32)
+    assert named({"graph2_flat_predictions": nothing})[0].columns == "box-score-class"
+    (head,) = named({"detections:0": nothing}, tensorflow=True)
+    assert (head.columns, head.boxes) == ("box-score-class", "yxyx")
+    assert named({"output": nothing})[0].columns == ""

@@ -112,11 +112,11 @@ def test_boxes_of_a_network_that_saw_nothing_are_what_is_said(tmp_path: Path, un
     assert not unsure.head.normalised
     assert "saw nothing in the test pictures" in unsure.assumed
     assert "taken for xyxy in pixels of its input; --normalised says" in unsure.assumed
-    said = Wishes(head={"normalised": normalised})
+    said = Wishes(head={"normalised": normalised, "ids": (0, 1, 2, 3)})
     assert not prepared(network, wishes=said).assumed
     found = detect(added(tmp_path, network, wishes=said), [np.full((64, 64, 3), 250, np.uint8)])
     np.testing.assert_allclose(found[0, 0, :4], [8, 16, 40, 32])
-    seeing = prepared(networks.rows_detector(0.1, unit=unit))
+    seeing = prepared(networks.rows_detector(0.1, unit=unit), wishes=Wishes(head={"ids": (0, 1, 2, 3)}))
     assert (seeing.head.normalised, seeing.assumed) == (normalised, "")
 
 

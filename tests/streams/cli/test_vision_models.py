@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from models import repository
@@ -45,7 +46,7 @@ def own() -> Repository:
 def test_a_detector_is_added_under_its_files_name() -> None:
     outcome = add("Yard Camera.v2.onnx", "--task", "detect", "--labels", "four.names", "--score", "0.6", "--iou", "0.3")
     assert outcome.out.startswith("yard-camera-v2/1")
-    assert "detect: letterbox to 64x64 rgb, yolov8" in outcome.out
+    assert "detect: letterbox to 64x64 rgb from 0 to 1; yolov8" in outcome.out
     assert "it was exported for one picture, and rewritten to take any number" in outcome.err
     manifest = own().load("yard-camera-v2").manifest
     assert manifest.labels == ("red", "green", "blue", "none")
@@ -71,6 +72,26 @@ def test_a_network_that_is_to_be_read_in_another_way_is_another_version(other: t
     assert "yard/2 is this network already; nothing was changed" in add(*first, *other).err
     assert "yard/1 is this network already; nothing was changed" in add(*first).err
     assert own().versions("yard") == [1, 2]
+
+
+def test_names_in_the_file_are_used_and_compared() -> None:
+    network = onnx.load_from_string(networks.frozen_detector())
+    onnx.helper.set_model_props(network, {"names": "{0: 'red', 1: 'green', 2: 'blue', 3: 'none'}"})
+    Path("own.onnx").write_bytes(network.SerializeToString())
+    outcome = add("own.onnx", "--task", "detect")
+    assert "its 4 classes are called as the file itself says: `red`, `green`, `blue`, …" in outcome.err
+    assert own().load("own").manifest.labels == ("red", "green", "blue", "none")
+    assert "the file itself" not in add("own.onnx", "same", "--task", "detect", "--labels", "four.names").err
+    Path("turned.names").write_text("none\nblue\nGreen\nred\n")
+    outcome = add("own.onnx", "turned", "--task", "detect", "--labels", "turned.names")
+    assert "the file itself calls classes otherwise, such as `red`, `green`, `blue`, …; they are" in outcome.err
+    assert own().load("turned").manifest.labels == ("none", "blue", "Green", "red")
+
+
+def test_labels_are_read_from_data_yaml() -> None:
+    Path("data.yaml").write_text("train: images\nnames:\n  0: red\n  1: green\n  2: blue\n  3: none\n")
+    add("Yard Camera.v2.onnx", "yard", "--task", "detect", "--labels", "data.yaml")
+    assert own().load("yard").manifest.labels == ("red", "green", "blue", "none")
 
 
 def test_what_boxes_are_taken_for_is_said_where_the_network_saw_nothing() -> None:
@@ -127,7 +148,7 @@ def test_a_classifier_is_added_with_tiles() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--task", "detect"), "--task detect needs the names of the classes: --labels FILE, or --label NAME"),
+        (("--task", "detect"), "which the file does not hold: --labels FILE, or --label NAME"),
         (("--family", "yolov8"), "--family needs --task detect or --task classify"),
         (("--labels", "four.names"), "--labels needs --task"),
         (("--tile",), "--tile needs --task"),
@@ -136,8 +157,8 @@ def test_a_classifier_is_added_with_tiles() -> None:
         (("--task", "classify", "--labels", "four.names", "--family", "yolox"), "are a detector's"),
         (("--task", "detect", "--labels", "four.names", "--tile"), "--tile and --combine are a classifier's"),
         (("--task", "detect", "--labels", "four.names", "--combine", "max"), "are a classifier's"),
-        (("--task", "detect", "--labels", "empty"), "expected names, one a line, in empty, got 0 bytes"),
-        (("--task", "detect", "--labels", "gap"), "expected a name in line 2 of gap, got none"),
+        (("--task", "detect", "--labels", "empty"), "reading empty: expected names, one a line, got 0 characters"),
+        (("--task", "detect", "--labels", "gap"), "reading gap: expected a name in line 2, got none"),
         (("--task", "detect", "--labels", "bytes"), "expected text in UTF-8, one name a line"),
         (("--task", "detect", "--labels", "absent"), "'absent' does not exist"),
         (
