@@ -200,7 +200,14 @@ class VideoEvent(Struct, gc=False):
     ) = UNSET
     last_seen: Annotated[str, Meta(description="of the life that ends: RFC 3339")] | UnsetType = UNSET
     reason: (
-        Annotated[Literal["gone", "restarted"], Meta(description="why it ends; restarted: the camera began again")]
+        Annotated[
+            Literal["gone", "restarted", "relabelled"],
+            Meta(
+                description="why a life ends: not seen any more, or the camera began again; where a zone is left or a "
+                "distance cleared: that this was why, or that an object is another than it was taken for, and nothing "
+                "was seen to move away"
+            ),
+        ]
         | UnsetType
     ) = UNSET
     best_score: Score | UnsetType = UNSET

@@ -23,7 +23,7 @@ from streams.telemetry import METRICS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE_ENDINGS = ("toml", "py", "md", "yml", "onnx", "npz", "gz")
+FILE_ENDINGS = ("toml", "py", "md", "yml", "onnx", "npz", "gz", "yaml")
 
 
 def _blocks(language: str) -> list[str]:

@@ -44,6 +44,8 @@ def _told(event: VideoEvent) -> tuple[str, Weight] | None:
     if event.kind == "zone":
         if event.action == "enter":
             return f"{who} enters {event.zone}", "notice"
+        if event.action == "leave" and event.reason is not UNSET:
+            return f"{who} is out of sight in {event.zone}{_after(event)}", "notice"
         if event.action == "leave":
             return f"{who} leaves {event.zone}{_after(event)}", "notice"
         return f"{who} lingers in {event.zone}, {_seconds(event)} now", "warning"
@@ -55,6 +57,10 @@ def _told(event: VideoEvent) -> tuple[str, Weight] | None:
 def _distance(event: VideoEvent, who: str) -> tuple[str, Weight]:
     other = "another" if event.other is UNSET else f"{event.other.label} #{event.other.track_id}"
     pair = f"{who} and {other}"
+    if event.state == "cleared" and event.reason == "relabelled":
+        return f"{pair} are no such pair after all{_after(event)}", "notice"
+    if event.state == "cleared" and event.reason is not UNSET:
+        return f"{pair} are out of sight{_after(event)}, {event.distance_m:.1f} m apart at the last", "notice"
     if event.state == "cleared":
         return f"{pair} are safe again{_after(event)}, {event.closest_m:.1f} m at the closest", "notice"
     near = f"{pair} are {event.distance_m:.1f} m apart"

@@ -26,6 +26,8 @@ EDGE_PX = 2.0  # a box that ends so near the upper or lower edge of the picture 
 Places = NDArray[np.float64]
 
 State = Literal["raised", "escalated", "cleared"]
+Ending = Literal["gone", "restarted"]  # of an object's life
+Reason = Ending | Literal["relabelled"]
 Severity = Literal["warning", "critical"]
 
 
@@ -54,7 +56,11 @@ class Pair(msgspec.Struct, array_like=True, gc=False):
 
 
 class Alert(NamedTuple):
-    """Something to tell about two objects."""
+    """Something to tell about two objects.
+
+    Args:
+        reason: why it is cleared although nothing was seen to move away; None where it was, or nothing is cleared.
+    """
 
     rule: UnsafeDistance
     first: int
@@ -64,6 +70,7 @@ class Alert(NamedTuple):
     distance_m: float
     closest_m: float
     duration_s: float | None
+    reason: Reason | None
 
 
 class Ground:
@@ -159,14 +166,14 @@ class Closeness:
                     alerts.append(alert)
         return alerts
 
-    def end(self, gone: Collection[int], time_ms: int) -> list[Alert]:
-        """What there is to tell when objects have ended."""
+    def end(self, gone: Collection[int], reason: Ending, time_ms: int) -> list[Alert]:
+        """What there is to tell when objects have ended: how far apart they are now, nobody knows."""
         alerts = []
         for key, pair in list(self._pairs.items()):
             if pair.first in gone or pair.second in gone:
                 del self._pairs[key]
                 if pair.raised_ms is not None:
-                    alerts.append(self._alert(pair, "cleared", time_ms))
+                    alerts.append(self._alert(pair, "cleared", time_ms, reason))
         return alerts
 
     def _relabelled(self, labels: Mapping[int, str], time_ms: int) -> list[Alert]:
@@ -178,7 +185,7 @@ class Closeness:
                 continue
             del self._pairs[key]
             if pair.raised_ms is not None:
-                alerts.append(self._alert(pair, "cleared", time_ms))
+                alerts.append(self._alert(pair, "cleared", time_ms, "relabelled"))
         return alerts
 
     def _close(
@@ -238,11 +245,11 @@ class Closeness:
             return self._alert(pair, "escalated", time_ms)
         return None
 
-    def _alert(self, pair: Pair, state: State, time_ms: int) -> Alert:
+    def _alert(self, pair: Pair, state: State, time_ms: int, reason: Reason | None = None) -> Alert:
         duration_s = None
         if state == "cleared" and pair.raised_ms is not None:
             duration_s = max(time_ms - pair.raised_ms, 0) / 1000
         return Alert(
             self._rules[pair.rule], pair.first, pair.second, state, "critical" if pair.critical else "warning",
-            pair.last_m, pair.closest_m, duration_s,
+            pair.last_m, pair.closest_m, duration_s, reason,
         )  # fmt: skip

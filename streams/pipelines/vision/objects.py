@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from models.vision.association import NONE
 from streams.clock import rfc3339
 from streams.pipelines.vision import lives
-from streams.pipelines.vision.distance import Alert, Closeness, Ground, Pair
+from streams.pipelines.vision.distance import Alert, Closeness, Ending, Ground, Pair
 from streams.pipelines.vision.life_steps import CONFIRMED, DUE, ID, LABEL, MOVED, NEW, TURNED, Rules
 from streams.pipelines.vision.lives import Box, Cause, Life, Lives, StoredLives
 from streams.pipelines.vision.zones import Change, Presences, ZoneMap, left, occupied
@@ -22,7 +22,6 @@ from streams.schemas import OtherObject, VideoEvent
 from streams.sites import Camera, SceneSettings
 
 SCORE_DIGITS, PIXEL_DIGITS, METRE_DIGITS = 4, 1, 2
-Reason = Literal["gone", "restarted"]
 _CAUSES: dict[str, Cause] = {"enter": "entered", "leave": "left"}
 
 
@@ -176,7 +175,7 @@ class Scene:
             events += self._distances(rows, sight)
         return events
 
-    def end(self, reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
+    def end(self, reason: Ending, frame: int | None, time_ms: int) -> list[VideoEvent]:
         """Everything ends; what is to be told of it."""
         events = self._end(range(len(self._lives.whole)), reason, frame, time_ms)
         self._lives = Lives.none(self._site.vision.confirm_frames)
@@ -226,22 +225,22 @@ class Scene:
         )
         return [self._unsafe(alert, sight.frame, sight.time_ms) for alert in alerts]
 
-    def _end(self, rows: Collection[int], reason: Reason, frame: int | None, time_ms: int) -> list[VideoEvent]:
+    def _end(self, rows: Collection[int], reason: Ending, frame: int | None, time_ms: int) -> list[VideoEvent]:
         """What there is to tell of lives that end; who calls takes them out."""
         ending = sorted((self._lives.one(row) for row in rows), key=attrgetter("track_id"))
         ids = {life.track_id for life in ending}
-        events = [self._unsafe(alert, frame, time_ms) for alert in self._closeness.end(ids, time_ms)]
+        events = [self._unsafe(alert, frame, time_ms) for alert in self._closeness.end(ids, reason, time_ms)]
         for life in ending:
             if life.confirmed:
                 events += self._ended(life, reason, frame, time_ms)
         self._stays = {track_id: stay for track_id, stay in self._stays.items() if track_id not in ids}
         return events
 
-    def _ended(self, life: Life, reason: Reason, frame: int | None, time_ms: int) -> Iterator[VideoEvent]:
+    def _ended(self, life: Life, reason: Ending, frame: int | None, time_ms: int) -> Iterator[VideoEvent]:
         stay = self._stay(life.track_id)
         for change in left(stay.presences, life.last_ms):
             self._stays[life.track_id] = stay = stay.without(change.zone)
-            yield self._zone(life, change, frame, time_ms)
+            yield self._zone(life, change, frame, time_ms, reason)
         yield self._event(
             "end",
             life,
@@ -256,9 +255,13 @@ class Scene:
             zones_visited=list(stay.visited),
         )
 
-    def _zone(self, life: Life, change: Change, frame: int | None, time_ms: int) -> VideoEvent:
+    def _zone(
+        self, life: Life, change: Change, frame: int | None, time_ms: int, reason: Ending | UnsetType = UNSET
+    ) -> VideoEvent:
         stay_s = UNSET if change.action == "enter" else change.stay_s
-        return self._event("zone", life, frame, time_ms, zone=change.zone, action=change.action, duration_s=stay_s)
+        return self._event(
+            "zone", life, frame, time_ms, zone=change.zone, action=change.action, duration_s=stay_s, reason=reason
+        )
 
     def _unsafe(self, alert: Alert, frame: int | None, time_ms: int) -> VideoEvent:
         ids = self._lives.whole[:, ID].tolist()
@@ -275,6 +278,7 @@ class Scene:
             closest_m=round(alert.closest_m, METRE_DIGITS),
             limit_m=alert.rule.limit_m,
             duration_s=UNSET if alert.duration_s is None else alert.duration_s,
+            reason=alert.reason or UNSET,
         )
 
     def _event(self, kind: Any, life: Life, frame: int | None, time_ms: int, **more: Any) -> VideoEvent:

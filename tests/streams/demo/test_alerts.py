@@ -41,6 +41,20 @@ UNSAFE: dict[str, Any] = {"other": FORKLIFT, "distance_m": 1.84, "closest_m": 0.
             "unsafe_distance", {**UNSAFE, "state": "cleared", "severity": "critical", "duration_s": 2.5},
             "person #3 and forklift #5 are safe again after 2.5 s, 0.7 m at the closest", "notice",
         ),
+        (
+            "unsafe_distance",
+            {**UNSAFE, "state": "cleared", "severity": "critical", "duration_s": 2.5, "reason": "gone"},
+            "person #3 and forklift #5 are out of sight after 2.5 s, 1.8 m apart at the last", "notice",
+        ),
+        (
+            "unsafe_distance",
+            {**UNSAFE, "state": "cleared", "severity": "warning", "duration_s": 2.5, "reason": "relabelled"},
+            "person #3 and forklift #5 are no such pair after all after 2.5 s", "notice",
+        ),
+        (
+            "zone", {"zone": "dock", "action": "leave", "duration_s": 8.0, "reason": "gone"},
+            "person #3 is out of sight in dock after 8.0 s", "notice",
+        ),
     ],
 )  # fmt: skip
 def test_each_event_is_a_sentence(kind: str, fields: dict[str, Any], text: str, weight: str) -> None:

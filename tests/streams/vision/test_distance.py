@@ -120,10 +120,10 @@ def test_what_ends_or_turns_out_to_be_something_else_is_cleared() -> None:
     for time_ms in (0, 300):
         alerts = close(closeness, ["person", "forklift", "person"], time_ms)
     assert [(each.first, each.second, each.state) for each in alerts] == [(1, 2, "raised"), (3, 2, "raised")]
-    (ended,) = closeness.end({3}, 900)
-    assert (ended.first, ended.state, ended.duration_s) == (3, "cleared", 0.6)
+    (ended,) = closeness.end({3}, "gone", 900)
+    assert (ended.first, ended.state, ended.duration_s, ended.reason) == (3, "cleared", 0.6, "gone")
     (other,) = close(closeness, ["person", "car"], 1000)
-    assert (other.first, other.state) == (1, "cleared")
+    assert (other.first, other.state, other.reason) == (1, "cleared", "relabelled")
     assert closeness.pairs() == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from streams.pipelines.vision.camera import CameraState, Frame, Seen
 from streams.pipelines.vision.messages import detections
@@ -190,6 +191,7 @@ def test_who_ends_inside_leaves_and_is_safe() -> None:
         ("raised", "warning", 1, "person", 2.01),
         ("cleared", "warning", 1, "person", 2.01),
     ]
+    assert (unsafe[0].reason, unsafe[1].reason) == (UNSET, "gone")  # nobody was seen to walk away
     assert unsafe[0].limit_m == 3.0
     assert unsafe[0].other.track_id == 2  # type: ignore[union-attr]
     assert unsafe[0].other.label == "forklift"  # type: ignore[union-attr]
@@ -197,6 +199,7 @@ def test_who_ends_inside_leaves_and_is_safe() -> None:
     assert ending == [
         ("unsafe_distance", None), ("zone", "leave"), ("end", None), ("zone", "leave"), ("end", None),
     ]  # fmt: skip
+    assert {event.reason for event in events if event.action == "leave"} == {"gone"}
 
 
 def test_a_frames_message_has_what_is_followed_and_what_is_certain() -> None:
