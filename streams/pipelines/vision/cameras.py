@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 from collections.abc import Sequence
 
 from models.vision import tracking
@@ -10,7 +12,10 @@ from streams.pipelines.vision.camera import LONGEST_ID, CameraCorrupt, CameraSta
 from streams.pipelines.vision.objects import Site
 from streams.sites import SceneSettings
 
+logger = logging.getLogger(__name__)
+
 SWEEP_MS = 60_000
+MOST_TOLD = 20  # cameras that are not listed
 
 
 def warm_up() -> None:
@@ -31,10 +36,21 @@ class Sites:
         self.vision = vision
         self._listed = {camera.id: Site(vision, camera) for camera in vision.cameras}
         self._other = Site(vision, None)
+        self._told: set[str] = set()
 
     def of(self, camera_id: str) -> Site:
-        """That of one camera; all that are not listed share one."""
-        return self._listed.get(camera_id, self._other)
+        """That of one camera; all that are not listed share one, and are logged where others are."""
+        site = self._listed.get(camera_id)
+        if site is not None:
+            return site
+        if self._listed and camera_id not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(camera_id)
+            near = difflib.get_close_matches(camera_id, self._listed, 1)
+            logger.warning(
+                "camera %r is not in vision.cameras, so it has no zones, and its distances are estimated%s",
+                camera_id, f"; did you mean {near[0]!r}?" if near else "",
+            )  # fmt: skip
+        return self._other
 
 
 class Cameras:

@@ -35,7 +35,7 @@ class Site:
 
     def __init__(self, vision: SceneSettings, camera: Camera | None) -> None:
         self.vision, self.rules = vision, Rules.of(vision)
-        self.zones = ZoneMap(camera.zones if camera else ())
+        self.zones = ZoneMap(camera.zones, camera.id) if camera else ZoneMap(())
         self.ground = Ground(vision, camera)
 
 

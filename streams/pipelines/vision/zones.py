@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from models.vision.polygons import inside
 from streams.sites import Zone
+
+logger = logging.getLogger(__name__)
 
 Action = Literal["enter", "leave", "loiter"]
 
@@ -50,10 +53,12 @@ class ZoneMap:
 
     Args:
         zones: that `streams.sites.check_scenes` has passed.
+        camera_id: whose they are, for the log.
     """
 
-    def __init__(self, zones: Sequence[Zone]) -> None:
+    def __init__(self, zones: Sequence[Zone], camera_id: str = "") -> None:
         self.zones = tuple(zones)
+        self._camera_id = camera_id
         self._ends = np.cumsum([len(zone.polygon) for zone in zones], dtype=np.int64)
         self._corners = np.array([corner for zone in zones for corner in zone.polygon], np.float64).reshape(-1, 2)
         self._shares = np.repeat([zone.normalised for zone in zones], [len(zone.polygon) for zone in zones])
@@ -67,12 +72,26 @@ class ZoneMap:
         if self._size != (width, height):
             scale = np.where(self._shares[:, None], (width, height), 1.0)
             self._size, self._scaled = (width, height), self._corners * scale
+            self._tell_outside()
         feet = np.stack(((boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]), 1)
         found = inside(feet, self._scaled, self._ends).tolist()
         return [
             [zone for zone, here in enumerate(row) if here and (not self._labels[zone] or label in self._labels[zone])]
             for row, label in zip(found, labels, strict=True)
         ]
+
+    def _tell_outside(self) -> None:
+        """Log the zones in which nothing of a picture can stand."""
+        first = 0
+        for zone, end in zip(self.zones, self._ends.tolist(), strict=True):
+            corners = self._scaled[first:end]
+            first = end
+            if (corners.min(0) >= self._size).any() or (corners.max(0) <= 0).any():
+                logger.warning(
+                    "zone %r of camera %r lies outside its pictures of %d x %d: nothing is ever in it; its corners are "
+                    "pixels, or shares of the picture where all are from 0 to 1",
+                    zone.name, self._camera_id, *self._size,
+                )  # fmt: skip
 
     def names(self, within: Sequence[int]) -> list[str]:
         """Names of zones by number."""

@@ -11,7 +11,7 @@ import pytest
 
 from streams.pipelines.vision import told
 from streams.pipelines.vision.camera import CameraCorrupt, CameraState, Frame, Seen
-from streams.pipelines.vision.cameras import Cameras, Sites
+from streams.pipelines.vision.cameras import MOST_TOLD, Cameras, Sites
 from streams.pipelines.vision.objects import Site
 from streams.schemas import VideoEvent
 from streams.sites import SceneSettings
@@ -280,3 +280,20 @@ def test_ids_begin_at_one_for_each_camera_and_are_never_used_again() -> None:
         ended[frame.camera_id] |= {event.track_id for event in each.events if event.kind == "end"}
         seen[frame.camera_id] += ids
     assert all(min(ids) == 1 and max(ids) > 7 for ids in seen.values())
+
+
+def test_cameras_that_are_not_listed_are_logged_once_where_others_are(caplog: pytest.LogCaptureFixture) -> None:
+    sites = Sites(SITE)
+    for camera_id in ("gate", "Gate", "Gate", "pier"):
+        sites.of(camera_id)
+    assert [record.getMessage() for record in caplog.records] == [
+        "camera 'Gate' is not in vision.cameras, so it has no zones, and its distances are estimated; did you mean "
+        "'gate'?",
+        "camera 'pier' is not in vision.cameras, so it has no zones, and its distances are estimated",
+    ]
+    for number in range(1000):
+        sites.of(f"camera-{number}")
+    assert len(caplog.records) == MOST_TOLD
+    caplog.clear()
+    Sites(SceneSettings()).of("gate")
+    assert not caplog.records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from streams.pipelines.vision.zones import Change, Presences, ZoneMap, left, occupied
 from streams.sites import Zone
@@ -65,3 +66,16 @@ def test_an_object_that_ends_leaves() -> None:
     assert left(presences, 4000) == [Change("half", "leave", 4.0)]
     # A zone that the settings have no longer is nothing to leave.
     assert ZoneMap([PIXELS]).follow(presences, [], 5000, confirmed=True) == ({}, [])
+
+
+def test_a_zone_outside_the_picture_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    far = Zone("far", ((5000, 10), (6000, 10), (6000, 90)))
+    edge = Zone("edge", ((600, 400), (900, 400), (900, 900)))
+    left = Zone("left", ((0.0, 0.0), (0.4, 0.0), (0.4, 1.0)))
+    zones = ZoneMap((far, edge, left), "gate")
+    for _ in range(2):
+        zones.within(np.ones((1, 4)), [""], 640, 480)
+    (record,) = caplog.records
+    assert "zone 'far' of camera 'gate' lies outside its pictures of 640 x 480" in record.getMessage()
+    zones.within(np.ones((1, 4)), [""], 6400, 4800)
+    assert len(caplog.records) == 1
