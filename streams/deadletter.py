@@ -13,6 +13,7 @@ from streams.settings import DeadLetter
 SUFFIX = ".dead-letter"
 PREFIX = "error."
 MAX_MESSAGE = 1000  # a message may repeat the value; the letter must still fit its topic
+MOST_KEY_BYTES = 80  # in a sentence
 
 
 def dead_letters(
@@ -98,14 +99,15 @@ class DeadLetterGuard:
         if in_a_row >= limit.max_consecutive:
             raise DeadLetterLimit(
                 f"{in_a_row} poison events in a row at {_place(batch)}, the limit is dead_letter.max_consecutive = "
-                f"{limit.max_consecutive}; {_example(batch, poison)}; the pipeline stops, this batch stays uncommitted"
+                f"{limit.max_consecutive}; {_example(batch, poison)}; the pipeline stops, this batch stays uncommitted: "
+                "mend what sends them, or raise that setting"
             )
         records, bad = self._count_share(batch.partition, len(batch), len(poison))
         if records >= limit.share_window and bad / records > limit.max_share:
             raise DeadLetterLimit(
                 f"{bad} of the last {records} records at {_place(batch)} are poison, the limit is "
                 f"dead_letter.max_share = {limit.max_share}; {_example(batch, poison)}; the pipeline stops, "
-                "this batch stays uncommitted"
+                "this batch stays uncommitted: mend what sends them, or raise that setting"
             )
 
     def _count_in_a_row(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> int:
@@ -141,4 +143,6 @@ def _example(batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> str:
     if row is None:
         return "none in the last batch"
     error = poison[row]
-    return f"for example @{batch.offsets[row]} at {error.stage}: {error.message}"
+    key = batch.keys[row]
+    whose = "" if key is None else f" of key {key[:MOST_KEY_BYTES].decode(errors='replace')!r}"
+    return f"for example @{batch.offsets[row]}{whose} at {error.stage}: {error.message}"

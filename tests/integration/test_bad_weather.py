@@ -121,7 +121,7 @@ def test_dead_letter_limits(
     settings = {"fraud__input": source, "fraud__output": f"{source}-out", "batch__max_batch_size": 16}
     settings["dead_letter__share_window"] = 240
     worker = workers.fraud(group, **settings)
-    assert_ends(worker, limit, re.escape(f"{source}[0]@"), "poison", "decode", "uncommitted")
+    assert_ends(worker, limit, re.escape(f"{source}[0]@"), "poison", "of key 'c'", "decode", "uncommitted", "mend")
     letters = verify.ends(servers, f"{source}.dead-letter")[0]
     assert letters < 50 * bad, "it must not drain the topic"
     assert verify.committed(servers, group, source)[0] <= letters + verify.ends(servers, f"{source}-out")[0]
