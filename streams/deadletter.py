@@ -14,6 +14,7 @@ SUFFIX = ".dead-letter"
 PREFIX = "error."
 MAX_MESSAGE = 1000  # a message may repeat the value; the letter must still fit its topic
 MOST_KEY_BYTES = 80  # in a sentence
+_STOPPED = "the pipeline stops, this batch stays uncommitted: mend what sends them, or raise that setting"
 
 
 def dead_letters(
@@ -99,15 +100,13 @@ class DeadLetterGuard:
         if in_a_row >= limit.max_consecutive:
             raise DeadLetterLimit(
                 f"{in_a_row} poison events in a row at {_place(batch)}, the limit is dead_letter.max_consecutive = "
-                f"{limit.max_consecutive}; {_example(batch, poison)}; the pipeline stops, this batch stays uncommitted: "
-                "mend what sends them, or raise that setting"
+                f"{limit.max_consecutive}; {_example(batch, poison)}; {_STOPPED}"
             )
         records, bad = self._count_share(batch.partition, len(batch), len(poison))
         if records >= limit.share_window and bad / records > limit.max_share:
             raise DeadLetterLimit(
                 f"{bad} of the last {records} records at {_place(batch)} are poison, the limit is "
-                f"dead_letter.max_share = {limit.max_share}; {_example(batch, poison)}; the pipeline stops, "
-                "this batch stays uncommitted: mend what sends them, or raise that setting"
+                f"dead_letter.max_share = {limit.max_share}; {_example(batch, poison)}; {_STOPPED}"
             )
 
     def _count_in_a_row(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> int:

@@ -158,7 +158,9 @@ def test_partitions_are_counted_apart() -> None:
 
 
 def test_the_message_names_the_place_an_example_and_what_happens() -> None:
-    with pytest.raises(PipelineStopped, match=r"events\[0\]@0\.\.3.*@0 at decode: expected an event.*uncommitted"):
+    with pytest.raises(
+        PipelineStopped, match=r"events\[0\]@0\.\.3.*@0 of key '.*' at decode: expected an event.*uncommitted: mend"
+    ):
         Feed(_guard(max_consecutive=4))("XXXX")
 
 
