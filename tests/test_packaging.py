@@ -94,7 +94,7 @@ def test_what_is_not_python_is_a_model_a_marker_of_types_or_the_demos_page(wheel
 def test_it_installs_the_command(wheel: zipfile.ZipFile) -> None:
     points = configparser.ConfigParser()
     points.read_string(_metadata(wheel, "entry_points.txt"))
-    assert dict(points["console_scripts"]) == {"headrace": "streams.cli.main:main"}
+    assert dict(points["console_scripts"]) == {"headrace": "streams.cli.__main__:main"}
 
 
 def test_serving_needs_no_training_and_no_test_package(wheel: zipfile.ZipFile) -> None:

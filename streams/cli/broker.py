@@ -106,8 +106,8 @@ def _print(found: BrokerStatus, console: Console) -> None:
 
 
 def _serve(embedded: Broker, console: Console) -> None:
-    console.print("press Ctrl-C to stop it")
     try:
+        console.print("press Ctrl-C to stop it")
         while embedded.status().running:
             time.sleep(WATCH_S)
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from streams.cli.interrupts import leave_to_asyncio
+
 T = TypeVar("T")
 
 DEFAULT_PARTITIONS = 4
@@ -31,6 +33,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     import uvloop
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    leave_to_asyncio()
     return uvloop.run(main)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from streams import settings
+from streams.cli.interrupts import end_at_once
 from streams.cli.logs import configure_logging
 from streams.pipelines import PIPELINES
 
@@ -54,6 +55,7 @@ def worker(
       headrace worker labels --http-port 8082
       headrace worker vision --http-port 8083
     """
+    end_at_once()  # until its event loop runs, which takes SIGINT and SIGTERM in order
     from streams.process import run_worker  # numba and ONNX Runtime load here, not for `--help`
 
     configure_logging(log_level)
