@@ -71,6 +71,14 @@ class Report(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+def incomparable(pipeline: str) -> str:
+    """Why a pipeline's model has no challenger."""
+    return (
+        f"pipeline {pipeline} takes no challenger, since its answers are no single numbers to be set beside each "
+        "other; promote the version instead, and roll back where it is worse"
+    )
+
+
 T = TypeVar("T", Rollout, Report)
 
 

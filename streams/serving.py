@@ -23,7 +23,7 @@ from streams.following import Follower
 from streams.pipeline import Opened
 from streams.processor import Processor
 from streams.records import RecordBatch
-from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout, decode
+from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout, decode, incomparable
 from streams.settings import Settings
 from streams.telemetry import Telemetry
 from streams.topics import Admin, Topic
@@ -181,11 +181,7 @@ class ModelSwitch:
         if asked is None:
             return ""
         if not self._pipeline.comparable:
-            error = (
-                f"challenge of {reference}: pipeline {self._pipeline.name} takes no challenger, since its answers are "
-                "no single numbers to be set beside each other; promote the version instead, and roll back where it "
-                "is worse"
-            )
+            error = f"challenge of {reference}: {incomparable(self._pipeline.name)}"
             logger.error("%s", error)
             return error
         opened, error = await self._open(asked.version, asked.sha256)

@@ -17,6 +17,7 @@ from rich.table import Table
 from models import comparison
 from models.engine import ModelNotFound
 from streams.cli.console import Meter, run, terminal
+from streams.cli.rollouts import check_comparable
 from streams.clock import SystemClock
 from streams.schemas import Comparison
 
@@ -84,12 +85,11 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
 
 
 def _shadow_topic(settings: Settings, name: str) -> str:
-    from streams.pipelines import serving
+    from streams.pipelines import must_serve
     from streams.rollout import SHADOW
 
-    pipelines = serving(name, settings)
-    if not pipelines:
-        raise ModelNotFound(f"comparing {name}: no pipeline serves a model of that name")
+    pipelines = must_serve(name, settings, f"comparing {name}")
+    check_comparable(pipelines, f"comparing {name}")
     return f"{getattr(settings, pipelines[0].name).output}{SHADOW}"
 
 

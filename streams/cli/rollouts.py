@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,8 @@ from models.repository import Model
 from streams.cli.console import run, terminal
 from streams.cli.roots import parse_reference
 from streams.clock import SystemClock, rfc3339
-from streams.pipelines import serving
+from streams.errors import HeadraceError
+from streams.pipelines import Domain, must_serve
 from streams.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -52,7 +54,9 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
     and says why. Workers that start later serve it, too.
 
     With --shadow or --canary what serves stays, and NAME/VERSION becomes its challenger: see what it would answer with
-    `headrace models compare NAME`.
+    `headrace models compare NAME`. Pipelines whose answers are no single numbers, as vision's, take none.
+
+    A pipeline of the settings at hand must serve NAME: give this command those of its workers (HEADRACE_VISION__MODEL).
 
     \b
     Examples:
@@ -66,8 +70,11 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
     name, version = _parse(reference)
     settings = load()
     chosen = settings.models.repository().load(name, version)
+    pipelines = must_serve(name, settings, f"promoting {reference}", chosen.manifest.task)
+    if shadow or canary:
+        check_comparable(pipelines, f"putting {reference} beside what serves")
     repository.open_engine(chosen).close()
-    run(_roll_out(settings, chosen, (canary or 0.0) if shadow or canary else None, wait_s))
+    run(_roll_out(settings, chosen, pipelines, (canary or 0.0) if shadow or canary else None, wait_s))
 
 
 @click.command()
@@ -82,10 +89,22 @@ def rollback(name: str, wait_s: float) -> None:
     Example:
       headrace models rollback fraud
     """
-    run(_roll_back(load(), name, wait_s))
+    settings = load()
+    run(_roll_back(settings, name, must_serve(name, settings, f"rolling back {name}"), wait_s))
 
 
-async def _roll_out(settings: Settings, model: Model, share: float | None, wait_s: float) -> None:
+def check_comparable(pipelines: Sequence[Domain], doing: str) -> None:
+    """Raises: HeadraceError where one of them takes no challenger."""
+    from streams.rollout import incomparable
+
+    for each in pipelines:
+        if not each.comparable:
+            raise HeadraceError(f"{doing}: {incomparable(each.name)}")
+
+
+async def _roll_out(
+    settings: Settings, model: Model, pipelines: Sequence[Domain], share: float | None, wait_s: float
+) -> None:
     from streams.promoting import Rollouts
     from streams.rollout import Challenge, Rollout
 
@@ -98,17 +117,18 @@ async def _roll_out(settings: Settings, model: Model, share: float | None, wait_
         else:
             challenge = Challenge(model.version, model.manifest.sha256, share)
             asked = msgspec.structs.replace(last, challenge=challenge, asked_at=_now())
-        await _ask(rollouts, settings, asked, last, wait_s)
+        await _ask(rollouts, _groups(settings, pipelines), asked, last, wait_s)
 
 
-async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
+async def _roll_back(settings: Settings, name: str, pipelines: Sequence[Domain], wait_s: float) -> None:
     from streams.promoting import Rollouts
     from streams.rollout import Rollout
 
+    groups = _groups(settings, pipelines)
     async with Rollouts(settings.kafka, settings.models) as rollouts:
         last = await rollouts.last(name)
         if last is not None and last.challenge is not None:
-            await _ask(rollouts, settings, msgspec.structs.replace(last, challenge=None, asked_at=_now()), last, wait_s)
+            await _ask(rollouts, groups, msgspec.structs.replace(last, challenge=None, asked_at=_now()), last, wait_s)
             return
         if last is None or not last.previous:
             raise ModelNotFound(
@@ -119,12 +139,11 @@ async def _roll_back(settings: Settings, name: str, wait_s: float) -> None:
         before = settings.models.repository().load(name, version)
         repository.open_engine(before).close()
         asked = Rollout(name, version, before.manifest.sha256, previous=tuple(older), asked_at=_now())
-        await _ask(rollouts, settings, asked, last, wait_s)
+        await _ask(rollouts, groups, asked, last, wait_s)
 
 
-async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rollout, wait_s: float) -> None:
+async def _ask(rollouts: Rollouts, groups: Sequence[str], asked: Rollout, last: Rollout, wait_s: float) -> None:
     console = terminal(highlight=False)
-    groups = [pipeline.group(settings) for pipeline in serving(asked.model, settings)]
     workers = sum([await rollouts.members(group) for group in groups])
     offset = await rollouts.ask(asked)
     console.print(_what(asked, last))
@@ -140,7 +159,7 @@ async def _ask(rollouts: Rollouts, settings: Settings, asked: Rollout, last: Rol
     _show(console, list(answers.values()))
     refused = [each for each in answers.values() if each.error]
     if refused or len(answers) < workers:
-        raise click.ClickException(
+        raise HeadraceError(
             f"{len(answers) - len(refused)} of {workers} workers do so"
             + (f", {len(refused)} refused it" if refused else "")
             + (f", {workers - len(answers)} did not answer within {wait_s:g} s" if len(answers) < workers else "")
@@ -159,12 +178,21 @@ def _what(asked: Rollout, last: Rollout) -> str:
 
 
 def _show(console: Console, answers: list[Report]) -> None:
-    table = Table("worker", "serves", "engine", "challenger", "loaded in", "", box=None)
-    for each in sorted(answers, key=lambda report: report.worker):
+    """What each worker serves now; below that, in whole lines, why some do not do what was asked for."""
+    table = Table("worker", "serves", "engine", "challenger", "loaded in", box=None)
+    answers = sorted(answers, key=lambda report: report.worker)
+    for each in answers:
         took = f"{each.seconds * 1000:.0f} ms"
-        table.add_row(each.worker, each.serving, each.engine, each.challenger or "-", took, each.error)
+        table.add_row(each.worker, each.serving, each.engine, each.challenger or "-", took)
     if answers:
         console.print(table)
+    for each in answers:
+        if each.error:
+            console.print(f"{each.worker} refused it: {each.error}", markup=False, soft_wrap=True)
+
+
+def _groups(settings: Settings, pipelines: Sequence[Domain]) -> list[str]:
+    return [each.group(settings) for each in pipelines]
 
 
 def _unasked(settings: Settings, name: str) -> Rollout:

@@ -41,7 +41,7 @@ def verify(reference: str | None, models: Repository) -> None:
         for name, version in chosen:
             verdicts += verify_version(models, name, version)
             progress.advance(task)
-    terminal().print(_table(verdicts))
+    _show(verdicts)
     try:
         for verdict in verdicts:
             if verdict.timing is not None:
@@ -62,15 +62,21 @@ def _chosen(models: Repository, reference: str | None) -> list[tuple[str, int]]:
     return [(name, each) for each in (models.versions(name) if version is None else [version])]
 
 
-def _table(verdicts: list[Verdict]) -> Table:
+def _show(verdicts: list[Verdict]) -> None:
+    """What each engine made of each version; below that, in whole lines, why."""
     table = Table(box=None)
-    for heading in ("model", "engine", "", "batch of 1", "64", "1,024", "why"):
+    for heading in ("model", "engine", "", "batch of 1", "64", "1,024"):
         table.add_column(heading, justify="right" if heading[:1] in "b61" and heading else "left", overflow="fold")
     for verdict in verdicts:
         result = Text("ok", "green") if verdict.ok else Text("failed", "red")
         times = (_time(verdict.timing, rows) for rows in (1, 64, 1024))
-        table.add_row(verdict.reference, verdict.engine, result, *times, Text(verdict.why))
-    return table
+        table.add_row(verdict.reference, verdict.engine, result, *times)
+    console = terminal(highlight=False)
+    console.print(table)
+    for verdict in verdicts:
+        if verdict.why:
+            place = f"{verdict.reference} {verdict.engine}".rstrip()
+            console.print(f"{place}: {verdict.why}", markup=False, soft_wrap=True)
 
 
 def _time(timing: Timing | None, rows: int) -> str:

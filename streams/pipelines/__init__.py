@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from streams.settings import Settings
+from streams.errors import SettingsError
+from streams.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from streams.topics import Topic
@@ -34,6 +35,8 @@ class Domain:
         also_writes: settings that name topics beside its output.
         batches: the section of the settings that says how its records are batched.
         largest: what of its section says how long a record may be, where the broker's own limit is too low.
+        tasks: of the models that it may serve, as their manifests name them.
+        comparable: whether a challenger's answers can stand beside those of what serves.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Domain:
     also_writes: tuple[str, ...] = ()
     batches: str = "batch"
     largest: str = ""
+    tasks: tuple[str, ...] = ()
+    comparable: bool = False
 
     def build(self, settings: Settings) -> Any:
         """The pipeline itself; loads its model.
@@ -103,6 +108,8 @@ PIPELINES: Mapping[str, Domain] = {
             events="connectors.simulators.transactions:FIELDS",
             key="card_id",
             beside=("models", "batch"),
+            tasks=("",),
+            comparable=True,
         ),
         Domain(
             name="labels",
@@ -128,6 +135,7 @@ PIPELINES: Mapping[str, Domain] = {
             also_writes=("vision.events",),
             batches="vision",
             largest="max_message_bytes",
+            tasks=("detect", "classify"),
         ),
     )
 }
@@ -135,4 +143,27 @@ PIPELINES: Mapping[str, Domain] = {
 
 def serving(model: str, settings: Settings) -> list[Domain]:
     """The pipelines that serve a model of this name, as the settings say."""
-    return [each for each in PIPELINES.values() if getattr(getattr(settings, each.name), "model", None) == model]
+    return [each for each in PIPELINES.values() if each.tasks and getattr(settings, each.name).model == model]
+
+
+def must_serve(model: str, settings: Settings, doing: str, task: str | None = None) -> list[Domain]:
+    """The same, where there must be one.
+
+    Args:
+        doing: what is being done, for the error.
+        task: the model's, as its manifest names it; None where that is not known.
+
+    Raises:
+        SettingsError: no pipeline serves it; says what each serves, and what to set.
+    """
+    if found := serving(model, settings):
+        return found
+    able = [each for each in PIPELINES.values() if each.tasks]
+    serves = ", ".join(f"{each.name} serves {getattr(settings, each.name).model!r}" for each in able)
+    may = [each.name for each in able if task is None or task in each.tasks]
+    keys = " or ".join([f'{name}.model = "{model}"' for name in may])
+    variables = " or ".join([f"{PREFIX}{name.upper()}__MODEL={model}" for name in may])
+    raise SettingsError(
+        f"{doing}: no pipeline of these settings serves model {model!r} ({serves}); set {keys} in headrace.toml, or "
+        f"{variables}, here and for its workers"
+    )

@@ -120,7 +120,7 @@ def test_a_worker_whose_repository_holds_another_file_says_so_and_goes_on(
     shutil.rmtree(elsewhere / "fraud" / "3")
     worker = _worker(workers, operator, models__root=elsewhere)
     said = operator.models("promote", "fraud/3", exits=1)
-    assert "0 of 1 workers do so, 1 refused it" in said
+    assert "\nerror: 0 of 1 workers do so, 1 refused it" in said
     assert "no version 3" in said
     assert worker.ready()[1]["model"] == "fraud/2"
     assert worker.metric("headrace_rollouts_total", outcome="failed") == 1
