@@ -106,7 +106,7 @@ def subscribe(
     loaded = settings.load()
     with pipe_safe(), ExitStack() as stack:
         filming = stack.enter_context(_filming(draw, snapshots, loaded.vision)) if drawn else None
-        follower = _Follower(loaded.kafka, wanted, limit or sys.maxsize, printer, filming)
+        follower = _Follower(loaded.kafka, wanted, limit or sys.maxsize, printer, filming, loaded.vision.output)
         run(follower.follow(topic, first, seconds))
     follower.summarise()
 
@@ -127,6 +127,7 @@ class _Follower:
     left: int
     printer: _Printer | None
     filming: Filming | None
+    detections: str  # the topic that the settings have them on
 
     async def follow(self, topic: str, start: Start, seconds: float) -> None:
         from streams.subscribing import Subscription
@@ -144,6 +145,8 @@ class _Follower:
                         if rows and watching is not None:
                             await watching.show(batch, rows, stop)
                     await asyncio.sleep(0)  # a topic that is never empty must not starve the signals
+                if watching is not None:
+                    watching.check(topic)
 
     def summarise(self) -> None:
         """What was drawn."""
@@ -162,7 +165,7 @@ class _Follower:
             return None
         from streams.cli.watching import Watching
 
-        return await stack.enter_async_context(Watching(self.kafka, self.filming))
+        return await stack.enter_async_context(Watching(self.kafka, self.filming, self.detections))
 
     def _choose(self, batch: RecordBatch) -> list[int]:
         rows = [row for row, _ in zip(self.wanted.rows(batch), range(self.left), strict=False)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streams.cli.filming import Detections, Filming
+from streams.errors import TopicError
 from streams.frame_reader import FrameReader
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streams.settings import Kafka
 
 AT_ONCE = 16  # frames that are held in memory
+ENOUGH = 100  # records of which none is a detection: there will be none
 
 
 class Watching:
@@ -24,12 +26,16 @@ class Watching:
 
     What is no detection, or whose frame is gone or cannot be decoded, is left out and counted.
 
+    Args:
+        output: the topic that the settings have detections on.
+
     Raises (showing):
-        TopicError: the topic of the frames is not there. What the film raises.
+        TopicError: the topic of the frames is not there; the topic at hand holds no detections. What the film raises.
     """
 
-    def __init__(self, kafka: Kafka, filming: Filming) -> None:
-        self._kafka, self._filming = kafka, filming
+    def __init__(self, kafka: Kafka, filming: Filming, output: str) -> None:
+        self._kafka, self._filming, self._output = kafka, filming, output
+        self._seen = self._found = 0
         self._decoder = msgspec.json.Decoder(Detections)
         self._readers: dict[str, FrameReader] = {}
         self._stack = AsyncExitStack()
@@ -46,11 +52,34 @@ class Watching:
             some = rows[start : start + AT_ONCE]
             if stop.is_set():
                 return
-            known = [(row, place) for row in some if (place := _place(batch.headers[row])) is not None]
+            found = [(row, each) for row in some if (each := self._decode(batch.values[row])) is not None]
+            self._seen += len(some)
+            self._found += len(found)
+            if self._seen >= ENOUGH:
+                self.check(batch.topic)
+            known = [(row, each, place) for row, each in found if (place := _place(batch.headers[row])) is not None]
             self._filming.left_out += len(some) - len(known)
-            frames = await self._frames([place for _, place in known])
-            for row, place in known:
-                await asyncio.to_thread(self._add, batch, row, frames.get(place))
+            frames = await self._frames([place for *_, place in known])
+            for row, detections, place in known:
+                await asyncio.to_thread(self._add, batch, row, detections, frames.get(place))
+
+    def check(self, topic: str) -> None:
+        """See whether there was a detection among what was shown, if anything was.
+
+        Raises:
+            TopicError: there was none.
+        """
+        if self._seen and not self._found:
+            raise TopicError(
+                f"drawing {topic}: expected detections, got {self._seen} records of which none is one; subscribe to "
+                f"what vision writes them to, {self._output} by the settings"
+            )
+
+    def _decode(self, value: bytes | None) -> Detections | None:
+        try:
+            return self._decoder.decode(value or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     async def _frames(self, places: list[_Place]) -> dict[_Place, bytes]:
         wanted: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
@@ -67,16 +96,11 @@ class Watching:
             self._readers[topic] = await self._stack.enter_async_context(FrameReader(self._kafka, topic))
         return self._readers[topic]
 
-    def _add(self, batch: RecordBatch, row: int, frame: bytes | None) -> None:
-        value, key = batch.values[row], batch.keys[row]
-        try:
-            detections = self._decoder.decode(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            detections = None
-        if frame is None or detections is None:
+    def _add(self, batch: RecordBatch, row: int, detections: Detections, frame: bytes | None) -> None:
+        if frame is None:
             self._filming.left_out += 1
             return
-        camera = (key or b"").decode(errors="replace")
+        camera = (batch.keys[row] or b"").decode(errors="replace")
         self._filming.add(camera, frame, detections, batch.timestamps_ms[row])
 
 
@@ -85,9 +109,9 @@ _Place = tuple[str, int, int]
 
 
 def _place(headers: Headers) -> _Place | None:
-    """What an `id` header `topic/partition/offset` names."""
+    """What an `id` header `topic/partition/offset` names; those of events have one part more."""
     text = next((value for name, value in headers if name == "id"), None) or b""
-    topic, *numbers = text.decode(errors="replace").rsplit("/", 2)
+    topic, *numbers = text.decode(errors="replace").split("/")
     if len(numbers) != 2 or not all(number.isdecimal() and len(number) < 19 for number in numbers):
         return None
     return topic, int(numbers[0]), int(numbers[1])

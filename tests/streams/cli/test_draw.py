@@ -202,3 +202,35 @@ def test_mistakes_are_sentences(headrace: Run, site: Site, tmp_path: Path) -> No
     gone = headrace("subscribe", site.detections, "--from", "earliest", "--draw", tmp_path / "out.mp4", code=1)
     assert isinstance(gone.result.exception, TopicError)
     assert "no.such.topic" in gone.error
+
+
+def test_what_holds_no_detections_says_so_whatever_it_is_called(headrace: Run, site: Site, tmp_path: Path) -> None:
+    event = {"kind": "new", "camera_id": "gate", "track_id": 7, "label": "bar", "score": 0.5, "box": [1, 2, 3, 4]}
+    place = site.frame("gate", bytes(cv2.imencode(".jpg", picture(0, *SIZE))[1]))
+    for number in range(3):
+        site.detect("gate", f"{place}/{number}", event)
+    site.flush()
+    out = tmp_path / "out.mp4"
+    for topic, records, ends in ((site.detections, 3, "--limit"), (site.frames, 1, "--seconds")):
+        arguments = ("--from", "earliest", ends, 3, "--draw", out)
+        refused = headrace("subscribe", topic, *arguments, VISION__OUTPUT="elsewhere", code=1)
+        assert isinstance(refused.result.exception, TopicError)
+        assert f"drawing {topic}: expected detections, got {records} records" in refused.error
+        assert refused.error.endswith("subscribe to what vision writes them to, elsewhere by the settings")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_waits_for_detections_where_none_come(headrace: Run, site: Site, tmp_path: Path) -> None:
+    for number in range(120):
+        site.detect("gate", f"{site.frames}/0/{number}/0", {"kind": "new"})
+    site.flush()
+    refused = headrace("subscribe", site.detections, "--from", "earliest", "--snapshots", tmp_path / "shots", code=1)
+    assert "none is one" in refused.error
+
+
+def test_a_record_that_names_an_event_names_no_frame(headrace: Run, site: Site, tmp_path: Path) -> None:
+    place = site.frame("gate", bytes(cv2.imencode(".jpg", picture(0, *SIZE))[1]))
+    site.detect("gate", f"{place}/0", message_of(0))
+    site.flush()
+    done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 1, "--draw", tmp_path / "out.mp4")
+    assert "0 frames; 1 left out" in done.err
