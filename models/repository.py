@@ -131,9 +131,11 @@ class Repository:
         """The folder that a version is in. Raises: ModelNotFound, RepositoryUnusable."""
         found = self._roots_of(name)
         if not found:
-            raise ModelNotFound(f"loading model {name!r} from {self}: no such model; there is {self.names() or 'none'}")
+            there = ", ".join(self.names()) or "none"
+            raise ModelNotFound(f"loading model {name!r} from {self}: no such model; there is {there}")
         if version not in found:
-            raise ModelNotFound(f"loading model {name!r} from {self}: no version {version}; there is {sorted(found)}")
+            there = ", ".join(map(str, sorted(found)))
+            raise ModelNotFound(f"loading model {name!r} from {self}: no version {version}; there is {there}")
         return found[version]
 
     def default(self, name: str) -> int:

@@ -127,7 +127,9 @@ def open_by_name(model: Model, engine: str, options: EngineOptions) -> Engine:
     """`open_engine` for one engine of `ENGINES`, which is closed again where it does not serve the model."""
     kind = ENGINES.get(engine)
     if kind is None:
-        raise EngineUnavailable(f"opening {model.reference}: no engine {engine!r}; there is {[AUTO, *ENGINES]!r}")
+        raise EngineUnavailable(
+            f"opening {model.reference}: no engine {engine!r}; there is {', '.join([AUTO, *ENGINES])}"
+        )
     reason = kind.why_not()
     if reason:
         raise EngineUnavailable(f"opening {model.reference} on {engine}: {reason}; it is not served by this engine")

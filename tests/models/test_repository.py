@@ -64,13 +64,13 @@ def test_versions_are_numbers_and_the_first_serves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fraud", "../scaling", "", ".", "scaling/1"])
 def test_an_unknown_name_says_what_there_is(tmp_path: Path, name: str) -> None:
     networks.save(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"no such model; there is \['scaling'\]"):
+    with pytest.raises(ModelNotFound, match=r"no such model; there is scaling$"):
         Repository([tmp_path]).load(name)
 
 
 def test_an_unknown_version_or_folder_says_what_there_is(tmp_path: Path) -> None:
     networks.save(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"no version 7; there is \[1\]"):
+    with pytest.raises(ModelNotFound, match=r"no version 7; there is 1$"):
         Repository([tmp_path]).load("scaling", 7)
     with pytest.raises(ModelNotFound, match="there is none"):
         Repository([tmp_path / "nowhere"]).load("scaling")
@@ -258,7 +258,7 @@ def test_a_manifest_whose_tensors_are_not_the_networks_is_refused(tmp_path: Path
 
 
 def test_an_unknown_engine_lists_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"no engine 'tpu'; there is \['auto', 'tensorrt', .*'onnx-cpu'"):
+    with pytest.raises(EngineUnavailable, match=r"no engine 'tpu'; there is auto, tensorrt, .*onnx-cpu"):
         repository.open_engine(networks.save(tmp_path), "tpu")
 
 
