@@ -6,30 +6,27 @@ Sources, the later one wins: the defaults here, `headrace.toml` in the current d
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from models.fraud.rules import Rule, check
-from models.vision.specs import MAX_LABELS
+from models.fraud.rules import Rule
+from streams.bounds import check_bounds
 from streams.cluster import Kafka as Kafka  # a section like those below
-from streams.cluster import Secret, check_servers
-from streams.conversion import refusal
+from streams.cluster import Secret
+from streams.conversion import refusal, unknown
 from streams.errors import SettingsError
-from streams.sites import SceneSettings, check_scenes
+from streams.sites import SceneSettings
 
 if TYPE_CHECKING:
     from models.repository import Repository
 
 PREFIX = "HEADRACE_"
 CONFIG_VARIABLE = "HEADRACE_CONFIG"
-MOST_DAYS = 36_525  # a century
-LARGEST = 2**31 - 1  # what a client takes for a number of bytes
 DEFAULT_FILE = Path("headrace.toml")
 
 
@@ -190,39 +187,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vision: Vision = Vision()
 
 
-_POSITIVE = (
-    "kafka.request_timeout_s",
-    "worker.session_timeout_s",
-    "worker.drain_timeout_s",
-    "worker.commit_interval_s",
-    "worker.transaction_interval_s",
-    "worker.transaction_max_records",
-    "worker.transaction_timeout_s",
-    "worker.in_flight",
-    "worker.stall_timeout_s",
-    "worker.broker_timeout_s",
-    "worker.fetch_max_bytes",
-    "batch.max_batch_size",
-    "batch.max_queue_size",
-    "dead_letter.share_window",
-    "dead_letter.max_consecutive",
-    "fraud.max_value_bytes",
-    "fraud.max_future_s",
-    "labels.max_value_bytes",
-    "labels.max_future_s",
-    "labels.memory_days",
-    "labels.wait_days",
-    "labels.delay_days",
-    "labels.window_days",
-    "vision.staleness_bound_s",
-    "vision.max_batch_size",
-    "vision.max_queue_size",
-    "vision.max_value_bytes",
-    "vision.max_pixels",
-    "vision.max_future_s",
-)
-
-
 def load(
     environ: Mapping[str, str] | None = None,
     file: Path | None = None,
@@ -278,106 +242,18 @@ def _convert(tree: dict[str, Any], origins: dict[str, str]) -> Settings:
     for section, values in tree.items():
         if section not in known:
             source = next((o for k, o in origins.items() if k.startswith(section + ".")), "the settings")
-            raise SettingsError(f"unknown section {section!r} in {source}; there are {', '.join(sorted(known))}")
+            raise unknown(f"section {section!r}", section, known, source)
         names = {field.name for field in msgspec.structs.fields(known[section])}
         for key, value in values.items():
             origin = origins.get(f"{section}.{key}", "the settings")
             if key not in names:
-                raise SettingsError(
-                    f"unknown setting {section}.{key} in {origin}; there are {', '.join(sorted(names))}"
-                )
+                raise unknown(f"setting {section}.{key}", key, names, origin)
             try:
                 msgspec.convert({key: value}, known[section], strict=False, dec_hook=_secret)
             except msgspec.ValidationError as error:
                 raise refusal(known[section], f"{section}.{key}", value, origin, error) from None
         sections[section] = msgspec.convert(values, known[section], strict=False, dec_hook=_secret)
-    return _check(Settings(**sections), origins)
-
-
-def _check(settings: Settings, origins: dict[str, str]) -> Settings:
-    for name in _POSITIVE:
-        section, key = name.split(".")
-        value = getattr(getattr(settings, section), key)
-        if not 0 < value <= LARGEST:
-            raise SettingsError(
-                f"{name}{_from(origins, name)} must be above zero, and at most {LARGEST}; got {value!r}"
-            )
-    worker, dead_letter, threads = settings.worker, settings.dead_letter, settings.vision.threads
-    batches = {"batch": settings.batch, "vision": settings.vision.batch}
-    bounds = (
-        *(
-            (f"{name}.max_queue_delay_s", 0 <= sizes.max_queue_delay_s <= 60, "between 0 and 60 seconds")
-            for name, sizes in batches.items()
-        ),
-        ("dead_letter.max_share", 0 < dead_letter.max_share <= 1, "in (0, 1]"),
-        ("models.shadow_budget", 0 < settings.models.shadow_budget <= 1, "in (0, 1]"),
-        ("vision.score_threshold", 0 <= (settings.vision.score_threshold or 0) <= 1, "between 0 and 1"),
-        ("vision.iou_threshold", 0 <= (settings.vision.iou_threshold or 0) <= 1, "between 0 and 1"),
-        ("vision.top", 1 <= settings.vision.top <= MAX_LABELS, f"between 1 and {MAX_LABELS}"),
-        ("vision.threads", threads is None or 1 <= threads <= 256, "between 1 and 256"),
-        ("worker.http_port", 0 <= worker.http_port <= 65535, "between 0 and 65535"),
-    )
-    for name, holds, where in bounds:
-        section, key = name.split(".")
-        if not holds:
-            value = getattr(getattr(settings, section), key)
-            raise SettingsError(f"{name}{_from(origins, name)} must lie {where}, got {value!r}")
-    if worker.transaction_timeout_s <= worker.transaction_interval_s + worker.broker_timeout_s:
-        raise SettingsError(
-            f"worker.transaction_timeout_s = {worker.transaction_timeout_s:g}"
-            f"{_from(origins, 'worker.transaction_timeout_s')} must be above worker.transaction_interval_s = "
-            f"{worker.transaction_interval_s:g} and worker.broker_timeout_s = {worker.broker_timeout_s:g} together: "
-            "the broker would end transactions that the worker still works on"
-        )
-    for name in ("review_threshold", "block_threshold"):
-        threshold = getattr(settings.fraud, name)
-        if threshold is not None and not (0 <= threshold <= 1 or threshold == math.inf):
-            raise SettingsError(
-                f"fraud.{name}{_from(origins, f'fraud.{name}')} must lie between 0 and 1, or be inf, which no score "
-                f"reaches; got {threshold!r}"
-            )
-    _check_rules(settings.fraud.rules, origins)
-    try:
-        check_servers(settings.kafka.bootstrap_servers)
-    except ValueError as error:
-        name = "kafka.bootstrap_servers"
-        raise SettingsError(f"{name}{_from(origins, name)}: {error}") from None
-    try:
-        check_scenes(settings.vision)
-    except ValueError as error:
-        raise SettingsError(f"vision.{error}") from None
-    for name, sizes in batches.items():
-        if sizes.max_queue_size < sizes.max_batch_size:
-            raise SettingsError(
-                f"{name}.max_queue_size = {sizes.max_queue_size}{_from(origins, f'{name}.max_queue_size')} must not be "
-                f"below {name}.max_batch_size = {sizes.max_batch_size}{_from(origins, f'{name}.max_batch_size')}"
-            )
-    labels = settings.labels
-    needed = max(labels.wait_days, labels.delay_days + labels.window_days)
-    if not needed <= labels.memory_days <= MOST_DAYS:
-        raise SettingsError(
-            f"labels.memory_days = {labels.memory_days:g}{_from(origins, 'labels.memory_days')} must not be below "
-            f"labels.wait_days = {labels.wait_days:g}{_from(origins, 'labels.wait_days')}, nor below "
-            f"labels.delay_days = {labels.delay_days:g}{_from(origins, 'labels.delay_days')} and labels.window_days = "
-            f"{labels.window_days:g}{_from(origins, 'labels.window_days')} together, nor above {MOST_DAYS}"
-        )
-    return settings
-
-
-def _check_rules(rules: Sequence[Rule], origins: dict[str, str]) -> None:
-    if not rules:
-        return
-    from models.fraud.inputs import INPUTS  # loads numba, which most commands do without
-
-    try:
-        check(rules, INPUTS)
-    except ValueError as error:
-        place, _, complaint = str(error).partition(": ")
-        raise SettingsError(f"fraud.{place}{_from(origins, 'fraud.rules')}: {complaint}") from None
-
-
-def _from(origins: dict[str, str], name: str) -> str:
-    return f" from {origins[name]}" if name in origins else " (default)"
+    return check_bounds(Settings(**sections), origins)
 
 
 def _secret(kind: type, value: Any) -> Any:

@@ -183,6 +183,58 @@ def test_a_setting_of_few_values_says_which_there_are(key: str, value: object, s
     assert _refusal(overrides={section: {name: value}}) == f"{key} from the command line: {said}"
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("vision.threads", "many", "expected int, got 'many'"),
+        ("fraud.max_future_s", "1d", "expected float, got '1d'"),
+        ("kafka.ssl_check_hostname", "perhaps", "expected bool, got 'perhaps'"),
+    ],
+)
+def test_a_value_that_cannot_be_converted_is_shown(key: str, text: str, said: str) -> None:
+    variable = f"HEADRACE_{key.replace('.', '__').upper()}"
+    assert _refusal({variable: text}) == f"{key} from {variable}: {said}"
+    assert _refusal(file=_file("[kafka]\nsasl_password = 12345\n")).endswith("expected `str`")
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        (
+            "HEADRACE_VISION__CAMERA",
+            "unknown setting vision.camera in HEADRACE_VISION__CAMERA; did you mean 'cameras'?",
+        ),
+        ("HEADRACE_VISON__TOP", "unknown section 'vison' in HEADRACE_VISON__TOP; did you mean 'vision'?"),
+        (
+            "HEADRACE_MODELS__XYZ",
+            "unknown setting models.xyz in HEADRACE_MODELS__XYZ; there are control, root, shadow_",
+        ),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_one_that_was_meant(variable: str, said: str) -> None:
+    assert _refusal({variable: "1"}).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("heights_m = { 'a: b' = 0 }", "vision.heights_m 'a: b' from mine.toml: expected metres from 0.01 to 1000"),
+        ("cameras = [{ id = \"it's: \" }, { id = \"it's: \" }]",
+         "vision.cameras[1] \"it's: \" from mine.toml: expected a name of its own"),
+        ("cameras = [{ id = 'gate', zones = [{ name = 'dock', polygon = [[0, 0], [1, 1]] }] }]",
+         "vision.cameras[0] 'gate' zones[0] 'dock' from mine.toml: expected a polygon of 3 to 64 corners, got 2"),
+        ("new_score = 0.2\nhigh_score = 0.35", "vision.low_score, high_score, new_score, lost_s from mine.toml: "),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_place_names_the_file(text: str, said: str) -> None:
+    assert _refusal(file=_file(f"[vision]\n{text}\n")).startswith(said)
+
+
+def test_settings_that_contradict_each_other_name_all_their_sources() -> None:
+    message = _refusal({"HEADRACE_VISION__NEW_SCORE": "0.2"}, file=_file("[vision]\nhigh_score = 0.35\n"))
+    assert " lost_s from HEADRACE_VISION__NEW_SCORE and mine.toml: expected" in message
+
+
 def test_an_error_names_the_command_line() -> None:
     message = _refusal(overrides={"batch": {"max_batch_size": 0}})
     assert "batch.max_batch_size" in message
