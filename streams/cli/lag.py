@@ -21,30 +21,41 @@ from streams.topics import Admin, absent
 WATCH_S = 1.0
 
 
-async def show_lag(kafka: Kafka, group: str, topic: str | None, *, watch: bool, as_json: bool) -> None:
+async def show_lag(
+    kafka: Kafka, group: str, topic: str | None, others: Sequence[str], *, watch: bool, as_json: bool
+) -> None:
     """Print a group's lag; with `watch` every second until a signal.
 
     Args:
         topic: what the group reads, where that is known: it is shown before anything is committed, too.
+        others: pipelines that may have been meant where there is nothing to show.
+
+    Raises:
+        TopicError: the group has committed nothing, and what it reads is not there.
     """
     with stop_on_signal() as stop:
         async with Admin(kafka) as admin, LagReader(kafka) as reader:
-            _print(await _look(kafka, admin, reader, group, topic), as_json, watch)
+            _print(await _look(kafka, admin, reader, group, topic, others), as_json, watch)
             while watch and not stop.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), WATCH_S)
                 if not stop.is_set():
-                    _print(await _look(kafka, admin, reader, group, topic), as_json, watch)
+                    _print(await _look(kafka, admin, reader, group, topic, others), as_json, watch)
 
 
-async def _look(kafka: Kafka, admin: Admin, reader: LagReader, group: str, topic: str | None) -> list[PartitionLag]:
+async def _look(
+    kafka: Kafka, admin: Admin, reader: LagReader, group: str, topic: str | None, others: Sequence[str]
+) -> list[PartitionLag]:
     committed = await reader.committed(group)
     there = await admin.partitions()
     names = {partition.topic for partition in committed} | ({topic} if topic else set())
     partitions = [TopicPartition(name, n) for name in sorted(names & there.keys()) for n in range(there[name])]
     if not partitions:
         missing = f", and its {absent(kafka, topic)}" if topic else ""
-        raise TopicError(f"looking for the lag of group {group!r}: it has committed nothing{missing}")
+        hint = f"; that of other pipelines: {' or '.join(f'`headrace topics lag {name}`' for name in others)}"
+        raise TopicError(
+            f"looking for the lag of group {group!r}: it has committed nothing{missing}{hint if others else ''}"
+        )
     return await reader.lag(partitions, committed, SystemClock().time())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,12 +11,14 @@ import click
 from rich.table import Table
 
 from streams.cli.console import DEFAULT_PARTITIONS, pipe_safe, run, terminal
+from streams.pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from streams.settings import Settings
     from streams.topics import Topic
 
 INTERNAL = "__"  # Kafka's own topics begin with it
+NEARLY = 0.8  # so alike, a topic's name may be a pipeline's, misspelt
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON array a look, instead of a table.")
 
@@ -34,7 +38,8 @@ def topics() -> None:
     help="Partitions of each topic: so many workers can share the work.",
 )
 @click.option("--replication", type=click.IntRange(1), help="Copies of each topic.  [the broker's default]")
-def create(names: tuple[str, ...], partitions: int, replication: int | None) -> None:
+@click.option("--yes", is_flag=True, help="Do not ask whether a NAME that is nearly a pipeline's was meant to be that.")
+def create(names: tuple[str, ...], partitions: int, replication: int | None, yes: bool) -> None:
     """Create all topics of a PIPELINE, or plain topics by NAME; without either, those of all pipelines.
 
     A pipeline's topics are its input, its outputs, its dead letters, what it reads beside its input (fraud its labels,
@@ -48,10 +53,12 @@ def create(names: tuple[str, ...], partitions: int, replication: int | None) -> 
       headrace topics create fraud --partitions 16 --replication 3
       headrace topics create refunds --partitions 8
     """
-    from streams.pipelines import PIPELINES
     from streams.settings import load
 
-    run(_create(load(), names or tuple(PIPELINES), partitions, replication))
+    settings = load()
+    if not yes:
+        _ask_what_was_meant(settings, names)
+    run(_create(settings, names or tuple(PIPELINES), partitions, replication))
 
 
 @topics.command(name="list")
@@ -74,30 +81,32 @@ def list_topics(everything: bool, as_json: bool) -> None:
 
 
 @topics.command()
-@click.option("--group", help="The consumer group.  [the fraud pipeline's: headrace-fraud]")
+@click.argument("pipeline", required=False, type=click.Choice(list(PIPELINES)), metavar="[PIPELINE]")
+@click.option("--group", help="The consumer group.  [the pipeline's: headrace-<pipeline>]")
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 @_json
-def lag(group: str | None, watch: bool, as_json: bool) -> None:
-    """Show how far a consumer group is behind, for each partition.
+def lag(pipeline: str | None, group: str | None, watch: bool, as_json: bool) -> None:
+    """Show how far the workers of PIPELINE (fraud, where none is named), or any consumer group, are behind.
 
-    In records: offsets between what it has committed and the end. In seconds: how long ago the first record that it has
-    not committed was produced.
+    For each partition, in records: offsets between what the group has committed and the end. In seconds: how long ago
+    the first record that it has not committed was produced.
 
     \b
     Examples:
       headrace topics lag
-      headrace topics lag --watch
+      headrace topics lag vision --watch
       headrace topics lag --group billing --json
     """
     from streams.cli.lag import show_lag
-    from streams.pipelines import PIPELINES
     from streams.settings import load
 
     settings = load()
-    own = PIPELINES["fraud"].group(settings)
-    topic = settings.fraud.input if group in (None, own) else None
+    own = {each.name: each.group(settings) for each in PIPELINES.values()}
+    read = pipeline or next((name for name, its in own.items() if group in (None, its)), "")
+    topic = getattr(settings, read).input if read else None
+    others = [] if pipeline or group else [name for name in own if name != read]
     with pipe_safe():
-        run(show_lag(settings.kafka, group or own, topic, watch=watch, as_json=as_json))
+        run(show_lag(settings.kafka, group or own[read], topic, others, watch=watch, as_json=as_json))
 
 
 @topics.command()
@@ -116,6 +125,23 @@ def delete(names: tuple[str, ...], yes: bool) -> None:
     if not yes:
         click.confirm(f"delete {', '.join(names)} at {settings.kafka.bootstrap_servers} for ever?", abort=True)
     run(_delete(settings, names))
+
+
+def _ask_what_was_meant(settings: Settings, names: Sequence[str]) -> None:
+    """Make sure that a plain topic is wanted where its name is nearly a pipeline's.
+
+    Raises:
+        UsageError: there is no terminal to ask on. Abort: it is not wanted.
+    """
+    for name in names:
+        near = difflib.get_close_matches(name, PIPELINES, 1, NEARLY)
+        if not near or name in PIPELINES or _known(settings, name):
+            continue
+        if not sys.stdin.isatty():
+            raise click.UsageError(
+                f"did you mean the pipeline {near[0]}, and not a topic called {name}? --yes creates that topic"
+            )
+        click.confirm(f"did you mean the pipeline {near[0]}? create a plain topic {name}", abort=True, err=True)
 
 
 async def _create(settings: Settings, names: Sequence[str], partitions: int, replication: int | None) -> None:
@@ -138,14 +164,17 @@ async def _create(settings: Settings, names: Sequence[str], partitions: int, rep
 
 
 def _wanted(settings: Settings, name: str) -> list[Topic]:
-    from streams.pipelines import PIPELINES
     from streams.topics import Topic
 
     if name in PIPELINES:
         return PIPELINES[name].topics(settings)
-    named = [topic for domain in PIPELINES.values() for topic in domain.topics(settings) if topic.name == name]
     # One pipeline may want more of a topic than another that has it, too.
-    return [max(named, key=lambda topic: len(topic.config), default=Topic(name))]
+    return [max(_known(settings, name), key=lambda topic: len(topic.config), default=Topic(name))]
+
+
+def _known(settings: Settings, name: str) -> list[Topic]:
+    """What pipelines want of a topic that they name."""
+    return [topic for domain in PIPELINES.values() for topic in domain.topics(settings) if topic.name == name]
 
 
 async def _list(settings: Settings, everything: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`headrace models` on a terminal of its own, for what it asks only there."""
+"""A command of `headrace models`, or of another group, on a terminal of its own, for what it asks only there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 TIMEOUT_S = 60
 
 
-def on_terminal(*arguments: str, answers: Sequence[str], code: int | None = None) -> str:
+def on_terminal(*arguments: str, answers: Sequence[str], code: int | None = None, group: str = "models") -> str:
     """What the command says on the terminal, given these lines."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
-        command = [sys.executable, "-m", "streams.cli", "models", *arguments]
+        command = [sys.executable, "-m", "streams.cli", group, *arguments]
         done = subprocess.run(
             command, stdin=theirs, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
             env=os.environ | {"COLUMNS": "200"},

@@ -18,6 +18,7 @@ from streams.errors import TopicError
 from streams.settings import Vision
 from tests.conftest import Kafka, MakeTopics
 from tests.streams.cli.conftest import Run, run
+from tests.streams.cli.terminal import on_terminal
 
 
 def test_a_pipelines_topics_are_created_as_it_needs_them(kafka: Kafka, headrace: Run) -> None:
@@ -110,6 +111,38 @@ def test_the_pipelines_own_group_shows_before_it_has_committed(headrace: Run, ma
     assert [lag["committed"] for lag in json.loads(headrace("topics", "lag", "--json", **names).out)] == [None, None]
     unknown = headrace("topics", "lag", "--group", "nobody", code=1)
     assert unknown.error == "looking for the lag of group 'nobody': it has committed nothing"
+
+
+def test_the_lag_of_a_pipeline_is_asked_for_by_its_name(headrace: Run, make_topics: MakeTopics) -> None:
+    (frames,) = make_topics("frames", partitions=3)
+    names: Any = {"VISION__INPUT": frames, "FRAUD__INPUT": "not-made"}
+    for arguments in (("vision",), ("--group", "headrace-vision"), ("vision", "--group", "another")):
+        lags = json.loads(headrace("topics", "lag", *arguments, "--json", **names).out)
+        assert [(lag["topic"], lag["committed"]) for lag in lags] == [(frames, None)] * 3
+    fraud = headrace("topics", "lag", WORKER__GROUP="nobody-yet", **names, code=1)
+    assert "group 'nobody-yet': it has committed nothing, and its topic 'not-made' does not exist" in fraud.error
+    assert fraud.error.endswith("of other pipelines: `headrace topics lag labels` or `headrace topics lag vision`")
+    named = headrace("topics", "lag", "fraud", WORKER__GROUP="nobody-yet", **names, code=1)
+    assert "other pipelines" not in named.error
+    assert "'visoin' is not one of 'fraud', 'labels', 'vision'" in headrace("topics", "lag", "visoin", code=2).err
+
+
+def test_a_topic_that_is_nearly_a_pipeline_is_made_on_request_only(headrace: Run) -> None:
+    refused = headrace("topics", "create", "plain-beside-vison", "vison", code=2)
+    assert "did you mean the pipeline vision, and not a topic called vison? --yes creates that topic" in refused.err
+    assert "vison" not in headrace("topics", "list").out
+    assert headrace("topics", "create", "vison", "--yes").out == "created vison with 4 partitions\n"
+    assert "created visions with" in headrace("topics", "create", "visions", VISION__INPUT="visions").out
+
+
+@pytest.mark.parametrize(("answer", "code", "made"), [("n", 1, False), ("y", 0, True)])
+def test_on_a_terminal_it_is_asked_what_was_meant(
+    kafka: Kafka, headrace: Run, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, made: bool
+) -> None:
+    monkeypatch.setenv("HEADRACE_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    said = on_terminal("create", "labells", answers=[answer], code=code, group="topics")
+    assert "did you mean the pipeline labels? create a plain topic labells [y/N]" in said
+    assert ("labells" in headrace("topics", "list").out) == made
 
 
 def test_watching_lag_goes_on_until_ctrl_c(kafka: Kafka, half_read: tuple[str, str]) -> None:
