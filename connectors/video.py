@@ -101,16 +101,16 @@ def open_video(
 
     if (camera := _CAMERA.fullmatch(source)) is not None:
         device = _device(int(camera[1]))
-        return live(source, lambda: _camera(device, source, wanted))
+        return live(source, lambda: _camera(device, source, wanted, counters))
     if _ADDRESS.match(source):
         if not source.lower().startswith(SCHEMES):
             raise VideoError(f"opening {masked(source)}: expected one of {', '.join(SCHEMES)}")
         opening = _opening(source, masked(source), True, options=_NETWORK, timeout_s=TIMEOUT_S)
-        connect = _Connect(opening, wanted)
+        connect = _Connect(opening, wanted, counters)
         if connect.first is None or connect.first.total_s is None:
             return live(opening.name, connect)
         return _recorded(connect.first, opening.name, wanted.fps, now_ms, counters, speed, start_ms)
-    footage = _file(Path(source).expanduser(), wanted)
+    footage = _file(Path(source).expanduser(), wanted, counters)
     # Pictures of a folder are as far apart as `fps` says: there is nothing to thin out.
     fps = 0.0 if isinstance(footage, FolderFootage) else wanted.fps
     return _recorded(footage, source, fps, now_ms, counters, speed, start_ms)
@@ -127,24 +127,24 @@ def _opening(address: str, name: str, live: bool = False, **how: Any) -> Opening
     return Opening(address, name, live, **how)
 
 
-def _footage(opening: Opening, wanted: Wanted) -> Footage:
+def _footage(opening: Opening, wanted: Wanted, counters: Counters) -> Footage:
     from connectors.video_container import ContainerFootage
 
-    return ContainerFootage(opening, wanted)
+    return ContainerFootage(opening, wanted, counters)
 
 
-def _file(path: Path, wanted: Wanted) -> Footage:
+def _file(path: Path, wanted: Wanted, counters: Counters) -> Footage:
     if not path.exists():
         if str(path).startswith("camera:"):
             raise VideoError(f"opening a camera: expected camera:NUMBER, got {str(path)!r}")
         raise VideoError(f"opening {path}: there is no such file or folder")
     if path.is_dir() or is_picture(path):
-        return FolderFootage(path, wanted)
+        return FolderFootage(path, wanted, counters)
     if not path.is_file():
         raise VideoError(f"opening {path}: expected a file or a folder, got a device or pipe")
     if path.stat().st_size == 0:
         raise VideoError(f"opening {path}: expected a video, got an empty file")
-    return _footage(_opening(f"file:{path}", str(path), options=_FILES), wanted)
+    return _footage(_opening(f"file:{path}", str(path), options=_FILES), wanted, counters)
 
 
 def _device(number: int) -> Path:
@@ -156,21 +156,21 @@ def _device(number: int) -> Path:
     return device
 
 
-def _camera(device: Path, name: str, wanted: Wanted) -> Footage:
+def _camera(device: Path, name: str, wanted: Wanted, counters: Counters) -> Footage:
     """A webcam: most send Motion JPEG at their full rate, and raw pixels at a fraction of it."""
     raw = _opening(str(device), name, True, format="v4l2", timeout_s=TIMEOUT_S)
     try:
-        return _footage(replace(raw, options={"input_format": "mjpeg"}), wanted)
+        return _footage(replace(raw, options={"input_format": "mjpeg"}), wanted, counters)
     except VideoError:
-        return _footage(raw, wanted)
+        return _footage(raw, wanted, counters)
 
 
 class _Connect:
     """Connects to an address. Over HTTP it does so once at the start, to see whether there is an end; that connection
     is then the first one given out."""
 
-    def __init__(self, opening: Opening, wanted: Wanted) -> None:
-        self._opening, self._wanted = opening, wanted
+    def __init__(self, opening: Opening, wanted: Wanted, counters: Counters) -> None:
+        self._opening, self._wanted, self._counters = opening, wanted, counters
         self.first: Footage | None = None
         if opening.address.lower().startswith("http"):
             try:
@@ -183,7 +183,7 @@ class _Connect:
         if self.first is not None:
             footage, self.first = self.first, None
             return footage
-        return _footage(self._opening, self._wanted)
+        return _footage(self._opening, self._wanted, self._counters)
 
 
 def _recorded(
@@ -208,7 +208,9 @@ def _recorded(
                     return
                 counters.frames += 1
                 counters.frames_bytes += len(shot.value)
-                yield VideoFrame(shot.value, shot.content_type, shot.frame, first_ms + round(shot.time_s * 1000))
+                taken_ms = first_ms + round(shot.time_s * 1000)
+                yield VideoFrame(shot.value, shot.content_type, shot.frame, taken_ms, shot.file)
+            counters.cut_off = footage.cut_off
         finally:
             footage.close()
 

@@ -5,7 +5,6 @@ FFmpeg's calls release the GIL. What already is JPEG goes through byte for byte,
 
 from __future__ import annotations
 
-import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,9 @@ import numpy as np
 from av.error import FFmpegError
 
 from connectors.jpeg import encode_jpeg
-from connectors.video_frames import JPEG, Shot, VideoError, Wanted, masked
+from connectors.video_ending import Ending
+from connectors.video_failures import failure
+from connectors.video_frames import JPEG, Counters, CutOff, Shot, VideoError, Wanted
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 40_000_000  # a frame that promises more is not decoded
 ASSUMED_FPS = 25.0  # where a file says nothing
-
-# What will be the same the next time.
-_FINAL = (
-    av.error.HTTPClientError, av.error.InvalidDataError, av.error.ProtocolNotFoundError, av.error.DecoderNotFoundError,
-    av.error.DemuxerNotFoundError, av.error.PatchWelcomeError, av.error.PermissionError, av.error.FileNotFoundError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,17 +53,20 @@ class Opening:
 class ContainerFootage:
     """An open container's first video stream; iterate over its shots once.
 
+    What of it cannot be decoded is left out and counted, as far as FFmpeg tells.
+
     Raises:
         VideoError: it cannot be opened, has no video, or none that can be decoded here. While iterating: it is
             damaged further on, or a connection is lost.
     """
 
-    def __init__(self, opening: Opening, wanted: Wanted) -> None:
-        self._opening, self._wanted = opening, wanted
+    def __init__(self, opening: Opening, wanted: Wanted, counters: Counters) -> None:
+        self._opening, self._wanted, self._counters = opening, wanted, counters
+        self.cut_off: CutOff | None = None
         try:
             self._container = _open(opening)
         except FFmpegError as error:
-            raise self._failure("opening", error) from None
+            raise failure("opening", opening, error) from None
         try:
             self._stream = self._prepared()
         except BaseException:
@@ -89,7 +87,7 @@ class ContainerFootage:
     def shots(self, choose: Callable[[float], bool]) -> Iterator[Shot]:
         """Those whose time `choose` accepts, JPEGs all."""
         try:
-            packets = self._container.demux(self._stream)
+            packets = self._packets()
             if self._copies():
                 first = next(packets)
                 packets = itertools.chain([first], packets)
@@ -98,7 +96,7 @@ class ContainerFootage:
                     return
             yield from self._encoded(packets, choose)
         except FFmpegError as error:
-            raise self._failure("reading", error) from None
+            raise failure("reading", self._opening, error) from None
 
     def _prepared(self) -> VideoStream:
         name = self._opening.name
@@ -118,6 +116,15 @@ class ContainerFootage:
         # look at a JPEG's rotation.
         stream.thread_type = "SLICE" if self._opening.live or stream.codec_context.name == "mjpeg" else "AUTO"
         return stream
+
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
+        """All of the stream's, and an empty one at the end; then it is known whether the film is cut off."""
+        ending = Ending(self._container, self._stream)
+        for packet in self._container.demux(*ending.streams):
+            ending.see(packet)
+            if packet.stream is self._stream:
+                yield packet
+        self.cut_off = ending.cut_off()
 
     def _copies(self) -> bool:
         """Whether the pictures are JPEGs of the wanted size already."""
@@ -149,15 +156,28 @@ class ContainerFootage:
     def _decoded(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[DecodedFrame]:
         """All frames that can be decoded; a damaged one within a stream costs itself alone."""
         damaged: FFmpegError | None = None
-        any_decoded = False
+        any_decoded = any_torn = False
+        expected = whole = lost = 0
         for packet in packets:
+            any_torn = any_torn or packet.is_corrupt
+            expected += bool(packet.size) and not packet.is_discard
             try:
                 pictures = self._stream.decode(packet)
             except av.error.InvalidDataError as error:
                 damaged = error
+                lost += 1
+                self._counters.damaged += 1
                 continue
             any_decoded = any_decoded or bool(pictures)
-            yield from (picture for picture in pictures if not picture.is_corrupt)
+            good = [picture for picture in pictures if not picture.is_corrupt]
+            whole += len(good)
+            lost += len(pictures) - len(good)
+            self._counters.damaged += len(pictures) - len(good)
+            yield from good
+        # An error may cost more than its own frame. That some packets give no picture is no sign of one: VP8 has such
+        # by design, and others at times.
+        if (lost or any_torn) and self._stream.codec_context.name != "vp8":
+            self._counters.damaged += max(0, expected - whole - lost)
         if damaged is not None and not any_decoded:
             raise damaged
 
@@ -172,15 +192,6 @@ class ContainerFootage:
         if turns:
             pixels = np.rot90(pixels, turns)
         return encode_jpeg(pixels, self._wanted.quality)
-
-    def _failure(self, doing: str, error: FFmpegError) -> VideoError:
-        reason, final = error.strerror or str(error), isinstance(error, _FINAL)
-        if isinstance(error, av.error.ExitError):
-            reason = "no answer in time"
-        elif error.errno == errno.EIO and self._opening.live:
-            final = doing == "opening"
-            reason = "there is no such host, or what it sends is no video" if final else "the connection was lost"
-        return VideoError(f"{doing} {self._opening.name}: {masked(reason)}", final=final)
 
 
 def _quarter_turns(picture: DecodedFrame) -> int:

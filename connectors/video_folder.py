@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectors.video_frames import JPEG, Shot, VideoError, Wanted
+from connectors.video_frames import JPEG, Counters, CutOff, Shot, VideoError, Wanted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,17 +26,19 @@ def is_picture(path: Path) -> bool:
 
 class FolderFootage:
     """Pictures as they are, byte for byte, and unseen: what is damaged goes out damaged. With a width each is decoded,
-    made smaller and encoded as JPEG.
+    made smaller and encoded as JPEG. Files with other names are left out and counted, but for hidden ones.
 
     Raises:
         VideoError: the folder cannot be read or holds no pictures. While iterating: a file cannot be read, or, with a
             width, not be decoded.
     """
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    cut_off: CutOff | None = None  # no picture says how many there should be
+
+    def __init__(self, path: Path, wanted: Wanted, counters: Counters) -> None:
         self._wanted = wanted
         self._fps = wanted.fps or FOLDER_FPS
-        self.pictures = [path] if path.is_file() else _pictures(path)
+        self.pictures = [path] if path.is_file() else _pictures(path, counters)
 
     @property
     def total_s(self) -> float | None:
@@ -51,7 +54,7 @@ class FolderFootage:
             time_s = frame / self._fps
             if choose(time_s):
                 value, content_type = self._read(path)
-                yield Shot(value, content_type, frame, time_s)
+                yield Shot(value, content_type, frame, time_s, os.fsencode(path.name).decode(errors="backslashreplace"))
 
     def _read(self, path: Path) -> tuple[bytes, str]:
         try:
@@ -78,13 +81,15 @@ class FolderFootage:
         return encode_jpeg(smaller, self._wanted.quality), JPEG
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, counters: Counters) -> list[Path]:
     try:
-        found = [path for path in folder.iterdir() if is_picture(path) and path.is_file()]
+        files = [path for path in folder.iterdir() if path.is_file()]
     except OSError as error:
         raise VideoError(f"reading the folder {folder}: {error.strerror or error}") from None
+    found = [path for path in files if is_picture(path)]
     if not found:
         raise VideoError(f"reading the folder {folder}: expected pictures ({', '.join(CONTENT_TYPES)}), there are none")
+    counters.foreign += sum(not is_picture(path) and not path.name.startswith(".") for path in files)
     return sorted(found, key=_natural)
 
 

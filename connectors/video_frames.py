@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from connectors.contract import ConnectorError
 
@@ -33,12 +33,14 @@ class VideoFrame:
         value: encoded; `content_type` says how.
         frame: its number in the source, from 0; gaps are frames that were left out.
         event_time_ms: when it was taken, since the epoch.
+        file: the name of the picture's own file, where it has one.
     """
 
     value: bytes
     content_type: str
     frame: int
     event_time_ms: int
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ class Wanted:
         return self.width, max(1, round(height * self.width / width))
 
 
+class CutOff(NamedTuple):
+    """A film ended at `at_s`, and its container says that it lasts until `of_s`."""
+
+    at_s: float
+    of_s: float
+
+
 @dataclass(slots=True)
 class Counters:
     """What a source has done so far, for metrics.
@@ -73,6 +82,9 @@ class Counters:
         shed: left out, because whoever takes them was too slow; live sources alone.
         connects: how often a live source was connected.
         failures: how often connecting failed or a connection was lost.
+        damaged: left out, because they could not be decoded; there may be more than FFmpeg tells of.
+        cut_off: where a film ended too soon; never of a live source.
+        foreign: files of a folder that were left out, because their names are not those of pictures.
     """
 
     frames: int = 0
@@ -81,6 +93,9 @@ class Counters:
     shed: int = 0
     connects: int = 0
     failures: int = 0
+    damaged: int = 0
+    cut_off: CutOff | None = None
+    foreign: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +106,14 @@ class Shot:
     content_type: str
     frame: int
     time_s: float
+    file: str | None = None
 
 
 class Footage(Protocol):
-    """An open source of shots; `total_s` is how long it lasts, where that is known."""
+    """An open source of shots; `total_s` is how long it lasts, where that is known. After the last shot `cut_off` says
+    whether that came too soon."""
+
+    cut_off: CutOff | None
 
     @property
     def total_s(self) -> float | None: ...
