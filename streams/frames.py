@@ -50,7 +50,8 @@ async def relay(
         ProduceError: a write was not acknowledged. What the source raises, after what came before it was sent.
     """
     key, frames = camera.encode(), iter(source)
-    started, sent, largest = time.perf_counter(), 0, 0
+    started, sent = time.perf_counter(), 0
+    largest: VideoFrame | None = None
     stopped = asyncio.create_task(stop.wait())
     following = asyncio.create_task(asyncio.to_thread(next, frames, None))
     try:
@@ -60,7 +61,7 @@ async def relay(
             if stopped.done() or not following.done() or (frame := following.result()) is None:
                 break
             following = asyncio.create_task(asyncio.to_thread(next, frames, None))
-            largest = max(largest, len(frame.value))
+            largest = frame if largest is None or len(frame.value) > len(largest.value) else largest
             await producer.send([key], [frame.value], [headers(frame)])
             if at_once:
                 await producer.push()
@@ -68,10 +69,11 @@ async def relay(
             on_frame(frame)
         await producer.flush()
     except ProduceError as error:
-        if isinstance(error.__cause__, MessageSizeTooLargeError):
+        if isinstance(error.__cause__, MessageSizeTooLargeError) and largest is not None:
+            which = "" if largest.file is None else f", {largest.file},"
             raise ProduceError(
-                f"{error}: the largest frame has {largest:,} bytes, more than the topic takes; give --width or a lower "
-                "--quality, or raise the topic's max.message.bytes"
+                f"{error}: the largest frame{which} has {len(largest.value):,} bytes, more than the topic takes; give "
+                "--width or a lower --quality, or raise the topic's max.message.bytes"
             ) from error
         raise
     finally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streams.cli.console import DEFAULT_PARTITIONS, Meter, run, stop_on_signal, summary
+from streams.cli.losses import losses
 
 if TYPE_CHECKING:
     from connectors.video import VideoFrame, VideoSource
@@ -77,7 +78,8 @@ def video(
     Files are played at the speed they were filmed. A stream or a camera that fails is connected again, first after half
     a second, then ever less often; while the broker is slower than a camera, the newest frames go. JPEG goes through
     byte for byte (pictures, Motion JPEG) unless --width makes it smaller; all else is encoded as JPEG. Passwords in
-    addresses are never shown. Ctrl-C ends in order: what was sent is acknowledged first.
+    addresses are never shown. What cannot be decoded is left out and counted, and of a film that is cut off it is said
+    where. Ctrl-C ends in order: what was sent is acknowledged first.
 
     \b
     Examples:
@@ -165,4 +167,4 @@ class _Job:
             text += f"; {counters.shed:,} left out because the broker was too slow"
         if counters.failures:
             text += f"; connections lost or refused: {counters.failures:,}"
-        summary(text)
+        summary(text + losses(counters))

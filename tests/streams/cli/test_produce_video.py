@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,29 @@ def test_a_frame_that_a_topic_does_not_take_is_named(headrace: Run, make_topics:
     done = headrace("produce", "video", "--from", path, "--topic", topic, code=1)
     assert isinstance(done.result.exception, ProduceError)
     assert "more than the topic takes; give --width" in done.error
+
+
+def test_a_picture_that_a_topic_does_not_take_is_named_by_its_file(
+    headrace: Run, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    (topic,) = make_topics("narrow", config={"max.message.bytes": "3000"})
+    (tmp_path / "1.jpg").write_bytes(jpeg(1))
+    cv2.imwrite(str(tmp_path / "2.png"), np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    (tmp_path / "notes.txt").write_text("no picture")
+    done = headrace("produce", "video", "--from", tmp_path, "--topic", topic, code=1)
+    size = (tmp_path / "2.png").stat().st_size
+    assert f"the largest frame, 2.png, has {size:,} bytes, more than the topic takes" in done.error
+    assert "files left out, whose names are not those of pictures: 1" in done.err
+
+
+def test_a_film_that_is_cut_off_is_said_to_be(headrace: Run, make_topics: MakeTopics, tmp_path: Path) -> None:
+    (topic,) = make_topics("frames")
+    path = film(tmp_path / "a.mkv", 100, size=(160, 120))
+    whole = headrace("produce", "video", "--from", path, "--topic", topic, "--fast")
+    assert "the film ends" not in whole.err
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = headrace("produce", "video", "--from", path, "--topic", topic, "--fast")
+    assert re.search(r"the film ends after \d\.\d s of the 5\.0 s that it should have", done.err)
 
 
 def test_mistakes_are_sentences(headrace: Run, tmp_path: Path) -> None:
