@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     Zones = Callable[[str, int, int], Sequence[Outline]]
 
+FILM = ".mp4"
 MOST_FILMS = 32  # an encoder each
 MOST_TRACKS = 100_000
 SMALLEST_PX = 2  # a side; no film can be of less
@@ -92,18 +94,20 @@ class Filming:
         zones: those of a camera, for a picture's width and height.
 
     Raises:
-        HeadraceError: `film` is no .mp4, what writes it is missing, or a file cannot be written.
+        HeadraceError: `film` is no .mp4, what writes it is missing, or a file cannot be written, which is found out
+            at once where it can be.
     """
 
     def __init__(self, film: Path | None, snapshots: Path | None, zones: Zones = lambda *_: ()) -> None:
         from models.vision.drawing import Drawing
 
-        if film is not None and film.suffix.lower() != ".mp4":
-            raise HeadraceError(f"drawing to {film}: expected a name ending in .mp4")
-        if film is not None and not film.parent.is_dir():
-            raise HeadraceError(f"drawing to {film}: there is no folder {film.parent}")
         if film is not None:
+            if film.suffix.lower() != FILM:
+                raise HeadraceError(f"drawing to {film}: expected a name ending in {FILM}")
+            check_file(film)
             _check_film_writer(film)
+        if snapshots is not None:
+            _check_folder(snapshots)
         self._film, self._snapshots, self._zones = film, snapshots, zones
         self._films: dict[str, FilmWriter] = {}
         self._names: dict[str, str] = {}
@@ -146,8 +150,27 @@ class Filming:
             film.write(pixels, detections.time_ms(received_ms))
         self.frames += 1
 
+    def told(self, left_out: str, more: Sequence[Path] = ()) -> str:
+        """What was written, once it is closed.
+
+        Args:
+            left_out: why frames can have been left out.
+            more: what was written elsewhere.
+        """
+        written = ", ".join(map(str, [*self.written, *more]))
+        text = f"{self.frames:,} frames" + (f" to {written}" if written else "")
+        if self.snapshots:
+            text += f"; snapshots of {self.snapshots:,} tracks in {self._snapshots}"
+        if not written and not self.snapshots:
+            text += "; nothing was written"
+        if self.left_out:
+            text += f"; {self.left_out:,} left out: {left_out}"
+        return text
+
     def close(self) -> None:
         """Finish the films."""
+        if not self._films:
+            return
         for film in self._films.values():
             film.close()
         self.written = [film.path for film in self._films.values() if film.frames]
@@ -212,6 +235,29 @@ def outlines(vision: Vision) -> Zones:
         return found
 
     return of
+
+
+def check_file(path: Path) -> None:
+    """Whether a drawing can be written there; better at once than after the first frame.
+
+    Raises:
+        HeadraceError: it cannot.
+    """
+    if not path.parent.is_dir():
+        raise HeadraceError(f"drawing to {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise HeadraceError(f"drawing to {path}: expected the name of a file, got a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise HeadraceError(f"drawing to {path}: permission denied")
+
+
+def _check_folder(folder: Path) -> None:
+    """Whether snapshots can be written there. Raises: HeadraceError."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise HeadraceError(f"writing snapshots to {folder}: expected a folder, got the file {there}")
+    if not os.access(there, os.W_OK):
+        raise HeadraceError(f"writing snapshots to {folder}: permission denied")
 
 
 def _check_film_writer(film: Path) -> None:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from models.selection import AUTO, ENGINES
-from streams.cli.console import Meter, existing_file, pipe_safe, summary
+from streams.cli.console import Meter, pipe_safe, summary
+from streams.cli.losses import incomplete, losses
 from streams.cli.predicting import DeadLetters, check_apart, predictions_file
 from streams.cli.roots import parse_reference
 
 if TYPE_CHECKING:
     from connectors.video import VideoFrame, VideoSource
-    from streams.cli.filming import Detections
+    from streams.cli.canvas import Canvas
     from streams.replay import Replayed
-    from streams.settings import Settings, Vision
-
-PICTURES = (".png", ".jpg", ".jpeg")
+    from streams.settings import Settings
 
 
 @click.command()
@@ -49,7 +49,9 @@ PICTURES = (".png", ".jpg", ".jpeg")
 )
 @click.option("--output", metavar="FILE", help="Where the detections go.  [standard output]")
 @click.option("--engine", type=click.Choice([AUTO, *ENGINES]), help="What runs it.  [vision.engine: auto]")
-@click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters.")
+@click.option(
+    "--strict", is_flag=True, help="Exit code 1 where there were dead letters, or a film is damaged or cut off."
+)
 @click.option(
     "--root",
     type=click.Path(file_okay=False),
@@ -73,7 +75,9 @@ def vision(
     `video.frames`, without a broker.
 
     Detections come as JSON lines on standard output, one for each frame, as on `video.detections`: boxes are in pixels
-    of the frame. A frame that can never succeed comes as a JSON line on standard error, with its number and the reason.
+    of the frame. Of pictures each line ends with the name of its `file`. A frame that can never succeed comes as a JSON
+    line on standard error, with its number, its file and the reason. What of a film cannot be decoded is counted, and
+    of one that is cut off it is said where.
     What happens in a film, as on `video.events`, goes to --events. Thresholds, cameras and zones are those of the
     section `vision` of the settings.
 
@@ -88,6 +92,7 @@ def vision(
       headrace predict vision --model cells --from slides/ | jq -c '.classes[0]'
     """
     from connectors.video import Wanted, open_video
+    from streams.cli.canvas import Canvas
     from streams.clock import SystemClock
     from streams.pipelines import PIPELINES
 
@@ -96,11 +101,13 @@ def vision(
     check_apart({"--from": source}, {"--draw": draw, "--events": events, "--output": output})
     loaded, clock = _settings(reference, score, engine, root), SystemClock()
     with ExitStack() as stack:
+        canvas = stack.enter_context(Canvas(draw, snapshots, loaded.vision)) if draw or snapshots else None
         still = _still(source)
         wanted = Wanted(0 if still else fps)
         opened = stack.enter_context(open_video(source, lambda: int(clock.time() * 1000), wanted, speed=0))
         if opened.live:
             raise click.UsageError("--from is a film or pictures; a stream goes through `headrace produce video`")
+        frames = iter(opened) if canvas is None or canvas.picture is None else _one(opened, canvas.picture)
         pipeline = PIPELINES["vision"].build(loaded)
         stack.callback(pipeline.close)
         if pipeline.new_store() is None:
@@ -110,18 +117,17 @@ def vision(
                 raise click.UsageError(
                     f"{option} is for what is followed through a film; pictures are each by themselves"
                 )
-        canvas = stack.enter_context(_Canvas(draw, snapshots, loaded.vision)) if draw or snapshots else None
         target = stack.enter_context(predictions_file(output)) if output else sys.stdout.buffer
         told = stack.enter_context(predictions_file(events)) if events else None
         stack.enter_context(pipe_safe())
         # Pictures have nothing to do with each other: one at a time, and nothing is remembered of it.
         at_once = 1 if still else pipeline.batch.max_batch_size
-        job = _Job(opened, pipeline, at_once, not still, canvas, target, told, camera)
+        job = _Job(opened, frames, pipeline, at_once, not still, canvas, target, told, camera)
         try:
             job.run()
         finally:
             job.summarise()
-    if strict and job.dead.stages:
+    if strict and (job.dead.stages or incomplete(opened.counters)):
         sys.exit(1)
 
 
@@ -156,65 +162,28 @@ def _still(source: str) -> bool:
     return path.is_dir() or is_picture(path)
 
 
-class _Canvas:
-    """Where drawings go: a film and snapshots, or one picture."""
+def _one(source: VideoSource, picture: Path) -> Iterator[VideoFrame]:
+    """The only frame of a source. Raises: HeadraceError: there are several, and room for one picture alone."""
+    from streams.errors import HeadraceError
 
-    def __init__(self, draw: str | None, snapshots: str | None, settings: Vision) -> None:
-        from streams.cli.filming import Filming, outlines
-
-        path = existing_file(draw) if draw else None
-        self._picture = path if path is not None and path.suffix.lower() in PICTURES else None
-        folder = existing_file(snapshots) if snapshots else None
-        self._zones = outlines(settings)
-        self._limits = settings.max_pixels, settings.max_value_bytes
-        self._filming = Filming(None if self._picture else path, folder, self._zones)
-        self._drawn = 0
-
-    def __enter__(self) -> _Canvas:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._filming.close()
-
-    def add(self, camera: str, frame: VideoFrame, detections: Detections) -> None:
-        """Draw a frame.
-
-        Raises:
-            HeadraceError: it is the second one, and there is room for one picture alone; or a file cannot be written.
-        """
-        if self._picture is not None:
-            self._one(self._picture, camera, frame, detections)
-        self._filming.add(camera, frame.value, detections, frame.event_time_ms)
-
-    def _one(self, path: Path, camera: str, frame: VideoFrame, detections: Detections) -> None:
-        import cv2
-
-        from models.vision.drawing import Drawing
-        from models.vision.pictures import Limits, decode
-        from streams.errors import HeadraceError
-
-        self._drawn += 1
-        if self._drawn > 1:
-            raise HeadraceError(f"drawing to {path}: expected one picture, got several; give --draw OUT.mp4")
-        picture = decode(frame.value, Limits(*self._limits))
-        detections.draw(Drawing(), picture.pixels, self._zones(camera, picture.width, picture.height))
-        try:
-            path.write_bytes(bytes(cv2.imencode(path.suffix, picture.pixels)[1]))
-        except OSError as error:
-            raise HeadraceError(f"drawing to {path}: {error.strerror or error}") from None
+    frames = iter(source)
+    if len(first := list(islice(frames, 2))) > 1:
+        raise HeadraceError(f"drawing to {picture}: expected one picture, got several; give --draw OUT.mp4")
+    return chain(first, frames)
 
 
 @dataclass
 class _Job:
     source: VideoSource
+    frames: Iterator[VideoFrame]
     pipeline: Any
     at_once: int
     follows: bool
-    canvas: _Canvas | None
+    canvas: Canvas | None
     target: BinaryIO
     told: BinaryIO | None
     camera: str
-    frames: int = 0
+    done: int = 0
     dead: DeadLetters = field(default_factory=DeadLetters)
     started: float = field(default_factory=time.perf_counter)
 
@@ -223,17 +192,17 @@ class _Job:
         from streams.replay import Replay
 
         replay = Replay(self.pipeline)
-        frames, first_ms = iter(self.source), None
+        first_ms = None
         with Meter("frames", self.source.total_s) as meter:
-            while some := list(islice(frames, self.at_once)):
+            while some := list(islice(self.frames, self.at_once)):
                 if not self.follows:
                     replay = Replay(self.pipeline)
                 keys, values = [self.camera.encode()] * len(some), [frame.value for frame in some]
                 times_ms = [frame.event_time_ms for frame in some]
                 self._report(some, replay.process(keys, values, list(map(headers, some)), times_ms))
-                self.frames += len(some)
+                self.done += len(some)
                 first_ms = times_ms[0] if first_ms is None else first_ms
-                meter.show(self.frames, (times_ms[-1] - first_ms) / 1000)
+                meter.show(self.done, (times_ms[-1] - first_ms) / 1000)
         self.target.flush()
 
     def _report(self, frames: list[VideoFrame], replayed: Replayed) -> None:
@@ -243,16 +212,27 @@ class _Job:
 
         dead = {letter.row for letter in replayed.dead_letters}
         for letter in replayed.dead_letters:
-            self.dead.tell(letter, {"frame": frames[letter.row].frame})
+            frame = frames[letter.row]
+            self.dead.tell(letter, {"frame": frame.frame} | ({} if frame.file is None else {"file": frame.file}))
         if self.told is not None:
             self.told.writelines((event or b"") + b"\n" for event in replayed.beside)
         seen = [frame for row, frame in enumerate(frames) if row not in dead]
         for frame, value in zip(seen, replayed.values, strict=True):
-            self.target.write((value or b"") + b"\n")
+            self.target.write(_named(value or b"", frame.file) + b"\n")
             if self.canvas is not None:
                 self.canvas.add(self.camera, frame, msgspec.json.decode(value or b"", type=Detections))
 
     def summarise(self) -> None:
         seconds = time.perf_counter() - self.started
-        text = f"{self.frames:,} frames from {self.source.name} in {seconds:.1f} s ({self.frames / seconds:,.1f}/s)"
-        summary(text + self.dead.summary())
+        text = f"{self.done:,} frames from {self.source.name} in {seconds:.1f} s ({self.done / seconds:,.1f}/s)"
+        summary(text + self.dead.summary() + losses(self.source.counters))
+        if self.canvas is not None:
+            self.canvas.close()
+            summary(self.canvas.told())
+
+
+def _named(message: bytes, file: str | None) -> bytes:
+    """A message, an object in JSON, with its picture's file as the last field."""
+    import msgspec
+
+    return message if file is None else message.removesuffix(b"}") + b',"file":' + msgspec.json.encode(file) + b"}"

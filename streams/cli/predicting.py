@@ -23,7 +23,7 @@ class DeadLetters:
     def __init__(self) -> None:
         self.stages: Counter[str] = Counter()
 
-    def tell(self, letter: DeadLetter, place: dict[str, int], more: dict[str, object] | None = None) -> None:
+    def tell(self, letter: DeadLetter, place: dict[str, object], more: dict[str, object] | None = None) -> None:
         """One more: where it was, why it failed, and what else there is to say of it."""
         import msgspec
 

@@ -152,13 +152,7 @@ class _Follower:
         """What was drawn."""
         if self.filming is None:
             return
-        films = ", ".join(str(path) for path in self.filming.written)
-        text = f"{self.filming.frames:,} frames" + (f" to {films}" if films else "")
-        if self.filming.snapshots:
-            text += f"; snapshots of {self.filming.snapshots:,} tracks"
-        if self.filming.left_out:
-            text += f"; {self.filming.left_out:,} left out: no detection, or its frame is gone or damaged"
-        summary(text)
+        summary(self.filming.told("no detection, or its frame is gone or damaged"))
 
     async def _watch(self, stack: AsyncExitStack) -> Watching | None:
         if self.filming is None:

@@ -115,7 +115,7 @@ def test_a_film_without_what_writes_it_says_what_to_install(
     assert isinstance(done.result.exception, VideoError)
     assert "drawing a film needs PyAV: pip install 'headrace[video]'" in done.error
     arguments = ("--from", "earliest", "--seconds", 0.3, "--snapshots", tmp_path / "shots")
-    assert "0 frames" in headrace("subscribe", site.detections, *arguments).err
+    assert "0 frames; nothing was written" in headrace("subscribe", site.detections, *arguments).err
 
 
 def test_cameras_have_a_film_each_and_a_key_chooses_one(headrace: Run, site: Site, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_best_picture_of_each_track_is_kept(headrace: Run, site: Site, tmp_p
     site.flush()
     folder = tmp_path / "shots"
     done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 16, "--snapshots", folder)
-    assert "snapshots of 1 tracks" in done.err
+    assert f"16 frames; snapshots of 1 tracks in {folder}" in done.err
     (path,) = folder.rglob("*.jpg")
     assert path == folder / "gate" / "7.jpg"
     pixels = cv2.imread(str(path))
@@ -188,7 +188,7 @@ def test_classes_are_written_on_the_film_and_have_no_snapshots(headrace: Run, si
 
 def test_a_film_of_nothing_leaves_no_file(headrace: Run, site: Site, tmp_path: Path) -> None:
     done = headrace("subscribe", site.detections, "--seconds", 0.3, "--draw", tmp_path / "out.mp4")
-    assert "0 frames" in done.err
+    assert "0 frames; nothing was written" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,6 +197,10 @@ def test_mistakes_are_sentences(headrace: Run, site: Site, tmp_path: Path) -> No
     assert isinstance(avi.result.exception, HeadraceError)
     assert "expected a name ending in .mp4" in avi.error
     assert "there is no folder" in headrace("subscribe", site.detections, "--draw", "/none/out.mp4", code=1).error
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "within"):
+        no_folder = headrace("subscribe", site.detections, "--snapshots", folder, code=1)
+        assert "expected a folder, got the file" in no_folder.error
     site.detect("gate", "no.such.topic/0/1", message_of(0))
     site.flush()
     gone = headrace("subscribe", site.detections, "--from", "earliest", "--draw", tmp_path / "out.mp4", code=1)

@@ -124,8 +124,11 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     several = predict(root, path, "--draw", tmp_path / "one.png", code=1)
     assert isinstance(several.result.exception, HeadraceError)
     assert "expected one picture, got several; give --draw OUT.mp4" in several.error
+    assert several.out == ""
+    assert not (tmp_path / "one.png").exists()
     assert "expected a name ending in .mp4" in predict(root, path, "--draw", tmp_path / "a.gif", code=1).error
     assert isinstance(predict(root, tmp_path / "none.mp4", code=1).result.exception, VideoError)
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros((48, 64, 3), np.uint8))
     pictures = predict(root, tmp_path, "--snapshots", tmp_path / "shots", code=2)
     assert "pictures are each by themselves" in " ".join(pictures.err.split())
     told = predict(root, tmp_path, "--events", tmp_path / "events.jsonl", code=2)
