@@ -237,4 +237,4 @@ def test_a_record_that_names_an_event_names_no_frame(headrace: Run, site: Site, 
     site.detect("gate", f"{place}/0", message_of(0))
     site.flush()
     done = headrace("subscribe", site.detections, "--from", "earliest", "--limit", 1, "--draw", tmp_path / "out.mp4")
-    assert "0 frames; 1 left out" in done.err
+    assert "0 frames; nothing was written; 1 left out" in done.err
