@@ -1,7 +1,7 @@
 """aiokafka's clients, made to outlive a broker's restart.
 
-Each change stands for a way in which a worker was seen to end, or to stand still, through an outage that is shorter
-than `worker.broker_timeout_s`.
+Each change stands for a way in which a worker or a producer was seen to end, to stand still or to fill its log
+through an outage that is shorter than `worker.broker_timeout_s`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,51 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, RequestTimedOutError
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.produce import ProduceRequest
 
 from streams.membership import JOINING, Membership
+from streams.outages import OUTAGES
 from streams.wire import Fetch, Produce
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
 
 
 class SteadyClient(AIOKafkaClient):
-    """Tries again, after a pause, where aiokafka's client gives up or does not pause."""
+    """Tries again, after a pause, where aiokafka's client gives up or does not pause, and tells `OUTAGES`."""
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if type(request) is ProduceRequest and request.required_acks:
             request = Produce(request)
         try:
-            return await super().send(node_id, request, **kwargs)
+            answer = await super().send(node_id, request, **kwargs)
+        except RequestTimedOutError:
+            self._failed(node_id)
+            raise
+        except KafkaError:
+            raise
         except RuntimeError as error:  # uvloop's, for a transport that has closed; asyncio's own loop says nothing
             raise KafkaConnectionError(str(error)) from error
         except KeyError as error:  # after a timeout: another request has closed the connection already
             raise KafkaConnectionError("connection closed") from error
+        if OUTAGES:
+            OUTAGES.answered(self._address(node_id))
+        return answer
+
+    async def _get_conn(self, node_id: int, **kwargs: Any) -> Any:
+        connection = await super()._get_conn(node_id, **kwargs)
+        if connection is None:
+            self._failed(node_id)
+        return connection
+
+    def _failed(self, node_id: int) -> None:
+        if address := self._address(node_id):
+            OUTAGES.failed(address)
+
+    def _address(self, node_id: int) -> str:
+        broker = self.cluster.broker_metadata(node_id)
+        return f"{broker.host}:{broker.port}" if broker else ""
 
     async def coordinator_lookup(self, *args: Any) -> Any:
         try:
@@ -93,6 +116,12 @@ def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     if producer._txn_manager is not None:
         producer._txn_manager.__class__ = WrappingSequences
     return producer
+
+
+def steady_reader(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
+    """The same consumer without a group, not started yet, on a client that outlives a broker's restart."""
+    consumer._client.__class__ = SteadyClient
+    return consumer
 
 
 def steady_consumer(consumer: AIOKafkaConsumer, membership: Membership) -> AIOKafkaConsumer:

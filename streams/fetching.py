@@ -33,6 +33,7 @@ from aiokafka.structs import TopicPartition
 from streams.blocks import Blocks
 from streams.clock import SystemClock, completes, happens
 from streams.fetch_sessions import FetchSession
+from streams.outages import NO_ANSWER
 from streams.records import RecordBatch
 from streams.wire import Fetched, FetchedPartition
 
@@ -271,7 +272,8 @@ class BatchFetcher(Fetcher):
             answer: Fetched = await self._client.send(node, session.asking(request))
         except KafkaError as error:
             session.restart()
-            logger.warning("fetching from node %s: %r; it is tried again", node, error)
+            if not isinstance(error, NO_ANSWER):  # of those the client tells, once
+                logger.warning("fetching from node %s: %r; it is tried again", node, error)
             await asyncio.sleep(self._retry_backoff)
             return True
         except BaseException:

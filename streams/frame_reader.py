@@ -9,6 +9,7 @@ from collections.abc import Collection
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.client import steady_reader
 from streams.errors import TopicError
 from streams.settings import Kafka
 from streams.topics import Admin, absent, unavailable
@@ -35,8 +36,10 @@ class FrameReader:
             partitions = (await admin.partitions()).get(self.topic)
         if partitions is None:
             raise TopicError(f"reading frames: {absent(self._kafka, self.topic)}")
-        self._consumer = AIOKafkaConsumer(
-            **self._kafka.client_options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        self._consumer = steady_reader(
+            AIOKafkaConsumer(
+                **self._kafka.client_options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+            )
         )
         try:
             await self._consumer.start()

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from streams.errors import HeadraceError
+from streams.outages import OUTAGES
 from streams.telemetry import Telemetry
 
 Phase = Literal["starting", "restoring", "running", "stalled", "stopped"]
@@ -76,7 +77,8 @@ class HealthServer:
 
     async def _ready(self, request: web.Request) -> web.Response:
         health = self._health
-        body = {"ready": health.ready, "phase": health.phase, "reason": health.reason, **health.details}
+        reason = "; ".join(filter(None, (health.reason, OUTAGES.told())))
+        body = {"ready": health.ready, "phase": health.phase, "reason": reason, **health.details}
         return _json(200 if health.ready else 503, body)
 
     async def _metrics(self, request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from streams.client import steady_reader
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
 from streams.topics import ask_coordinator, unavailable
@@ -56,13 +57,15 @@ class LagReader:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._admin = AIOKafkaAdminClient(**kafka.client_options())
-        self._consumer = AIOKafkaConsumer(
-            **kafka.client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=1,  # a broker sends the first batch whatever the limit
+        self._consumer = steady_reader(
+            AIOKafkaConsumer(
+                **kafka.client_options(),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=1,  # a broker sends the first batch whatever the limit
+            )
         )
 
     async def __aenter__(self) -> LagReader:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.acls import explained
+from streams.client import steady_reader
 from streams.errors import TopicError
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
@@ -68,13 +69,15 @@ class Subscription:
             close = sorted(name for name in there if not name.startswith("__"))
             seen = f"there are {', '.join(close)}" if close else "there is none"
             raise TopicError(f"{absent(self._kafka, self._topic)}; {seen}")
-        self._consumer = AIOKafkaConsumer(
-            **self._kafka.client_options(),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=200,
+        self._consumer = steady_reader(
+            AIOKafkaConsumer(
+                **self._kafka.client_options(),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_max_wait_ms=200,
+            )
         )
         try:
             await self._consumer.start()
