@@ -1,7 +1,7 @@
 """aiokafka's clients, made to outlive a broker's restart.
 
-Each change stands for a way in which a worker or a producer was seen to end, to stand still or to fill its log
-through an outage that is shorter than `worker.broker_timeout_s`.
+Each change stands for a way in which a worker or a producer was seen to end, to stand still, to fill its log or to
+leave a connection open, most of them through an outage that is shorter than `worker.broker_timeout_s`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,25 @@ from streams.outages import OUTAGES
 from streams.wire import Fetch, Produce
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
+OPENING_S = 1.0  # to close a client that is being opened waits so long for its first connection
 
 
 class SteadyClient(AIOKafkaClient):
     """Tries again, after a pause, where aiokafka's client gives up or does not pause, and tells `OUTAGES`."""
+
+    _opening: asyncio.Task[None] | None = None
+
+    async def bootstrap(self) -> None:
+        # aiokafka holds its first connection in a local variable: cancelled, it would leave it open.
+        self._opening = asyncio.create_task(super().bootstrap())
+        await asyncio.shield(self._opening)
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait({self._opening}, timeout=OPENING_S)
+            if not self._opening.cancel() and not self._opening.cancelled():
+                self._opening.exception()  # who waited for it has been told, or has gone
+        await super().close()
 
     async def send(self, node_id: int, request: Any, **kwargs: Any) -> Any:
         if type(request) is ProduceRequest and request.required_acks:
