@@ -133,6 +133,21 @@ def steady_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
     return producer
 
 
+def patient_producer(producer: AIOKafkaProducer) -> AIOKafkaProducer:
+    """The same producer, not started yet, idempotent: it gives up no batch by itself. Its owner does, by `give_up`."""
+    producer._message_accumulator._batch_ttl = float("inf")
+    return steady_producer(producer)
+
+
+def give_up(producer: AIOKafkaProducer, error: Exception) -> None:
+    """Fail all that is not acknowledged, for which `producer.stop` would wait for ever."""
+    held = producer._message_accumulator
+    held.fail_all(error)
+    for batches in held._batches.values():
+        for batch in batches:
+            batch._drain_waiter.exception()  # asyncio would complain that nobody has looked
+
+
 def steady_reader(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
     """The same consumer without a group, not started yet, on a client that outlives a broker's restart."""
     consumer._client.__class__ = SteadyClient

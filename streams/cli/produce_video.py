@@ -131,7 +131,8 @@ class _Job:
         wanted = replace(PIPELINES["vision"].topics(self.settings)[0], name=self.topic)
         await find(self.settings.kafka, wanted, DEFAULT_PARTITIONS if self.create else None)
         started = time.perf_counter()
-        async with EventProducer(self.settings.kafka, self.topic) as producer:
+        limit_s = self.settings.worker.broker_timeout_s
+        async with EventProducer(self.settings.kafka, self.topic, limit_s) as producer:
             try:
                 await self._relay(producer)
             finally:

@@ -78,7 +78,8 @@ class _Job:
 
         await find(self.settings.kafka, Topic(self.topic), DEFAULT_PARTITIONS if self.create else None)
         started = time.perf_counter()
-        async with EventProducer(self.settings.kafka, self.topic) as producer:
+        limit_s = self.settings.worker.broker_timeout_s
+        async with EventProducer(self.settings.kafka, self.topic, limit_s) as producer:
             try:
                 await self._pump(producer)
                 await producer.flush()

@@ -90,3 +90,68 @@ def test_a_subscriber_says_it_in_as_few_lines(broker: Broker, make_topics: MakeT
         verify.send(broker.bootstrap_servers, topic, [(0, b"k", b"2", [])])
         assert reader.ended(SOON_S) == 0
         assert len(reader.output().splitlines()) <= 2 + AWAY_LINES + 1
+
+
+def sent(servers: str, topic: str) -> list[int]:
+    """The numbers of a camera's frames, in the order of offsets."""
+    return [int(record.header("frame") or b"-1") for record in verify.read(servers, topic)]
+
+
+def pictures(folder: Path, count: int) -> Path:
+    (folder / "pictures").mkdir()
+    for number in range(count):
+        (folder / "pictures" / f"{number:04}.jpg").write_bytes(jpeg(number))
+    return folder / "pictures"
+
+
+def test_a_producer_outlives_an_outage_and_loses_and_repeats_nothing(
+    broker: Broker, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    (topic,) = make_topics("frames-outage", partitions=2, kafka=broker)
+    source, count = pictures(tmp_path, 100), 100
+    arguments = ("produce", "video", "--from", source, "--camera", "gate", "--fps", 10, "--topic", topic)
+    with command(broker, tmp_path, *arguments, kafka__request_timeout_s=2) as producer:
+        until(lambda: sum(verify.ends(broker.bootstrap_servers, topic).values()) > 5, SOON_S, "a few frames")
+        broker.stop()
+        producer.said(REPEATED.format(port(broker)))  # five times as long as a request may take
+        broker.start()
+        assert producer.ended(LONG_S) == 0
+        assert f"{count} frames of gate to {topic}" in producer.output()
+        assert len(producer.output().splitlines()) <= 1 + AWAY_LINES + 1
+    assert sent(broker.bootstrap_servers, topic) == list(range(count))
+
+
+def test_events_at_a_rate_outlive_a_broker_that_is_killed(
+    broker: Broker, make_topics: MakeTopics, tmp_path: Path
+) -> None:
+    (topic,) = make_topics("events-outage", partitions=4, kafka=broker)
+    arguments = ("produce", "transactions", "--topic", topic, "--rate", 1000, "--count", 10_000)
+    with command(broker, tmp_path, *arguments, kafka__request_timeout_s=2) as producer:
+        until(lambda: sum(verify.ends(broker.bootstrap_servers, topic).values()) > 2000, SOON_S, "a few events")
+        broker.kill()
+        producer.said(REPEATED.format(port(broker)))
+        broker.start()
+        assert producer.ended(LONG_S) == 0
+        assert f"10,000 events to {topic}" in producer.output()
+    values = [record.value for record in verify.read(broker.bootstrap_servers, topic)]
+    assert len(values) == len(set(values)) == 10_000
+
+
+def test_a_producer_ends_when_the_broker_stays_away(broker: Broker, make_topics: MakeTopics, tmp_path: Path) -> None:
+    (topic,) = make_topics("frames-lost", kafka=broker)
+    arguments = ("produce", "video", "--from", pictures(tmp_path, 300), "--fps", 20, "--topic", topic)
+    with command(broker, tmp_path, *arguments, worker__broker_timeout_s=3) as producer:
+        until(lambda: sum(verify.ends(broker.bootstrap_servers, topic).values()) > 5, SOON_S, "a few frames")
+        broker.stop()
+        assert producer.ended(SOON_S) == 1
+        said = producer.output()
+    assert "Traceback" not in said
+    assert "never retrieved" not in said
+    found = re.search(
+        r"^error: producing to .*: no acknowledgement for 3 s \(worker\.broker_timeout_s\); (\d+) of (\d+) events were "
+        r"acknowledged, of the others some may be there too; see that the broker runs",
+        said.splitlines()[-1],
+    )
+    assert found, said
+    broker.start()
+    assert int(found[1]) <= len(sent(broker.bootstrap_servers, topic)) <= int(found[2])
