@@ -1,4 +1,4 @@
-"""A client that is closed while it is being opened, and what of a library's messages is shown."""
+"""A client that is closed while it is being opened."""
 
 from __future__ import annotations
 
