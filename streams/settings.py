@@ -44,9 +44,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transaction_timeout_s: float = 60.0  # exactly_once: the broker aborts what is open for longer
     in_flight: int = 8  # micro-batches that may wait for acknowledgement while the next are computed
     stall_timeout_s: float = 45.0  # readiness turns 503 after this without progress; the process exits after twice it
-    broker_timeout_s: float = (
-        45.0  # a broker that is away for longer ends the worker, and `produce`, with a non-zero exit
-    )
+    broker_timeout_s: float = 45.0  # a broker that is away for longer ends the worker, or `produce`, with an error
     compression: Literal["lz4", "none"] = "lz4"  # of outputs and changelogs, in batches of 16 KiB or more
     fetch_max_bytes: int = 1 << 20  # per partition and fetch; with max_queue_size it bounds the memory
     http_host: str = "127.0.0.1"
