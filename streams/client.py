@@ -17,6 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from streams.membership import JOINING, Membership
 from streams.outages import OUTAGES
+from streams.settings import Kafka
 from streams.wire import Fetch, Produce
 
 LARGEST_SEQUENCE = 0x7FFFFFFF
@@ -148,8 +149,14 @@ def give_up(producer: AIOKafkaProducer, error: Exception) -> None:
             batch._drain_waiter.exception()  # asyncio would complain that nobody has looked
 
 
-def steady_reader(consumer: AIOKafkaConsumer) -> AIOKafkaConsumer:
-    """The same consumer without a group, not started yet, on a client that outlives a broker's restart."""
+def lone_consumer(kafka: Kafka, **options: Any) -> AIOKafkaConsumer:
+    """A consumer without a group, not started yet, on a client that outlives a broker's restart.
+
+    It reads what is committed, from the earliest record on, where aiokafka's `options` do not say otherwise.
+    """
+    usual = {"auto_offset_reset": "earliest", "isolation_level": "read_committed"}
+    own = {"group_id": None, "enable_auto_commit": False}
+    consumer = AIOKafkaConsumer(**kafka.client_options(), **usual | options | own)
     consumer._client.__class__ = SteadyClient
     return consumer
 

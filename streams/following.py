@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.clock import Clock
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
@@ -33,16 +33,8 @@ class Follower:
         Raises:
             KafkaError: nobody answers.
         """
-        self._consumer = steady_reader(
-            AIOKafkaConsumer(
-                **self._kafka.client_options(),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=FETCH_BYTES,
-                fetch_max_wait_ms=self._max_wait_ms,
-            )
+        self._consumer = lone_consumer(
+            self._kafka, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=self._max_wait_ms
         )
         self._started = True
         await self._consumer.start()

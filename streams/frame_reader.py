@@ -6,10 +6,10 @@ import asyncio
 import time
 from collections.abc import Collection
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.errors import TopicError
 from streams.settings import Kafka
 from streams.topics import Admin, absent, unavailable
@@ -36,11 +36,7 @@ class FrameReader:
             partitions = (await admin.partitions()).get(self.topic)
         if partitions is None:
             raise TopicError(f"reading frames: {absent(self._kafka, self.topic)}")
-        self._consumer = steady_reader(
-            AIOKafkaConsumer(
-                **self._kafka.client_options(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-            )
-        )
+        self._consumer = lone_consumer(self._kafka, isolation_level="read_uncommitted")
         try:
             await self._consumer.start()
         except (KafkaError, OSError) as error:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
 from streams.topics import ask_coordinator, unavailable
@@ -57,16 +57,8 @@ class LagReader:
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._admin = AIOKafkaAdminClient(**kafka.client_options())
-        self._consumer = steady_reader(
-            AIOKafkaConsumer(
-                **kafka.client_options(),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=1,  # a broker sends the first batch whatever the limit
-            )
-        )
+        # A broker sends the first batch whatever the limit.
+        self._consumer = lone_consumer(kafka, max_partition_fetch_bytes=1)
 
     async def __aenter__(self) -> LagReader:
         try:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.errors import StateError
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
@@ -138,16 +138,8 @@ class KeyedState:
             StateError: the changelog is missing, unreadable, or a record in it is corrupt.
         """
         started, records = time.monotonic(), 0
-        consumer = steady_reader(
-            AIOKafkaConsumer(
-                **kafka.client_options(),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                max_partition_fetch_bytes=RESTORE_FETCH_BYTES,
-                fetch_max_wait_ms=100,
-            )
+        consumer = lone_consumer(
+            kafka, auto_offset_reset="none", max_partition_fetch_bytes=RESTORE_FETCH_BYTES, fetch_max_wait_ms=100
         )
         try:
             await consumer.start()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.acls import explained
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.errors import TopicError
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
@@ -69,16 +69,7 @@ class Subscription:
             close = sorted(name for name in there if not name.startswith("__"))
             seen = f"there are {', '.join(close)}" if close else "there is none"
             raise TopicError(f"{absent(self._kafka, self._topic)}; {seen}")
-        self._consumer = steady_reader(
-            AIOKafkaConsumer(
-                **self._kafka.client_options(),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_max_wait_ms=200,
-            )
-        )
+        self._consumer = lone_consumer(self._kafka, fetch_max_wait_ms=200)
         try:
             await self._consumer.start()
             fetch_record_batches(self._consumer, BATCH_RECORDS)

@@ -33,6 +33,7 @@ ECHOES = (
 )
 NO_CONNECTION = (ConnectionError, TimeoutError, *NO_ANSWER)
 NO_METADATA = "Unable to update metadata from %s"
+REASON_S = 1.0  # why there is none stands in a message of its own, so shortly before
 LATE = "Timer %s is overlapping (interval=%r runtime=%r)"
 
 
@@ -42,6 +43,7 @@ class Once(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[str, str], float] = {}
+        self._echoed_at = float("-inf")
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(CHATTY):
@@ -52,6 +54,9 @@ class Once(logging.Filter):
             record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]!r}", ()
             record.exc_info = None  # where in the library a broker's answer was raised tells nobody anything
         if echoes(record):
+            self._echoed_at = time.monotonic()
+            return False
+        if record.msg == NO_METADATA and (OUTAGES or time.monotonic() - self._echoed_at < REASON_S):
             return False
         wording = (record.name, str(record.msg))
         now = time.monotonic()
@@ -66,8 +71,6 @@ def echoes(record: logging.LogRecord) -> bool:
     values: tuple[Any, ...] = record.args if isinstance(record.args, tuple) else ()
     if record.msg in ECHOES:
         return isinstance(values[-1], NO_CONNECTION)
-    if record.msg == NO_METADATA:  # why stands in a message of its own
-        return bool(OUTAGES)
     return record.msg == LATE and OUTAGES.during(float(values[-1]))
 
 

@@ -13,7 +13,7 @@ import tomli_w
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams import settings
-from streams.client import steady_reader
+from streams.client import lone_consumer
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka, Settings
 
@@ -34,14 +34,7 @@ def configure(tables: Mapping[str, Mapping[str, Any]]) -> Settings:
 @asynccontextmanager
 async def consumer(kafka: Kafka, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
     """A subscriber to all partitions of topics of the demo, from their start."""
-    opened = steady_reader(
-        AIOKafkaConsumer(
-            **kafka.client_options(),
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            fetch_max_wait_ms=100,
-        )
-    )
+    opened = lone_consumer(kafka, fetch_max_wait_ms=100)
     await opened.start()
     try:
         fetch_record_batches(opened, MOST_RECORDS)

@@ -6,6 +6,7 @@ from typing import Any
 
 from streams import state, transport
 from streams.offsets import Flight, LowWaterMarks
+from streams.settings import Kafka
 
 
 class HighestFinished(LowWaterMarks):
@@ -22,12 +23,12 @@ def commit_the_low_water_mark() -> None:
 
 
 def restore_what_is_committed() -> None:
-    client = state.AIOKafkaConsumer
+    consumer = state.lone_consumer
 
-    def uncommitted(**options: Any) -> Any:
-        return client(**(options | {"isolation_level": "read_uncommitted"}))
+    def uncommitted(kafka: Kafka, **options: Any) -> Any:
+        return consumer(kafka, **(options | {"isolation_level": "read_uncommitted"}))
 
-    state.AIOKafkaConsumer = uncommitted  # type: ignore[assignment, misc]
+    state.lone_consumer = uncommitted
 
 
 def know_the_changelog_without_gaps() -> None:

@@ -7,9 +7,9 @@ import gc
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 
-from streams.client import steady_reader
+from streams import settings
+from streams.client import lone_consumer
 from tests.conftest import Kafka
 
 MOST_STEPS = 400
@@ -22,7 +22,7 @@ def test_a_start_that_is_cancelled_at_any_moment_leaves_no_connection_open(kafka
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         for steps in range(MOST_STEPS):
-            consumer = steady_reader(AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers))
+            consumer = lone_consumer(settings.Kafka(kafka.bootstrap_servers))
             starting = asyncio.create_task(consumer.start())
             for _ in range(steps):
                 await asyncio.sleep(0)

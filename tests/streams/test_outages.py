@@ -87,7 +87,10 @@ def test_of_libraries_only_what_an_outage_explains_is_left_out(record: logging.L
 def test_what_has_no_reason_of_its_own_is_left_out_while_a_broker_is_away() -> None:
     OUTAGES.failed(PLACE)
     try:
-        assert echoes(line("Unable to update metadata from %s", [1]))
+        assert not Once().filter(line("Unable to update metadata from %s", [1]))
     finally:
         OUTAGES.answered(PLACE)
+    once = Once()
+    assert not once.filter(line("Unable to request metadata from node with id %s: %r", 1, KafkaConnectionError()))
+    assert not once.filter(line("Unable to update metadata from %s", [1]))
     assert echoes(line("Timer %s is overlapping (interval=%r runtime=%r)", "commit", 0.3, 18.14))

@@ -27,7 +27,7 @@ class FakeConsumer:
     begins: dict[int, int]
     per_poll = 2
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         self._at: dict[Any, int] = {}
 
     async def start(self) -> None: ...
@@ -70,7 +70,7 @@ class FakeConsumer:
 @pytest.fixture
 def logs(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[tuple[bytes, bytes | None] | None]]:
     FakeConsumer.logs, FakeConsumer.begins = {}, {}
-    monkeypatch.setattr(state_module, "AIOKafkaConsumer", FakeConsumer)
+    monkeypatch.setattr(state_module, "lone_consumer", FakeConsumer)
     monkeypatch.setattr(state_module, "fetch_record_batches", lambda *_: None)  # record batches are all that it has
     return FakeConsumer.logs
 
