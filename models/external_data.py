@@ -111,7 +111,9 @@ class _Inlining:
                     raise ModelRefused(f"{doing}: expected a file with one name, got a hard link; {NOTHING_ADDED}")
                 yield file
         except FileNotFoundError as error:
-            raise ModelRefused(f"{doing}: there is none: put it beside the ONNX file; {NOTHING_ADDED}") from error
+            raise ModelRefused(
+                f"{doing}: there is none; give the ONNX file with its weights beside it, or inside; {NOTHING_ADDED}"
+            ) from error
         except (OSError, RuntimeError) as error:  # a RuntimeError is a ring of links
             raise ModelRefused(f"{doing}: {getattr(error, 'strerror', None) or error}; {NOTHING_ADDED}") from error
 

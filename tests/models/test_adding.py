@@ -180,7 +180,8 @@ def test_weights_beside_the_file_are_read_only_with_it(tmp_path: Path) -> None:
     assert golden_batch(inspected(read_network(tmp_path / "m.onnx")), "m")
     (tmp_path / "w.bin").unlink()
     with pytest.raises(
-        ModelRefused, match=r"reading .*m\.onnx: reading weights from 'w\.bin': there is none: put it beside"
+        ModelRefused,
+        match=r"reading .*m\.onnx: reading weights from 'w\.bin': there is none; give the ONNX file with its",
     ):
         read_network(tmp_path / "m.onnx")
 

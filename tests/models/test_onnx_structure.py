@@ -203,7 +203,7 @@ def test_places_below_the_files_own_folder_are_read(folder: Path, location: str)
         ("pipe", "expected a file, got a device or a pipe"),
         ("sub", "expected a file, got a folder"),
         (".", "expected a file, got a folder"),
-        ("missing.bin", "there is none: put it beside the ONNX file"),
+        ("missing.bin", "there is none; give the ONNX file with its weights beside it"),
         ("w.bin/deeper", "Not a directory"),
         ("ring", "reading weights from 'ring'"),
         ("x" * 5000, "File name too long"),

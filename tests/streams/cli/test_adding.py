@@ -184,4 +184,4 @@ def test_a_fetched_network_with_weights_elsewhere_reads_no_file_of_this_machine(
     server.answers["/mine.onnx"] = Answer(network.SerializeToString())
     sha256 = hashlib.sha256(network.SerializeToString()).hexdigest()
     outcome = add(f"{server.address}/mine.onnx", "mine", *SAID, "--sha256", sha256, code=1)
-    assert "reading weights from 'w.bin': No such file" in outcome.error
+    assert "reading weights from 'w.bin': there is none; give" in outcome.error

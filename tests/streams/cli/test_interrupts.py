@@ -17,7 +17,7 @@ from tests.processes import ROOT
 from tests.streams.cli.conftest import Run
 
 START_S, END_S = 30.0, 10.0
-MOMENTS_S = [number * 0.03 for number in range(27)]
+MOMENTS_S = [number * 0.06 for number in range(14)]
 SWALLOWS = """
 import os, signal
 try:
