@@ -116,9 +116,16 @@ def check_scenes(vision: SceneSettings, labels: Collection[str] | None = None) -
     if labels is not None:
         for place, label in _named_labels(vision):
             if label not in labels:
-                near = difflib.get_close_matches(label, labels, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{place}: expected a label of the model, one of {_some(labels)}, got {label!r}{hint}")
+                raise ValueError(
+                    f"{place}: expected a label of the model, one of {_some(labels)}, got {label!r}"
+                    f"{meant(label, labels)}"
+                )
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """The end of a sentence about a name that is none of those that are known: which of them it is nearly."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _numbers(vision: SceneSettings) -> Iterator[str]:

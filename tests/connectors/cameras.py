@@ -1,4 +1,4 @@
-"""What a camera on the network does, for tests: an HTTP server that sends Motion JPEG, and films to send."""
+"""What a camera on the network does, for tests: an HTTP server, one that sends Motion JPEG, and films to send."""
 
 from __future__ import annotations
 
@@ -69,11 +69,18 @@ def http_camera(sessions: Sequence[Sequence[bytes]]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with http_server(Handler) as place:
+        yield f"http://admin:secret@{place}/live.mjpg?token=hidden"
+
+
+@contextmanager
+def http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """HOST:PORT of a server that answers as `handler` does."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://admin:secret@127.0.0.1:{server.server_port}/live.mjpg?token=hidden"
+        yield f"127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 from connectors.video import Backoff, Counters, VideoError, Wanted, open_video
-from tests.connectors.cameras import film, http_camera, jpeg
+from tests.connectors.cameras import film, http_camera, http_server, jpeg
 from tests.connectors.rtsp import rtsp_camera
 
 FRAMES, FPS = 100, 20
@@ -260,15 +259,8 @@ def http_files(files: dict[str, tuple[bytes, bool]]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(Handler) as place:
+        yield f"http://{place}"
 
 
 @pytest.mark.parametrize("measured", [True, False])

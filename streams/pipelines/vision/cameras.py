@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from models.vision import tracking
 from streams.pipelines.vision import lives, zones
 from streams.pipelines.vision.camera import LONGEST_ID, CameraCorrupt, CameraState, Frame, Seen
 from streams.pipelines.vision.objects import Site
-from streams.sites import SceneSettings
+from streams.sites import SceneSettings, meant
 
 logger = logging.getLogger(__name__)
 
@@ -45,10 +44,9 @@ class Sites:
             return site
         if self._listed and camera_id not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(camera_id)
-            near = difflib.get_close_matches(camera_id, self._listed, 1)
             logger.warning(
                 "camera %r is not in vision.cameras, so it has no zones, and its distances are estimated%s",
-                camera_id, f"; did you mean {near[0]!r}?" if near else "",
+                camera_id, meant(camera_id, self._listed),
             )  # fmt: skip
         return self._other
 
