@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
+from streams.broken_keys import BrokenKeys, named
 from streams.clock import rfc3339
 from streams.errors import DeadLetterLimit, PoisonEvent
 from streams.records import Header, Headers, Outgoing, RecordBatch
@@ -13,7 +14,6 @@ from streams.settings import DeadLetter
 SUFFIX = ".dead-letter"
 PREFIX = "error."
 MAX_MESSAGE = 1000  # a message may repeat the value; the letter must still fit its topic
-MOST_KEY_BYTES = 80  # in a sentence
 _STOPPED = "the pipeline stops, this batch stays uncommitted: mend what sends them, or raise that setting"
 
 
@@ -71,7 +71,8 @@ def _attempts(header: bytes | None) -> int:
 class DeadLetterGuard:
     """Stops a pipeline whose dead letters are no longer exceptions. Counted per partition.
 
-    The share is looked at over the last `share_window` records, once that many were seen.
+    The share is looked at over the last `share_window` records, once that many were seen. What is poison of a key that
+    is broken by itself does not count: see `BrokenKeys`.
     """
 
     def __init__(self, settings: DeadLetter) -> None:
@@ -80,11 +81,13 @@ class DeadLetterGuard:
         self._sums: dict[int, list[int]] = {}
         self._in_a_row: dict[int, int] = {}
         self._counted: dict[int, int] = {}  # partition -> last offset
+        self._broken = BrokenKeys(settings.max_consecutive // 4)
 
     def forget(self, partition: int) -> None:
         """Count a partition anew."""
         for counts in (self._recent, self._sums, self._in_a_row):
             counts.pop(partition, None)
+        self._broken.forget(partition)
 
     def check(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> None:
         """Count a batch in, before anything of it is produced.
@@ -95,27 +98,30 @@ class DeadLetterGuard:
         if batch.offsets[0] <= self._counted.get(batch.partition, -1):
             self.forget(batch.partition)  # read again after a rebalance: what was counted behind it comes again, too
         self._counted[batch.partition] = batch.offsets[-1]
-        in_a_row = self._count_in_a_row(batch, poison)
+        excused = self._broken.excused(batch, poison)
+        poison = {row: error for row, error in poison.items() if row not in excused} if excused else poison
+        in_a_row = self._count_in_a_row(batch, poison, excused)
         limit = self._settings
         if in_a_row >= limit.max_consecutive:
             raise DeadLetterLimit(
                 f"{in_a_row} poison events in a row at {_place(batch)}, the limit is dead_letter.max_consecutive = "
                 f"{limit.max_consecutive}; {_example(batch, poison)}; {_STOPPED}"
             )
-        records, bad = self._count_share(batch.partition, len(batch), len(poison))
+        records, bad = self._count_share(batch.partition, len(batch) - len(excused), len(poison))
         if records >= limit.share_window and bad / records > limit.max_share:
             raise DeadLetterLimit(
                 f"{bad} of the last {records} records at {_place(batch)} are poison, the limit is "
                 f"dead_letter.max_share = {limit.max_share}; {_example(batch, poison)}; {_STOPPED}"
             )
 
-    def _count_in_a_row(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> int:
+    def _count_in_a_row(self, batch: RecordBatch, poison: Mapping[int, PoisonEvent], excused: set[int]) -> int:
         longest = run = self._in_a_row.get(batch.partition, 0)
         if poison:
             for row in range(len(batch)):
-                run = run + 1 if row in poison else 0
-                longest = max(longest, run)
-        else:
+                if row not in excused:
+                    run = run + 1 if row in poison else 0
+                    longest = max(longest, run)
+        elif len(excused) < len(batch):
             longest = run = 0
         self._in_a_row[batch.partition] = run
         return longest if poison else 0
@@ -143,5 +149,5 @@ def _example(batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> str:
         return "none in the last batch"
     error = poison[row]
     key = batch.keys[row]
-    whose = "" if key is None else f" of key {key[:MOST_KEY_BYTES].decode(errors='replace')!r}"
+    whose = "" if key is None else f" of key {named(key)}"
     return f"for example @{batch.offsets[row]}{whose} at {error.stage}: {error.message}"

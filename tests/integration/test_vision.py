@@ -189,3 +189,22 @@ def test_a_flood_of_one_camera_holds_up_no_other(stage: Stage, filmed: dict[str,
     assert set(counts) == {flood, *others}
     assert all(last[camera] == 2 for camera in others)
     assert counts[flood] < len(flooding) * 20
+
+
+def test_a_camera_that_sends_no_pictures_stops_no_other(stage: Stage, filmed: dict[str, list[Frame]]) -> None:
+    broken, *others = filmed
+    rows = records(filmed)
+    well = [row for row in rows if row[1] != broken.encode()]
+    mended = [row for row in rows if row[1] == broken.encode()]
+    garbage = [(0, broken.encode(), b"no picture", [])] * 10
+    worker = stage.worker(vision__freshness="every")
+    stage.send([each for row in well for each in (row, *garbage)])
+    stage.done()
+    assert {camera: len(messages) for camera, messages in stage.read(stage.output).items()} == dict.fromkeys(others, 40)
+    letters = verify.read(stage.servers, f"{stage.source}.dead-letter")
+    assert len(letters) == 10 * len(well)
+    stage.send(mended)
+    stage.done()
+    assert [each["frame"] for each in stage.read(stage.output)[broken]] == list(range(FRAMES))
+    assert worker.stop() == 0
+    assert f"key '{broken}' sends more poison than not" in worker.output()
