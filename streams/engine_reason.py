@@ -1,9 +1,9 @@
-"""Why no better engine serves, short enough for the headers of every prediction."""
+"""Why no better engine serves: short enough for the headers of every prediction, and in full for the log."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from models.engines.device import DeviceFault, why_no_gpu
 from models.falling import Fall
@@ -15,6 +15,7 @@ CUT = "…"
 
 _FAULTS = {DeviceFault.EXHAUSTED: "GPU memory exhausted", DeviceFault.LOST: "GPU lost"}
 _OPENING = re.compile(r"^(?:(?:opening|loading) \S+ (?:on|into) \S+: )+")  # model and engine are said already
+_NOT_SERVED = "; it is not served by this engine"
 _FOLDERS = re.compile(r"(?<!\S)/(?:[^\s/]+/)*")  # a subscriber has no use for paths of the worker's machine
 
 
@@ -46,6 +47,16 @@ class EngineReason:
         return self._line
 
 
+def in_full(better: Mapping[str, str]) -> list[str]:
+    """`a, b: why`, each reason once.
+
+    Args:
+        better: engine -> the sentence why it does not serve.
+    """
+    clauses = ((name, _OPENING.sub("", reason).removesuffix(_NOT_SERVED)) for name, reason in better.items())
+    return [f"{', '.join(names)}: {reason}" for reason, names in _by_reason(clauses).items()]
+
+
 def _clause(reason: str, no_gpu: str | None) -> str:
     """What a sentence of `models` says between what was being done and what happens now."""
     clause = _OPENING.sub("", reason).partition("; ")[0]
@@ -59,11 +70,16 @@ def _fault(fall: Fall) -> str:
 
 def _line(engines: Sequence[tuple[str, str]]) -> str:
     """`a, b: why; c: why`; each reason once, each with an equal share of the limit."""
+    by_reason = _by_reason(engines)
+    share = (LIMIT_BYTES + 2) // max(len(by_reason), 1) - 2
+    return "; ".join(_cut(f"{', '.join(names)}: {reason}", share) for reason, names in by_reason.items())
+
+
+def _by_reason(engines: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     by_reason: dict[str, list[str]] = {}
     for name, reason in engines:
         by_reason.setdefault(reason, []).append(name)
-    share = (LIMIT_BYTES + 2) // max(len(by_reason), 1) - 2
-    return "; ".join(_cut(f"{', '.join(names)}: {reason}", share) for reason, names in by_reason.items())
+    return by_reason
 
 
 def _cut(text: str, limit_bytes: int) -> str:

@@ -22,6 +22,7 @@ from streams.compute import ComputeThreads
 from streams.deadletter import DeadLetterGuard
 from streams.drifting import DriftWatch
 from streams.emitter import Emitter, Sender
+from streams.engine_reason import in_full
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.health import Health, HealthServer
 from streams.pipelines import PIPELINES
@@ -105,8 +106,8 @@ class Worker:
         known = self.health.details.get("better_engines", {})
         self.health.details = details
         self.telemetry.model(served.model, served.engine, list(better))
-        for name, reason in better.items() if better != known else ():
-            logger.info("%s is served on %s, not on %s: %s", served.model, served.engine, name, reason)
+        for which_and_why in in_full(better) if better != known else ():
+            logger.info("%s is served on %s, not on %s", served.model, served.engine, which_and_why)
 
     @property
     def http_port(self) -> int:

@@ -208,7 +208,10 @@ def _row(line: str, place: str, count: int) -> tuple[float, ...]:
     if len(row) != 5 or not all(map(math.isfinite, row)):
         raise TrainingFailed(f"reading {place}: expected `class cx cy w h`, five numbers, got {line.strip()[:80]!r}")
     if not (row[0].is_integer() and 0 <= row[0] < count):
-        raise TrainingFailed(f"reading {place}: expected a class of 0 to {count - 1}, got {line.split()[0]}")
+        raise TrainingFailed(
+            f"reading {place}: expected a class of 0 to {count - 1}, since the model has {count} labels, got "
+            f"{line.split()[0]}; was this marked with other labels?"
+        )
     if not all(-OUTSIDE <= value <= 1 + OUTSIDE for value in row[1:]) or min(row[3:]) <= 0:
         raise TrainingFailed(
             f"reading {place}: expected shares of the picture's sides, 0 to 1, with a width and height above 0, got "

@@ -124,6 +124,7 @@ class _Job:
 
     async def run(self) -> None:
         """Everything from the look at the topic to the summary, which is printed after a failure, too."""
+        from streams.errors import HeadraceError
         from streams.pipelines import PIPELINES
         from streams.producing import EventProducer
         from streams.topics import find
@@ -137,6 +138,8 @@ class _Job:
                 await self._relay(producer)
             finally:
                 self._summarise(producer, time.perf_counter() - started)
+        if self.source.counters.failures and not self.source.counters.frames:
+            raise HeadraceError(f"{self.camera} gave no frame, so nothing was sent; why stands above")
 
     async def _relay(self, producer: EventProducer) -> None:
         from streams.frames import relay

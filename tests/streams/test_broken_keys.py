@@ -64,7 +64,7 @@ def test_what_was_good_before_says_nothing_of_what_fails_now() -> None:
 def test_keys_that_are_broken_by_themselves_do_not_hide_that_all_others_fail() -> None:
     feed = Feed(DeadLetter(max_consecutive=LIMIT, share_window=40, max_share=1.0))
     feed("AAb" * 20)
-    with pytest.raises(DeadLetterLimit, match="poison events in a row .* of key '[b-d]'"):
+    with pytest.raises(DeadLetterLimit, match=r"poison events in a row .* of key '[b-d]'"):
         feed("ABACAD" * LIMIT)
 
 

@@ -19,7 +19,7 @@ from models.fraud.history import CardHistory
 from models.selection import EngineKind, Passed
 from streams import engine_reason
 from streams.clock import ManualClock
-from streams.engine_reason import LIMIT_BYTES, EngineReason
+from streams.engine_reason import LIMIT_BYTES, EngineReason, in_full
 from streams.pipelines.fraud.pipeline import FraudPipeline
 from streams.processor import Processor
 from streams.settings import Fraud
@@ -50,6 +50,15 @@ def test_a_machine_without_a_gpu_says_so_in_few_bytes() -> None:
     line = EngineReason(GIVEN_BY_A_MACHINE_WITHOUT_GPU).after()
     assert line == "tensorrt, onnx-cuda: no GPU"
     assert len(line) <= 40
+
+
+def test_a_machine_without_a_gpu_says_so_once_in_the_log() -> None:
+    assert in_full({each.name: each.reason for each in GIVEN_BY_A_MACHINE_WITHOUT_GPU}) == [
+        f"tensorrt, onnx-cuda: {NO_DRIVER}"
+    ]
+    assert in_full({"tensorrt": "no plan; build one", "onnx-cuda": "no provider"}) == [
+        "tensorrt: no plan; build one", "onnx-cuda: no provider",
+    ]  # fmt: skip
 
 
 def test_there_is_none_where_the_best_engine_serves() -> None:

@@ -81,9 +81,12 @@ def test_a_stream_is_relayed_as_it_comes(headrace: Run, kafka: Kafka, make_topic
     assert "secret" not in done.err
 
 
-def test_seconds_end_a_stream_that_sends_nothing(headrace: Run, make_topics: MakeTopics) -> None:
+def test_seconds_end_a_stream_that_sends_nothing_with_an_error(headrace: Run, make_topics: MakeTopics) -> None:
     (topic,) = make_topics("silent")
-    done = headrace("produce", "video", "--from", "rtsp://a:secret@127.0.0.1:9/x", "--topic", topic, "--seconds", 0.3)
+    address = "rtsp://a:secret@127.0.0.1:9/x"
+    done = headrace("produce", "video", "--from", address, "--topic", topic, "--seconds", 0.3, code=1)
+    assert "camera-1 gave no frame, so nothing was sent" in done.error
+    assert "secret" not in done.err
     assert "0 frames of camera-1" in done.err
     assert "connections lost or refused: " in done.err
 
