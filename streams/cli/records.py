@@ -13,6 +13,7 @@ from streams.deadletter import PREFIX
 from streams.records import Headers, RecordBatch
 
 MISSING = object()
+SHOWN_BYTES = 16  # of a value that is no text, in a table
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,19 @@ def flat(value: bytes | None) -> str:
         return "(tombstone)"
     decoded = decode(value)
     if decoded is MISSING:
-        text = readable(value)
-        return text if text.startswith("(not UTF-8") else f"(not JSON) {text}"
+        return _no_json(value)
     if isinstance(decoded, dict):
         return "  ".join(_flat_fields(decoded, ""))
     return _plain(decoded)
+
+
+def _no_json(value: bytes) -> str:
+    try:
+        value.decode()
+    except UnicodeDecodeError:  # a picture, say: whoever wants all of it asks for JSON
+        more = "…" if len(value) > SHOWN_BYTES else ""
+        return f"(no text, {len(value):,} bytes) {value[:SHOWN_BYTES].hex(' ')}{more}"
+    return f"(not JSON) {readable(value)}"
 
 
 def _flat_fields(fields: dict[str, object], prefix: str) -> Iterator[str]:

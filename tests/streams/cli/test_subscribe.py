@@ -76,8 +76,9 @@ def test_filters_choose_records(kafka: Kafka, make_topics: MakeTopics, headrace:
 def test_what_is_not_json_is_shown_and_never_a_crash(kafka: Kafka, make_topics: MakeTopics, headrace: Run) -> None:
     (topic,) = make_topics("bytes")
     fill(kafka, topic, (b"\xff", b"\xfe\x00", 1, {}), (None, None, 1, {}), (b"k", b"\x1b[2J", 1, {"h": b"\xff"}),
-         (b"k", b'{\n "a": 1\n}', 1, {}), (b"k", b'"\xff"', 1, {}), (b"k", b"[" * 100_000, 1, {}))  # fmt: skip
-    arguments = ("subscribe", topic, "--from", "earliest", "--limit", 6, "--headers", "--format")
+         (b"k", b'{\n "a": 1\n}', 1, {}), (b"k", b'"\xff"', 1, {}), (b"k", b"[" * 100_000, 1, {}),
+         (b"k", b"\xff\xd8\xff\xe0" + bytes(40_000), 1, {}))  # fmt: skip
+    arguments = ("subscribe", topic, "--from", "earliest", "--limit", 7, "--headers", "--format")
     lines = headrace(*arguments, "json").lines()
     assert lines[0]["key_base64"] == "/w=="
     assert lines[0]["value_base64"] == "/gA="
@@ -87,7 +88,8 @@ def test_what_is_not_json_is_shown_and_never_a_crash(kafka: Kafka, make_topics: 
     assert lines[2]["headers"] == {"h": "(not UTF-8, as Base64) /w=="}
     assert lines[3]["value"] == {"a": 1}
     table = headrace(*arguments, "table").out
-    assert "(not UTF-8, as Base64) /gA=" in table
+    assert "(no text, 2 bytes) fe 00\n" in table
+    assert "(no text, 40,004 bytes) ff d8 ff e0 00 00 00 00 00 00 00 00 00 00 00 00…\n" in table
     assert "(tombstone)" in table
     assert "\x1b[2J" not in table
     assert "(not JSON) \\x1b[2J" in table
