@@ -13,12 +13,14 @@ from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from streams.records import NO_HEADERS, RecordBatch
 
+NO_TIMESTAMP = -1  # as newer formats have it
 _BASE_AND_LENGTH = struct.Struct(">qi")  # how each block of records begins
 
 
@@ -82,7 +84,7 @@ class Blocks(PartitionRecords):
             self._tp.topic,
             self._tp.partition,
             [row.offset for row in rows],
-            [row.timestamp for row in rows],
+            [NO_TIMESTAMP if row.timestamp is None else row.timestamp for row in rows],
             [row.key for row in rows],
             [row.value for row in rows],
             [row.headers or NO_HEADERS for row in rows],
@@ -94,7 +96,8 @@ class Blocks(PartitionRecords):
         while self._records.has_next():
             block = self._records.next_batch()
             if self._check_crcs and not block.validate_crc():
-                raise CorruptRecordException(f"reading {self._tp}: a record batch at {block.base_offset} fails its CRC")
+                at = getattr(block, "base_offset", self.next_fetch_offset)  # formats before 2 do not give theirs
+                raise CorruptRecordException(f"reading {self._tp}: a record batch at {at} fails its CRC")
             aborted = self._is_aborted(block)
             if block.is_control_batch or aborted:
                 yield [], block.next_offset
@@ -126,6 +129,11 @@ class Blocks(PartitionRecords):
         if self._isolation_level != READ_COMMITTED or block.producer_id is None:
             return False
         self._consume_aborted_up_to(block.base_offset)
-        if block.is_control_batch and self._contains_abort_marker(block):
+        if block.is_control_batch and self._is_abort(block):
             self._aborted_producers.discard(block.producer_id)
         return block.is_transactional and block.producer_id in self._aborted_producers
+
+    @staticmethod
+    def _is_abort(block: Any) -> bool:
+        """Whether a transaction ends there that was aborted; of a marker, compaction may leave a block without it."""
+        return any(ControlRecord.parse(row.key) == ABORT_MARKER for row in block)

@@ -28,6 +28,7 @@ class SteadyClient(AIOKafkaClient):
     """Tries again, after a pause, where aiokafka's client gives up or does not pause, and tells `OUTAGES`."""
 
     _opening: asyncio.Task[None] | None = None
+    _updated_s = float("-inf")
 
     async def bootstrap(self) -> None:
         # aiokafka holds its first connection in a local variable: cancelled, it would leave it open.
@@ -80,13 +81,15 @@ class SteadyClient(AIOKafkaClient):
             raise NodeNotReadyError(str(error)) from error
 
     async def _metadata_update(self, *args: Any) -> bool:
+        # Who misses a partition's leader, or a topic, asks again as soon as there is an answer.
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(max(0.0, self._updated_s + self._retry_backoff - now))
         try:
-            updated = bool(await super()._metadata_update(*args))
+            return bool(await super()._metadata_update(*args))
         except RuntimeError:  # as above; without this the task that refreshes the metadata ends for good
-            updated = False
-        if not updated:
-            await asyncio.sleep(self._retry_backoff)  # a producer whose partition has no leader asks again at once
-        return updated
+            return False
+        finally:
+            self._updated_s = asyncio.get_running_loop().time()
 
 
 class MemberClient(SteadyClient):

@@ -49,7 +49,7 @@ class FetchSession:
 
     def answered(self, answer: Fetched, now_ms: int) -> None:
         """The broker's answer to it; one older than sessions, or without room for another, keeps none."""
-        if not answer.error:
+        if not answer.error and (answer.partitions or not answer.throttled_ms):  # throttled, it says nothing
             refused = {each.place for each in answer.partitions if each.error}
             self.heard, self.heard_ms = self.wanted.keys() - refused, now_ms
         if answer.error or not answer.session:

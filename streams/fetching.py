@@ -263,6 +263,8 @@ class BatchFetcher(Fetcher):
         """Find out where partitions are to be read from."""
         if await self._update_fetch_positions(assignment, node, partitions):
             self._tell()
+        if any(not assignment.state_value(partition).has_valid_position for partition in partitions):
+            self._client.force_metadata_update()  # it may lead no longer, and is fetched from only once this is done
         return True
 
     async def _fetch(self, assignment: Assignment, node: int, request: FetchRequest) -> bool:
@@ -318,6 +320,7 @@ class BatchFetcher(Fetcher):
 
     def _refused(self, partition: TopicPartition, state: Any, offset: int, error: type[KafkaError]) -> bool:
         """The broker does not let it be read from there. Returns whether whoever polls is to be told."""
+        self._records.pop(partition, None)  # of a leader before this one; they come again
         if error is TopicAuthorizationFailedError:
             self._set_error(partition, error(partition.topic))
             return True
@@ -325,7 +328,12 @@ class BatchFetcher(Fetcher):
             self._set_error(partition, error({partition: offset}))
             return True
         if error is OffsetOutOfRangeError:
-            logger.info("reading %s: offset %s is out of range; its position is reset", partition, offset)
+            logger.warning(
+                "reading %s[%d]: offset %d is not in its log any more: retention has deleted it, or the log is shorter "
+                "than it was; what is there is read from its %s on",
+                *(partition.topic, partition.partition, offset),
+                "beginning" if self._default_reset_strategy == OffsetResetStrategy.EARLIEST else "end",
+            )
             state.await_reset(self._default_reset_strategy)
         elif error in (NotLeaderForPartitionError, UnknownTopicOrPartitionError):
             self._client.force_metadata_update()

@@ -176,6 +176,10 @@ class Consumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self.marks.committable(tp)
 
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Faust's own never commits below what is committed; a position that was out of range may begin again there."""
+        return bool(offset != self._committed_offset[tp])
+
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
         return [
             tp

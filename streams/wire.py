@@ -52,11 +52,12 @@ class FetchedPartition(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """The answer to a fetch; `session` is 0 where the broker keeps none."""
+    """The answer to a fetch; `session` is 0 where the broker keeps none; one that is throttled holds nothing."""
 
     error: int
     session: int
     partitions: Sequence[FetchedPartition]
+    throttled_ms: int = 0
 
 
 class Produced(NamedTuple):
@@ -163,7 +164,9 @@ class Fetch(Exchange):
         return b"".join(parts)
 
     def decode(self, answer: BytesIO) -> Fetched:
-        content, version, at = answer.getvalue(), self.version, answer.tell() + 4  # behind the time of throttling
+        content, version, at = answer.getvalue(), self.version, answer.tell()
+        (throttled_ms,) = _INT32.unpack_from(content, at)
+        at += _INT32.size
         error = session = 0
         if version >= SESSIONS_FROM_VERSION:
             error, session = _ANSWERED.unpack_from(content, at)
@@ -176,7 +179,7 @@ class Fetch(Exchange):
             for _ in range(count):
                 partition, at = _partition(content, at, topic, version)
                 partitions.append(partition)
-        return Fetched(error, session, partitions)
+        return Fetched(error, session, partitions, throttled_ms)
 
 
 def _partition(content: bytes, at: int, topic: str, version: int) -> tuple[FetchedPartition, int]:

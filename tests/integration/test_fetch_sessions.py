@@ -187,3 +187,18 @@ def test_epochs_begin_again_behind_the_largest() -> None:
     session.answered(Fetched(0, 3, []), 0)
     asked = FetchRequest_v11.decode(session.asking(whole).prepare({FetchRequest.API_KEY: (4, 11)}).encode())
     assert (asked.session_id, asked.session_epoch) == (3, 1)
+
+
+def test_a_throttled_answer_says_nothing_about_where_partitions_end() -> None:
+    session, whole = FetchSession(), FetchRequest(100, 1, 1 << 20, 1, [("t", [(0, 5, 100), (1, 7, 100)])])
+    session.asking(whole)
+    session.answered(Fetched(0, 3, [], throttled_ms=250), 1000)
+    assert (set(session.heard), session.heard_ms) == (set(), 0)
+    session.asking(whole)
+    session.answered(Fetched(0, 3, []), 2000)
+    assert (set(session.heard), session.heard_ms) == ({("t", 0), ("t", 1)}, 2000)
+    session.asking(whole)
+    session.answered(Fetched(0, 3, [], throttled_ms=250), 3000)
+    assert (set(session.heard), session.heard_ms) == ({("t", 0), ("t", 1)}, 2000)
+    asked = FetchRequest_v11.decode(session.asking(whole).prepare({FetchRequest.API_KEY: (4, 11)}).encode())
+    assert (asked.session_id, asked.session_epoch) == (3, 3)  # it counts as an answer all the same

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
@@ -14,6 +15,7 @@ from aiokafka.errors import (
     NotLeaderForPartitionError,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.protocol.offset import OffsetRequest
 
 from streams.fetching import BatchFetcher
 from streams.wire import Fetched
@@ -148,5 +150,34 @@ def test_records_that_are_damaged_cost_no_others(kafka: Kafka, make_topics: Make
             while sum(map(len, found.values())) < 20:
                 take(await consumer.getmany(timeout_ms=POLL_MS), found)
         assert found == {partition: consecutive(0, 10, partition, 2) for partition in range(2)}
+
+    run(kafka, topic, steps, partitions=2)
+
+
+def test_a_reset_that_is_refused_asks_who_leads_and_the_nodes_other_partitions_flow_once_it_is_granted(
+    kafka: Kafka, make_topics: MakeTopics
+) -> None:
+    """A leader that has moved refuses it until metadata name the one that follows."""
+    (topic,) = make_topics("fetcher-reset", partitions=2)
+    send(kafka, topic, range(10), 2)
+
+    async def steps(consumer: AIOKafkaConsumer) -> None:
+        client, moved, found_out = consumer._client, TopicPartition(topic, 0), asyncio.Event()
+        ask, update = client.send, client._metadata_update
+
+        async def refusing(node_id: int, request: Any, **options: Any) -> Any:
+            if isinstance(request, OffsetRequest) and not found_out.is_set():
+                raise NotLeaderForPartitionError(moved)  # what aiokafka makes of such an answer
+            return await ask(node_id, request, **options)
+
+        async def finding_out(*args: Any) -> Any:
+            updated = await update(*args)
+            found_out.set()
+            return updated
+
+        client.send, client._metadata_update = refusing, finding_out
+        consumer.seek(TopicPartition(topic, 1), 0)
+        await consumer.seek_to_beginning(moved)
+        assert await read(consumer, 10) == {partition: consecutive(0, 5, partition, 2) for partition in range(2)}
 
     run(kafka, topic, steps, partitions=2)

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder, _DefaultRecordBatchBuilderPy
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c_py
 from aiokafka.structs import TopicPartition
@@ -14,6 +16,7 @@ from aiokafka.structs import TopicPartition
 from streams.blocks import Blocks
 
 TP = TopicPartition("events", 3)
+ABORT = bytes(4)  # a marker: version 0, type 0
 
 
 @pytest.fixture
@@ -60,25 +63,61 @@ def test_a_block_that_is_cut_off_is_fetched_again() -> None:
     assert blocks.next_fetch_offset == 3
 
 
+def transactional(first: int, count: int, producer: int, marker: bytes | None = None) -> bytes:
+    """Records of a transaction, or with a marker the control batch that ends it."""
+    builder = _DefaultRecordBatchBuilderPy(2, 0, True, producer, 0, 0, 1 << 20)
+    for number in range(count):
+        builder.append(number, 1000, marker, b"value", [])
+    content = builder.build()
+    content[:8] = first.to_bytes(8, "big")
+    content[22] |= 0x20 * (marker is not None)  # a control batch
+    content[17:21] = calc_crc32c_py(content[21:]).to_bytes(4, "big")
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("isolation_level", "read"), [(READ_COMMITTED, [2, 3, 5]), (READ_UNCOMMITTED, [0, 1, 2, 3, 5])]
 )
 def test_an_aborted_transaction_is_left_out_and_its_marker_is_read_over(isolation_level: int, read: list[int]) -> None:
-    def transactional(first: int, count: int, producer: int, marker: bytes | None = None) -> bytes:
-        builder = _DefaultRecordBatchBuilderPy(2, 0, True, producer, 0, 0, 1 << 20)
-        for number in range(count):
-            builder.append(number, 1000, marker, b"value", [])
-        content = builder.build()
-        content[:8] = first.to_bytes(8, "big")
-        content[22] |= 0x20 * (marker is not None)  # a control batch
-        content[17:21] = calc_crc32c_py(content[21:]).to_bytes(4, "big")
-        return bytes(content)
-
-    abort = bytes(4)  # version 0, type 0
-    content = transactional(0, 2, 7) + transactional(2, 2, 8) + transactional(4, 1, 7, abort) + transactional(5, 1, 7)
+    content = transactional(0, 2, 7) + transactional(2, 2, 8) + transactional(4, 1, 7, ABORT) + transactional(5, 1, 7)
     blocks = Blocks(TP, content, MemoryRecords(content), 0, [(7, 0)], isolation_level, 100)
     assert [offset for batch in blocks for offset in batch.offsets] == read
     assert blocks.next_fetch_offset == 6
+
+
+@pytest.mark.parametrize("isolation_level", [READ_COMMITTED, READ_UNCOMMITTED])
+def test_a_marker_that_compaction_has_emptied_is_read_over(isolation_level: int) -> None:
+    """Kafka keeps the control batch without its record, for the sequence numbers of the producer that wrote it."""
+    content = transactional(0, 2, 7) + transactional(2, 0, 8, ABORT) + transactional(3, 2, 7)
+    blocks = Blocks(TP, content, MemoryRecords(content), 0, [], isolation_level, 100)
+    assert [offset for batch in blocks for offset in batch.offsets] == [0, 1, 3, 4]
+    assert blocks.next_fetch_offset == 5
+
+
+def old_format(magic: int, codec: int) -> bytes:
+    """Three records in a format before 2, as old segments on brokers before 4.0 hold them."""
+    builder = LegacyRecordBatchBuilder(magic, codec, 1 << 20)
+    for offset in range(3):
+        builder.append(offset, timestamp=1000 + offset, key=b"k", value=b"value %d" % offset)
+    return bytes(builder.build())
+
+
+@pytest.mark.parametrize("codec", [0, 1], ids=["plain", "gzip"])
+@pytest.mark.parametrize(("magic", "timestamps_ms"), [(0, [-1, -1, -1]), (1, [1000, 1001, 1002])])
+def test_an_old_format_is_read_and_a_record_without_a_timestamp_has_minus_one(
+    magic: int, timestamps_ms: list[int], codec: int
+) -> None:
+    (batch,) = fetched(old_format(magic, codec))
+    assert (batch.offsets, batch.timestamps_ms) == ([0, 1, 2], timestamps_ms)
+    assert batch.values == [b"value 0", b"value 1", b"value 2"]
+    assert batch.headers == [[], [], []]
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_a_damaged_block_of_an_old_format_is_told(magic: int) -> None:
+    content = old_format(magic, 0)
+    with pytest.raises(CorruptRecordException, match="events.*fails its CRC"):
+        list(fetched(content[:-1] + b"?"))
 
 
 class Latin(str):

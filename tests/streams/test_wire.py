@@ -168,9 +168,9 @@ def test_the_answer_to_a_fetch(version: int) -> None:
     ]
     error, session = (70, 77) if version >= 7 else (0, 0)
     answer = fetch_answer(version, PARTITIONS)
-    assert answered(asked(version), answer) == Fetched(error, session, expected)
-    assert answered(asked(version), fetch_answer(version, {})) == Fetched(error, session, [])
-    assert answered(asked(version), fetch_answer(version, None)) == Fetched(error, session, [])
+    assert answered(asked(version), answer) == Fetched(error, session, expected, throttled_ms=250)
+    assert answered(asked(version), fetch_answer(version, {})) == Fetched(error, session, [], throttled_ms=250)
+    assert answered(asked(version), fetch_answer(version, None)) == Fetched(error, session, [], throttled_ms=250)
 
 
 def produce_answer(version: int, topics: list[tuple[str, list[tuple[int, ...]]]] | None) -> bytes:
