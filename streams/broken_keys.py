@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from streams.errors import PoisonEvent
-from streams.records import RecordBatch
+from streams.records import RecordBatch, shown_key
 
 logger = logging.getLogger(__name__)
 
-MOST_KEYS = 10_000  # that are looked after, of each partition; what further ones send counts as it always does
-MOST_KEY_BYTES = 80  # in a sentence
-
-
-def named(key: bytes) -> str:
-    """A key in a sentence."""
-    return repr(key[:MOST_KEY_BYTES].decode(errors="replace"))
+MOST_KEYS = 1000  # that are looked after, of each partition
+LONGEST_BYTES = 256  # of a key that is looked after; what a longer one sends counts as it always does
 
 
 @dataclass(slots=True)
@@ -51,7 +46,9 @@ class BrokenKeys:
         """Count a batch in. Returns those rows of broken keys that are poison."""
         balances, keys, excused = self._balances.setdefault(batch.partition, {}), batch.keys, set()
         for row in poison:
-            if (key := keys[row]) is not None and key not in balances and len(balances) < MOST_KEYS:
+            if (key := keys[row]) is not None and key not in balances and len(key) <= LONGEST_BYTES:
+                if len(balances) == MOST_KEYS:
+                    _thin_out(balances)
                 balances[key] = _Balance(self._good)
         for row in [row for row, key in enumerate(keys) if key in balances] if balances else ():
             balance = balances[cast(bytes, keys[row])]
@@ -61,7 +58,9 @@ class BrokenKeys:
             elif self._debit(batch, row, balance, poison[row]):
                 excused.add(row)
         self._good += len(batch) - len(poison)
-        self._let_go(balances)
+        for key in [key for key, balance in balances.items() if not balance.value]:
+            if balances.pop(key).broken:
+                logger.info("key %r is well again", shown_key(key))
         return excused
 
     def _debit(self, batch: RecordBatch, row: int, balance: _Balance, error: PoisonEvent) -> bool:
@@ -71,16 +70,17 @@ class BrokenKeys:
         if balance.value > self._tolerance and others_good and not balance.broken:
             balance.broken = True
             logger.error(
-                "%s[%d]@%d: key %s sends more poison than not, while other keys are served; it goes to the dead-letter "
+                "%s[%d]@%d: key %r sends more poison than not, while other keys are served; it goes to the dead-letter "
                 "topic, and counts towards no limit of dead_letter until the key is well again: mend what sends it; "
                 "this one failed at %s: %s",
-                *(batch.topic, batch.partition, batch.offsets[row], named(cast(bytes, batch.keys[row]))),
+                *(batch.topic, batch.partition, batch.offsets[row], shown_key(cast(bytes, batch.keys[row]))),
                 *(error.stage, error.message),
             )
         return balance.broken
 
-    @staticmethod
-    def _let_go(balances: dict[bytes, _Balance]) -> None:
-        for key in [key for key, balance in balances.items() if not balance.value]:
-            if balances.pop(key).broken:
-                logger.info("key %s is well again", named(key))
+
+def _thin_out(balances: dict[bytes, _Balance]) -> None:
+    """Forget the better half."""
+    by_balance = sorted(balances, key=lambda key: (balances[key].broken, balances[key].value))
+    for key in by_balance[: len(by_balance) // 2]:
+        del balances[key]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from streams.broken_keys import BrokenKeys, named
+from streams.broken_keys import BrokenKeys
 from streams.clock import rfc3339
 from streams.errors import DeadLetterLimit, PoisonEvent
-from streams.records import Header, Headers, Outgoing, RecordBatch
+from streams.records import Header, Headers, Outgoing, RecordBatch, shown_key
 from streams.settings import DeadLetter
 
 SUFFIX = ".dead-letter"
@@ -129,10 +129,11 @@ class DeadLetterGuard:
     def _count_share(self, partition: int, records: int, bad: int) -> tuple[int, int]:
         recent = self._recent.setdefault(partition, deque())
         sums = self._sums.setdefault(partition, [0, 0])
-        recent.append((records, bad))
+        if records:
+            recent.append((records, bad))
         sums[0] += records
         sums[1] += bad
-        while sums[0] - recent[0][0] >= self._settings.share_window:
+        while recent and sums[0] - recent[0][0] >= self._settings.share_window:
             old_records, old_bad = recent.popleft()
             sums[0] -= old_records
             sums[1] -= old_bad
@@ -149,5 +150,5 @@ def _example(batch: RecordBatch, poison: Mapping[int, PoisonEvent]) -> str:
         return "none in the last batch"
     error = poison[row]
     key = batch.keys[row]
-    whose = "" if key is None else f" of key {named(key)}"
+    whose = "" if key is None else f" of key {shown_key(key)!r}"
     return f"for example @{batch.offsets[row]}{whose} at {error.stage}: {error.message}"

@@ -14,6 +14,12 @@ Headers = list[Header]  # a list, because aiokafka's compiled builder takes noth
 STAGES = ("decode", "features", "infer", "encode")  # of computing; a worker has others around them
 NO_HEADERS: Headers = []  # these two are shared: never changed in place
 NOTHING_SHED: Counter[bytes | None] = Counter()
+SHOWN_KEY_BYTES = 80
+
+
+def shown_key(key: bytes) -> str:
+    """A key for people: what of it fits into a sentence, or into a label of a metric."""
+    return key[:SHOWN_KEY_BYTES].decode(errors="replace")
 
 
 @dataclass(slots=True)

@@ -201,11 +201,11 @@ class VideoEvent(Struct, gc=False):
     last_seen: Annotated[str, Meta(description="of the life that ends: RFC 3339")] | UnsetType = UNSET
     reason: (
         Annotated[
-            Literal["gone", "restarted", "relabelled"],
+            Literal["gone", "restarted", "relabelled", "unmeasured"],
             Meta(
                 description="why a life ends: not seen any more, or the camera began again; where a zone is left or a "
-                "distance cleared: that this was why, or that an object is another than it was taken for, and nothing "
-                "was seen to move away"
+                "distance cleared: that this was why, or that an object is another than it was taken for, or that it "
+                "can no longer be measured, and nothing was seen to move away"
             ),
         ]
         | UnsetType

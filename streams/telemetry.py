@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from streams.records import Processed, RecordBatch
+from streams.records import Processed, RecordBatch, shown_key
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing here asks for
 
@@ -267,7 +267,7 @@ class Telemetry:
 
     def _dropped(self, shed: Mapping[bytes | None, int]) -> None:
         for key, count in shed.items():
-            name = (key or b"").decode(errors="replace")
+            name = shown_key(key or b"")
             if name not in self._dropping and len(self._dropping) == MOST_KEYS:
                 name = OTHER
             self._dropping.add(name)

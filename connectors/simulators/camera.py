@@ -27,6 +27,7 @@ from connectors.simulators.scene.viewpoint import Viewpoint
 START_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 HIDDEN = 0.25  # of what is seen less than this share of, nobody can tell what it is
 SMALLEST_PX = 8
+TALLEST = 4  # times as high as wide; a narrower view holds no ground to stand on
 
 _NUMBERS: dict[str, tuple[tuple[int, int], ...]] = {
     YARD: ((2, 6), (1, 3), (1, 4), (1, 4), (0, 2)),
@@ -111,7 +112,7 @@ class Site:
         _check("seed", seed, 0, 2**32 - 1)
         _check("cameras", cameras, 1, 1_000)
         _check("width", width, 64, 3_840)
-        _check("height", height, 64, 2_160)
+        _check("height", height, 64, min(2_160, TALLEST * width))
         _check("fps", fps, 0.01, 1_000)
         _check("start_ms", start_ms, 0, 2**53)
         _check("day_s", day_s, 1, 1e9)

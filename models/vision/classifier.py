@@ -88,7 +88,7 @@ def tiles(spec: Picture, picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """Views of a picture, uint8 [h, w, 3], that cover it, of the network's size; the picture itself where it is none.
 
     Neighbours share `overlap` of a tile at least. What is smaller than the network in one direction is cut in the
-    other alone.
+    other alone, and its tiles are of other proportions: `filled`, where the network's pictures are cropped.
     """
     height, width = picture.shape[:2]
     if not spec.tile or (width <= spec.width and height <= spec.height):
@@ -101,6 +101,19 @@ def tiles(spec: Picture, picture: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
             break
         larger *= math.sqrt(len(columns) * len(rows) / MAX_TILES) * 1.01
     return [picture[y : y + side_h, x : x + side_w] for y in rows for x in columns]
+
+
+def filled(spec: Picture, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A tile in the network's proportions, so that nothing of it is cut off: around what is too narrow is `fill`."""
+    height, width = tile.shape[:2]
+    ratio = max(width / spec.width, height / spec.height)
+    wide, high = max(width, round(spec.width * ratio)), max(height, round(spec.height * ratio))
+    if (wide, high) == (width, height):
+        return tile
+    whole = np.full((high, wide, 3), spec.fill, np.uint8)
+    x, y = (wide - width) // 2, (high - height) // 2
+    whole[y : y + height, x : x + width] = tile
+    return whole
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:

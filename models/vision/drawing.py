@@ -144,9 +144,12 @@ def crop(pixels: Pixels, box: Sequence[float], margin: float = 0.1) -> Pixels:
     wider, taller = (x2 - x1) * margin, (y2 - y1) * margin
     height, width = pixels.shape[:2]
     left, top = (
-        min(max(math.floor(each), 0), limit - 1) for each, limit in ((x1 - wider, width), (y1 - taller, height))
+        math.floor(min(max(each, 0), limit - 1)) for each, limit in ((x1 - wider, width), (y1 - taller, height))
     )
-    right, bottom = min(max(math.ceil(x2 + wider), left + 1), width), min(max(math.ceil(y2 + taller), top + 1), height)
+    right, bottom = (
+        math.ceil(min(max(each, least + 1), limit))
+        for each, least, limit in ((x2 + wider, left, width), (y2 + taller, top, height))
+    )
     return pixels[top:bottom, left:right]
 
 

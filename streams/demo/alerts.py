@@ -59,6 +59,8 @@ def _distance(event: VideoEvent, who: str) -> tuple[str, Weight]:
     pair = f"{who} and {other}"
     if event.state == "cleared" and event.reason == "relabelled":
         return f"{pair} are no such pair after all{_after(event)}", "notice"
+    if event.state == "cleared" and event.reason == "unmeasured":
+        return f"{pair} can be measured no more{_after(event)}, {event.distance_m:.1f} m apart at the last", "notice"
     if event.state == "cleared" and event.reason is not UNSET:
         return f"{pair} are out of sight{_after(event)}, {event.distance_m:.1f} m apart at the last", "notice"
     if event.state == "cleared":

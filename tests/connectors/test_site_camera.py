@@ -229,6 +229,13 @@ def test_a_setting_out_of_range_is_a_sentence(settings: dict[str, float]) -> Non
         Site(**settings)  # type: ignore[arg-type]
 
 
+def test_a_view_that_is_too_narrow_for_any_ground_is_a_sentence() -> None:
+    with pytest.raises(CameraError, match="expected `height` from 64 to 400, got 480"):
+        Site(width=100, height=480)
+    for seed in range(10):
+        assert frames(Site(seed=seed, width=100, height=400).camera(0), 1)[0].picture.shape == (400, 100, 3)
+
+
 def test_a_camera_or_quality_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(CameraError, match="expected `camera` from 0 to 1, got 2"):
         Site(cameras=2).camera(2)

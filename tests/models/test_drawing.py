@@ -111,6 +111,7 @@ def test_ten_thousand_boxes_are_drawn() -> None:
         ((-10, -10, 1000, 1000), (240, 320)),
         ((400, 400, 500, 500), (1, 1)),
         ((5, 5, 5.2, 5.2), (2, 2)),
+        ((-1e308, -1e308, 1e308, 1e308), (240, 320)),
     ],
 )
 def test_a_crop_is_the_box_and_a_tenth_more(box: tuple[float, float, float, float], shape: tuple[int, int]) -> None:

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from streams.broken_keys import LONGEST_BYTES, MOST_KEYS
 from streams.deadletter import DeadLetterGuard
 from streams.errors import DeadLetterLimit, PoisonEvent
 from streams.settings import DeadLetter
@@ -103,3 +104,15 @@ def test_what_is_read_again_after_a_rebalance_is_counted_anew(caplog: pytest.Log
         guard.check(records, {row: PoisonEvent("decode", "expected a picture", "Foreign") for row in rows})
         guard.check(batch([b"x"], keys=[b"b"], partition=1, start=again), {})
     assert not caplog.records
+
+
+def test_what_is_remembered_is_bounded_and_strays_do_not_take_a_broken_keys_place() -> None:
+    guard = DeadLetterGuard(DeadLetter(max_consecutive=LIMIT, share_window=40, max_share=1.0))
+    reason = PoisonEvent("decode", "expected a picture", "Foreign")
+    for turn in range(10_000):
+        stray = b"stray-%d" % turn + (b"x" * 100_000 if turn % 2 else b"")
+        guard.check(batch([b"x"] * 3, keys=[stray, b"camera", b"b"], start=3 * turn), {0: reason, 1: reason})
+        guard.check(batch([b"x"], keys=[b"camera"], start=turn, partition=1), {0: reason})
+    for kept in (guard._broken._balances[0], guard._recent[0], guard._recent[1]):
+        assert len(kept) <= MOST_KEYS
+    assert sum(map(len, guard._broken._balances[0])) <= MOST_KEYS * LONGEST_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams.records import STAGES, Processed
-from streams.telemetry import COUNTED_AT_ONCE, METRICS, Telemetry
+from streams.telemetry import COUNTED_AT_ONCE, METRICS, MOST_KEYS, Telemetry
 from tests.streams.inmemory import batch
 
 # Base units of Prometheus, and what the project counts; `ready` and `info` are Prometheus' own idioms. Ratios
@@ -138,6 +139,18 @@ def test_inputs_are_outputs_plus_dead_letters() -> None:
     outputs = samples["headrace_records_out_total"][0][1]
     dead = sum(value for _, value in samples["headrace_records_dead_lettered_total"])
     assert (inputs, outputs, dead) == (14, 11, 3)
+
+
+def test_drops_are_told_apart_by_the_beginnings_of_so_many_keys() -> None:
+    telemetry = Telemetry("vision")
+    for number in range(MOST_KEYS + 20):
+        records = batch([b"x"])
+        records.shed = Counter({b"%d-" % number + b"\xff" * 1_000_000: 2})
+        telemetry.acknowledged(records, 1, {}, 100.0)
+    dropped = _samples(telemetry)["headrace_records_dropped_total"]
+    assert len(dropped) <= MOST_KEYS + 1
+    assert max(len(labels["key"]) for labels, _ in dropped) < 100
+    assert sum(value for _, value in dropped) == 2 * (MOST_KEYS + 20)
 
 
 def test_end_to_end_is_the_age_of_the_oldest_record() -> None:

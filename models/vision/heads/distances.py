@@ -31,7 +31,8 @@ class Distances:
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         spec = self._spec
-        levels = [self._all] if len(outputs) <= 2 else self._levels
+        joined = any(len(self._all[0]) in output.shape for output in outputs)
+        levels = [self._all] if joined and len(outputs) <= 2 else self._levels
         each = len(outputs) // len(levels)
         fits = each in (1, 2) and len(outputs) == each * len(levels)
         fits = fits and all(output.ndim in (3, 4) for output in outputs)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.repository import Model
-from models.vision.classifier import Classifier, tiles
+from models.vision.classifier import Classifier, filled, tiles
 from models.vision.preprocess import Placement, Preprocess
 from streams.clock import Clock
 from streams.engined import Engined
@@ -81,18 +81,23 @@ class ClassifierModel(Engined):
 
     def _of_pictures(self, pictures: NDArray[Any]) -> NDArray[np.float32]:
         """float32 [n, labels]: one picture after the other, so that no more than its tiles' scores are kept."""
-        scores = np.empty((len(pictures), len(self.labels)), np.float32)
+        scores, spec = np.empty((len(pictures), len(self.labels)), np.float32), self._preprocess.picture
         for row, picture in zip(scores, pictures[:, 0], strict=True):
-            cut = tiles(self._preprocess.picture, picture)
+            cut = tiles(spec, picture)
+            whole = len(cut) == 1 or spec.resize != "crop"
             some = [cut[start : start + self._most_rows] for start in range(0, len(cut), self._most_rows)]
-            row[:] = self._classifier.combine(np.concatenate([self._of_tiles(each) for each in some]), [0])[0]
+            row[:] = self._classifier.combine(np.concatenate([self._of_tiles(each, whole) for each in some]), [0])[0]
         return scores
 
-    def _of_tiles(self, cut: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """One call of the engine; the input of no more tiles than these is there at a time."""
+    def _of_tiles(self, cut: Sequence[NDArray[np.uint8]], whole: bool) -> NDArray[np.float32]:
+        """One call of the engine; the input of no more tiles than these is there at a time.
+
+        Args:
+            whole: they lose nothing on their way into the network.
+        """
         rows = self._preprocess.batch(len(cut))
         for tile, row in zip(cut, rows, strict=True):
-            self._preprocess.one(tile, row)
+            self._preprocess.one(tile if whole else filled(self._preprocess.picture, tile), row)
         return self._scores(rows)
 
 

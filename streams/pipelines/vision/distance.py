@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from streams.sites import Camera, SceneSettings, UnsafeDistance
 
 MOST_PAIRS = 256  # that are close at once, before one camera
+BLIND_MS = 10_000  # a pair in view that cannot be measured for so long is let go
 EDGE_PX = 2.0  # a box that ends so near the upper or lower edge of the picture goes on behind it
 Places = NDArray[np.float64]
 
 State = Literal["raised", "escalated", "cleared"]
 Ending = Literal["gone", "restarted"]  # of an object's life
-Reason = Ending | Literal["relabelled"]
+Reason = Ending | Literal["relabelled", "unmeasured"]
 Severity = Literal["warning", "critical"]
 
 
@@ -42,6 +43,7 @@ class Pair(msgspec.Struct, array_like=True, gc=False):
         raised_ms: when it was told; None before.
         critical: whether that was told.
         closest_m, last_m: the least distance so far, and the last.
+        blind_ms: since when both are in view and one of them stands nobody knows where; None while that is known.
     """
 
     rule: int
@@ -53,6 +55,7 @@ class Pair(msgspec.Struct, array_like=True, gc=False):
     critical: bool
     closest_m: float
     last_m: float
+    blind_ms: int | None = None
 
 
 class Alert(NamedTuple):
@@ -161,7 +164,8 @@ class Closeness:
         places = where()
         for number, rule in enumerate(self._rules):
             for first, second, distance in self._close(number, rule, ids, labels, places):
-                alert = self._measure(number, first, second, distance, time_ms)
+                measured = self._lost_sight if math.isnan(distance) else self._measure
+                alert = measured(number, first, second, distance, time_ms)
                 if alert is not None:
                     alerts.append(alert)
         return alerts
@@ -191,7 +195,10 @@ class Closeness:
     def _close(
         self, number: int, rule: UnsafeDistance, ids: Sequence[int], labels: Sequence[str], places: Places
     ) -> list[tuple[int, int, float]]:
-        """The pairs that are within the rule's reach, nearest first, and those that are held; with their distance."""
+        """The pairs that are within the rule's reach, nearest first, and those that are held; with their distance.
+
+        That of a pair that is held may be NaN.
+        """
         one, other = ([at for at, label in enumerate(labels) if label == kind] for kind in rule.labels)
         if not one or not other:
             return []
@@ -208,9 +215,7 @@ class Closeness:
         spots = {ids[at]: places[at] for at in (*one, *other)} if self._pairs else {}
         for held, first, second in self._pairs:
             if held == number and first in spots and second in spots and (first, second) not in found:
-                distance = math.dist(spots[first], spots[second])
-                if not math.isnan(distance):
-                    found[first, second] = distance
+                found[first, second] = math.dist(spots[first], spots[second])
         return [(first, second, distance) for (first, second), distance in found.items()]
 
     @staticmethod
@@ -224,6 +229,10 @@ class Closeness:
             if len(self._pairs) >= MOST_PAIRS:
                 return None
             pair = self._pairs[key] = Pair(number, first, second, time_ms, None, None, False, distance, distance)
+        if pair.blind_ms is not None:  # what nobody saw counts for nothing
+            unseen_ms, pair.blind_ms = max(time_ms - pair.blind_ms, 0), None
+            pair.near_ms += unseen_ms
+            pair.far_ms = None if pair.far_ms is None else pair.far_ms + unseen_ms
         pair.last_m, pair.closest_m = distance, min(pair.closest_m, distance)
         if pair.raised_ms is None:
             if distance > rule.limit_m:
@@ -244,6 +253,16 @@ class Closeness:
             pair.critical = True
             return self._alert(pair, "escalated", time_ms)
         return None
+
+    def _lost_sight(self, number: int, first: int, second: int, _: float, time_ms: int) -> Alert | None:
+        """Both are in view, and how far apart they are cannot be said."""
+        key = number, first, second
+        pair = self._pairs[key]
+        pair.blind_ms = time_ms if pair.blind_ms is None else pair.blind_ms
+        if time_ms - pair.blind_ms < BLIND_MS:
+            return None
+        del self._pairs[key]
+        return None if pair.raised_ms is None else self._alert(pair, "cleared", time_ms, "unmeasured")
 
     def _alert(self, pair: Pair, state: State, time_ms: int, reason: Reason | None = None) -> Alert:
         duration_s = None

@@ -13,8 +13,9 @@ import msgspec
 
 from streams.schemas import VideoEvent
 
-FRAMES, BYTES = 128, 4096  # as many frames of one camera, at most, may be applied and not written; and what it may cost
-MOST_EVENT_BYTES = 1 << 16
+FRAMES = 128  # as many of one camera, at most, may be applied and not written
+BYTES = 1 << 14  # what that may cost: two seconds of a hundred objects that move
+MOST_EVENT_BYTES = 1 << 20
 WINDOW_BITS = 10  # an event and what it has in common; the memory of a larger one costs more than the packing
 
 # What events have in common, so that a kept one takes some 120 bytes; part of the state's version.
@@ -40,14 +41,22 @@ class Told(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def remember(kept: Sequence[Told], frame: int, offset: int, events: Sequence[VideoEvent]) -> tuple[Told, ...]:
-    """What is to be kept after one more frame: the latest, bounded in frames and in bytes."""
+    """What is to be kept after one more frame: the latest, bounded in frames and in bytes.
+
+    Of a frame everything is kept, or nothing: told in part, its events would be numbered otherwise than the first time.
+    The newest frame that tells anything is kept, however much it is.
+    """
     if not events and (not kept or kept[0].frame > frame - FRAMES):
         return tuple(kept)
     following = (*kept, *(Told(frame, offset, _pack(event)) for event in events))
     size, first = sum([len(each.event) for each in following]), 0
-    while first < len(following) and (size > BYTES or following[first].frame <= frame - FRAMES):
-        size -= len(following[first].event)
-        first += 1
+    while first < len(following):
+        oldest = following[first].frame
+        if oldest > frame - FRAMES and (size <= BYTES or oldest == following[-1].frame):
+            break
+        while first < len(following) and following[first].frame == oldest:
+            size -= len(following[first].event)
+            first += 1
     return following[first:]
 
 

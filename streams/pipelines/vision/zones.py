@@ -64,6 +64,7 @@ class ZoneMap:
         self._shares = np.repeat([zone.normalised for zone in zones], [len(zone.polygon) for zone in zones])
         self._labels = [frozenset(zone.labels) for zone in zones]
         self._size, self._scaled = (0, 0), self._corners
+        self._told: set[str] = set()
 
     def within(self, boxes: NDArray[np.float64], labels: Sequence[str], width: int, height: int) -> list[list[int]]:
         """For each of k boxes the zones, by number, that its bottom centre is in and that its label counts in."""
@@ -73,7 +74,9 @@ class ZoneMap:
             scale = np.where(self._shares[:, None], (width, height), 1.0)
             self._size, self._scaled = (width, height), self._corners * scale
             self._tell_outside()
-        feet = np.stack(((boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3]), 1)
+        # Whoever is cut off by the lower edge stands in its last row, which zones that end with the picture hold.
+        lowest = np.minimum(boxes[:, 3], np.nextafter(height - 1.0, 0.0))
+        feet = np.stack(((boxes[:, 0] + boxes[:, 2]) / 2, lowest), 1)
         found = inside(feet, self._scaled, self._ends).tolist()
         return [
             [zone for zone, here in enumerate(row) if here and (not self._labels[zone] or label in self._labels[zone])]
@@ -81,12 +84,14 @@ class ZoneMap:
         ]
 
     def _tell_outside(self) -> None:
-        """Log the zones in which nothing of a picture can stand."""
+        """Log the zones in which nothing of a picture can stand, each once."""
         first = 0
         for zone, end in zip(self.zones, self._ends.tolist(), strict=True):
             corners = self._scaled[first:end]
             first = end
-            if (corners.min(0) >= self._size).any() or (corners.max(0) <= 0).any():
+            outside = (corners.min(0) >= self._size).any() or (corners.max(0) <= 0).any()
+            if outside and zone.name not in self._told:
+                self._told.add(zone.name)
                 logger.warning(
                     "zone %r of camera %r lies outside its pictures of %d x %d: nothing is ever in it; its corners are "
                     "pixels, or shares of the picture where all are from 0 to 1",

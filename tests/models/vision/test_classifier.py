@@ -7,7 +7,7 @@ import pytest
 
 from models.engine import ModelIncompatible
 from models.manifest import Manifest, TensorEntry
-from models.vision.classifier import MAX_TILES, Classifier, tiles
+from models.vision.classifier import MAX_TILES, Classifier, filled, tiles
 from models.vision.specs import Head, Picture
 from tests.models.vision import plain
 from tests.models.vision.manifests import detector
@@ -83,6 +83,17 @@ def test_tiles_cover_every_pixel_and_overlap(size: tuple[int, int], overlap: flo
         seen[y : y + tile.shape[0], x : x + tile.shape[1]] = True
     assert seen.all()
     assert len(cut) <= MAX_TILES
+
+
+@pytest.mark.parametrize("size", [(224, 100), (1, 224), (300, 7), (448, 448)])
+def test_a_tile_that_is_too_narrow_is_filled_up_to_the_networks_proportions(size: tuple[int, int]) -> None:
+    width, height = size
+    tile = np.random.default_rng(0).integers(1, 99, (height, width, 3), dtype=np.uint8)
+    whole = filled(Picture(224, 224, resize="crop", fill=7), tile)
+    assert whole.shape[0] == whole.shape[1] == max(size)
+    y, x = (whole.shape[0] - height) // 2, (whole.shape[1] - width) // 2
+    assert np.array_equal(whole[y : y + height, x : x + width], tile)
+    assert (whole == 7).all(axis=2).sum() >= max(size) ** 2 - width * height
 
 
 def test_a_vast_picture_has_larger_tiles_not_more() -> None:

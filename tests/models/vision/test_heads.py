@@ -280,6 +280,18 @@ def test_distances_of_all_strides_in_one_tensor_or_one_for_each() -> None:
     )
 
 
+def test_distances_of_two_strides_in_one_tensor_for_each() -> None:
+    parts = levels(16, 8, STRIDES[:2])
+    parts = [1 / (1 + np.exp(-part)) if place % 2 == 0 else part for place, part in enumerate(parts)]
+    both = [np.concatenate(parts[place : place + 2], axis=2) for place in range(0, len(parts), 2)]
+
+    def split(each: Outputs) -> Outputs:
+        return tuple(half for level in each for half in (level[:, :LABELS], level[:, LABELS:]))
+
+    head = Head("gfl", boxes="xyxy", strides=STRIDES[:2], offset=0.0)
+    check(head, tuple(both), lambda each: plain_heads.gfl(split(each), FLOOR, SIZE, STRIDES[:2], 0.0))
+
+
 def test_strides_and_pictures_without_a_candidate_have_no_objects() -> None:
     parts = levels(17, 8, STRIDES)
     for scores in parts[::2]:

@@ -138,12 +138,23 @@ def test_what_is_kept_to_be_told_again_is_bounded() -> None:
     kept: tuple[told.Told, ...] = ()
     for frame in range(500):
         kept = told.remember(kept, frame, frame, [event] * (frame % 7))
-        assert sum(len(each.event) for each in kept) <= told.BYTES
+        older = [each for each in kept if each.frame < frame]
+        assert sum(len(each.event) for each in older) <= told.BYTES
         assert all(each.frame > frame - told.FRAMES for each in kept)
     assert list(told.of(kept, 499)) == [event] * (499 % 7)
     for frame in range(500, 700):
         kept = told.remember(kept, frame, frame, [])
     assert kept == ()
+
+
+def test_of_a_frame_all_events_are_told_again_or_none() -> None:
+    event = next(e for each in Cameras(SITES).apply(mixed(8), LABELS, NOW_MS) for e in each.events)
+    crowd = [event] * (1 + 2 * told.BYTES // len(told.remember((), 0, 0, [event])[0].event))
+    kept: tuple[told.Told, ...] = ()
+    for frame, events in enumerate(([event] * 3, crowd, crowd, [event] * 5)):
+        kept = told.remember(kept, frame, 100 + frame, events)
+        assert list(told.of(kept, 100 + frame)) == events
+    assert {each.offset for each in kept} == {103}
 
 
 # As it was

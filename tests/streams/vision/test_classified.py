@@ -174,6 +174,14 @@ def test_tiles_have_all_pixels_of_a_jpeg(stage: Stage) -> None:
     assert (found["red"], found["blue"]) == pytest.approx((red[0], blue[2]), abs=0.02)
 
 
+@pytest.mark.parametrize(("width", "height"), [(200, 9), (9, 200)])
+def test_tiles_of_a_strip_have_its_ends_although_pictures_are_cropped(stage: Stage, width: int, height: int) -> None:
+    strip = plain(0, 0, 200, width, height)
+    without = stage.classes(png(strip), tile=True, resize="crop", fill=0)
+    strip[: 3 if height > width else None, : 3 if width > height else None] = (0, 0, 255)
+    assert stage.classes(png(strip))["red"] > 2 * without["red"]
+
+
 def test_pictures_that_are_seen_in_tiles_are_served_one_by_one(stage: Stage) -> None:
     assert stage.pipeline(tile=True).batch.max_batch_size == 1
 

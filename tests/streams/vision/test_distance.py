@@ -69,7 +69,10 @@ def test_a_homography_maps_feet_to_the_ground() -> None:
 
 
 def walk(*distances: float | None, step_ms: int = 100, rule: UnsafeDistance = RULE) -> list[tuple[int, Alert]]:
-    """What is told while a person (1) is so far from a forklift (2), a frame each; None: one is not seen."""
+    """What is told while a person (1) is so far from a forklift (2), a frame each.
+
+    None: one is not seen. NaN: it is, and nobody knows where it stands.
+    """
     closeness, told = Closeness([rule]), []
     for number, distance in enumerate(distances):
         ids, labels = ([1, 2], ["person", "forklift"]) if distance is not None else ([1], ["person"])
@@ -91,6 +94,23 @@ def test_too_close_for_long_enough_is_told_once_and_so_is_its_end() -> None:
 def test_a_moment_is_not_enough_and_an_unseen_frame_changes_nothing() -> None:
     assert walk(5, 2.5, 2.5, 3.1, 2.5, 2.5, 3.1) == []
     assert [number for number, _ in walk(5, 2.5, None, None, 2.5)] == [4]
+
+
+def test_a_pair_that_cannot_be_measured_is_let_go_after_ten_seconds() -> None:
+    told = walk(*[2.5] * 5, *[math.nan] * 200, *[2.5] * 5)
+    assert [(number, each.state, each.reason) for number, each in told] == [
+        (3, "raised", None),
+        (105, "cleared", "unmeasured"),
+        (208, "raised", None),
+    ]
+    assert told[1][1].duration_s == pytest.approx(10.2)
+    assert walk(*[2.5] * 2, *[math.nan] * 200, *[2.5] * 3) == []
+
+
+def test_a_time_without_measurements_makes_nothing_sooner() -> None:
+    assert [number for number, _ in walk(2.5, 2.5, *[math.nan] * 50, 2.5, 2.5, 2.5)] == [53]
+    told = walk(*[2.5] * 5, 4.0, 4.0, *[math.nan] * 50, 4.0, 4.0, 4.0, 4.0)
+    assert [(number, each.state) for number, each in told] == [(3, "raised"), (60, "cleared")]
 
 
 def test_between_the_limit_and_where_it_is_safe_nothing_ends() -> None:

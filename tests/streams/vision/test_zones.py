@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,20 @@ def test_an_object_stands_where_the_middle_of_its_lower_edge_is() -> None:
     assert zones.within(boxes((200, 200), (639, 50)), ["person"] * 2, 640, 360) == [[0, 1], []]
     assert zones.within(boxes((200, 200)), ["car"], 1280, 720) == [[0]]
     assert ZoneMap([]).within(boxes((1, 1)), ["car"], 9, 9) == [[]]
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        ((0.2, 0.5), (0.8, 0.5), (0.8, 1.0), (0.2, 1.0)),
+        ((0, 0), (640, 0), (640, 480), (0, 480)),
+        ((0, 0), (639, 0), (639, 479), (0, 479)),
+    ],
+    ids=["shares", "pixels", "rows"],
+)
+def test_whoever_the_lower_edge_cuts_off_stands_in_a_zone_that_ends_there(polygon: Any) -> None:
+    zones = ZoneMap([Zone("gate", polygon)])
+    assert zones.within(boxes((320, 479), (320, 479.9), (320, 480)), ["person"] * 3, 640, 480) == [[0]] * 3
 
 
 def follow(pattern: str, step_ms: int = 100, confirmed_from: int = 0) -> list[tuple[int, Change]]:
@@ -78,4 +94,6 @@ def test_a_zone_outside_the_picture_is_logged_once(caplog: pytest.LogCaptureFixt
     (record,) = caplog.records
     assert "zone 'far' of camera 'gate' lies outside its pictures of 640 x 480" in record.getMessage()
     zones.within(np.ones((1, 4)), [""], 6400, 4800)
+    for width in (640, 1280) * 3:
+        zones.within(np.ones((1, 4)), [""], width, 480)
     assert len(caplog.records) == 1
