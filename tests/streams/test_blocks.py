@@ -116,7 +116,7 @@ def test_an_old_format_is_read_and_a_record_without_a_timestamp_has_minus_one(
 @pytest.mark.parametrize("magic", [0, 1])
 def test_a_damaged_block_of_an_old_format_is_told(magic: int) -> None:
     content = old_format(magic, 0)
-    with pytest.raises(CorruptRecordException, match="events.*fails its CRC"):
+    with pytest.raises(CorruptRecordException, match=r"events.*fails its CRC"):
         list(fetched(content[:-1] + b"?"))
 
 

@@ -89,9 +89,9 @@ class CameraState:
     """One camera's state.
 
     A frame whose input offset has been applied before changes nothing: its boxes get the ids of the tracks that were
-    nearest at its time, and its events are those of the first time, so far as they are among the last
-    `told.FRAMES` frames. A frame that is late changes nothing but the offset. A camera that begins again (frame 0,
-    a number or a time far back) ends all objects.
+    nearest at its time, and its events are those of the first time, so far as they are among the last `told.FRAMES`
+    frames and `told.BYTES` bytes. A frame that is late changes nothing but the offset. A camera that begins again
+    (frame 0, a number or a time far back) ends all objects.
 
     Attributes:
         offset: the last input offset applied; -1 before the first.
