@@ -64,7 +64,7 @@ def test_a_broker_goes_away_and_comes_back(
 def test_a_broker_that_does_not_come_back(
     private_broker: Callable[..., Broker], make_topics: MakeTopics, workers: Workers, busy: bool
 ) -> None:
-    """A worker that cannot write ends after `worker.broker_timeout_s`; one with nothing to write is not ready."""
+    """A worker ends with an error after `worker.broker_timeout_s`, whether it has something to write or not."""
     broker = private_broker()
     broker.start()
     servers = broker.bootstrap_servers
@@ -75,9 +75,6 @@ def test_a_broker_that_does_not_come_back(
         verify.send(servers, source, [(0, b"k", b"slow", [])])
         worker.said("the model begins its slow call")
     broker.kill()
-    if not busy:
-        until(lambda: not worker.alive or worker.ready()[0] == 503, NOTICED_S, "a readiness of 503, or the end")
-        return
     assert worker.ended(NOTICED_S) == 1
     assert "Traceback" not in worker.output()
     assert worker.output().splitlines()[-1].startswith("error: ")
