@@ -11,7 +11,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -52,6 +58,8 @@ class SteadyClient(AIOKafkaClient):
             raise
         except KafkaError:
             raise
+        except NotImplementedError as error:  # it speaks only versions of this request that aiokafka does not
+            raise IncompatibleBrokerVersion(f"asking Kafka at {self._address(node_id)}: {error}") from error
         except RuntimeError as error:  # uvloop's, for a transport that has closed; asyncio's own loop says nothing
             raise KafkaConnectionError(str(error)) from error
         except KeyError as error:  # after a timeout: another request has closed the connection already
