@@ -141,7 +141,7 @@ async def hand_over(
         batch.transactional = transactional
         try:
             future = await producer.send_batch(batch, topic, partition=letters.partition)
-        except KafkaError as error:
+        except (KafkaError, AssertionError) as error:  # the latter: the topic has fewer partitions
             raise not_written(topic, letters.partition, batch.record_count(), error) from error
         future.add_done_callback(_look)
         sent.append((topic, batch.record_count(), future))
@@ -176,6 +176,8 @@ def not_written(topic: str, partition: int, count: int, error: Exception) -> Pro
     """What to tell the operator."""
     if isinstance(error, TimeoutError):
         cause = "not acknowledged in time"
+    elif isinstance(error, AssertionError):
+        cause = "the topic has no such partition; it must have as many as the input"
     elif isinstance(error, InvalidTimestampError):
         cause = (
             "this machine's clock and the broker's differ by more than the topic's message.timestamp.before.max.ms and "

@@ -10,6 +10,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 
 from streams.client import steady_producer
+from streams.emitter import Emitter, Letters
+from streams.errors import ProduceError
+from streams.records import Outbox, Outgoing
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 from tests.integration.record_batches import SOON_S, Found, read, run, take
@@ -141,3 +144,19 @@ def test_transactions_are_read_when_they_are_committed(kafka: Kafka, make_topics
 
     run(kafka, topic, committed, isolation_level="read_committed")
     run(kafka, topic, uncommitted)
+
+
+def test_letters_for_a_partition_that_their_topic_lacks_are_refused_in_words(
+    kafka: Kafka, make_topics: MakeTopics
+) -> None:
+    (topic,) = make_topics("fewer", partitions=PARTITIONS)
+
+    async def send(partition: int) -> Any:
+        async with steady_producer(AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers)) as producer:
+            letters = Letters(Outbox(partition, [Outgoing(topic, [b"k"], [b"v"])]), 0)
+            sent = await Emitter(producer, SOON_S).send(letters, lambda: True)
+            return sent and await sent.written()
+
+    assert asyncio.run(send(PARTITIONS - 1)) == [(topic, 0, 1)]
+    with pytest.raises(ProduceError, match=rf"{topic}\[{PARTITIONS}\]: the topic has no such partition"):
+        asyncio.run(send(PARTITIONS))
