@@ -26,7 +26,7 @@ from streams.records import RecordBatch
 from streams.rollout import KEPT_A_WEEK, REPORTS_SUFFIX, SHADOW, Report, Rollout, decode, incomparable
 from streams.settings import Settings
 from streams.telemetry import Telemetry
-from streams.topics import Admin, Topic
+from streams.topics import Topic, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -189,11 +189,10 @@ class ModelSwitch:
             logger.error("challenge of %s: %s; %s is alone", reference, error, self._pipeline.served.model)
             return error
         topic = self._pipeline.output_topic + SHADOW
-        try:
-            await self._make(topic)
-        except HeadraceError as failure:
+        if error := await self._make(topic):
             opened.close()
-            return str(failure)
+            logger.error("challenge of %s: %s; %s is alone", reference, error, self._pipeline.served.model)
+            return error
         challenger = Challenger(
             opened,
             asked.share,
@@ -225,12 +224,13 @@ class ModelSwitch:
         self._processor.exchange(opened)
         return reference
 
-    async def _make(self, topic: str) -> None:
-        """The topic of comparisons, unless it is there."""
-        async with Admin(self._settings.kafka) as admin:
-            there = await admin.partitions()
-            if topic not in there:
-                await admin.create(Topic(topic, KEPT_A_WEEK), there[self._pipeline.input_topic])
+    async def _make(self, topic: str) -> str:
+        """The topic of comparisons, unless it is there; returns why it cannot be, or takes no comparisons."""
+        try:
+            await prepare(self._settings.kafka, [Topic(self._pipeline.input_topic), Topic(topic, KEPT_A_WEEK)])
+        except HeadraceError as error:
+            return str(error)
+        return ""
 
     def _take_comparisons(self, letters: Letters) -> None:
         if self._comparisons.full():

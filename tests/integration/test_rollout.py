@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.simulators.transactions import TransactionSettings, blocks
 from streams.challenger import chosen
@@ -124,6 +125,21 @@ def test_a_worker_whose_repository_holds_another_file_says_so_and_goes_on(
     assert "no version 3" in said
     assert worker.ready()[1]["model"] == "fraud/2"
     assert worker.metric("headrace_rollouts_total", outcome="failed") == 1
+    assert worker.stop() == 0
+
+
+def test_a_topic_of_comparisons_that_does_not_fit_refuses_the_challenger_and_fails_nobody(
+    operator: Operator, kafka: Kafka, workers: Workers
+) -> None:
+    servers, shadow = kafka.bootstrap_servers, f"{operator.settings['fraud__output']}.shadow"
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(shadow, PARTITIONS - 1, 1)])[shadow].result(20)
+    worker = _worker(workers, operator)
+    said = operator.models("promote", "fraud/3", "--shadow", exits=1)
+    assert f"'{shadow}' has {PARTITIONS - 1} partitions, but its input" in " ".join(said.split())
+    _send(servers, operator, 1, 500)
+    until(lambda: worker.metric("headrace_records_out_total") == 500, 30, "all predictions")
+    assert "challenger" not in worker.ready()[1]
     assert worker.stop() == 0
 
 
