@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.engine import ModelError
+from streams.acls import explained
 from streams.challenger import Challenger
 from streams.clock import Clock, SystemClock
 from streams.emitter import Letters, hand_over, settle
@@ -86,7 +87,7 @@ class ModelSwitch:
         self._partition = TopicPartition(settings.models.control, 0)
         self._follower = Follower(settings.kafka, [self._partition], LONG_POLL_MS, self._clock)
         self._loading = ThreadPoolExecutor(1, f"{self._pipeline.name}-loading")
-        self._reports: list[Report] = []
+        self._reports: asyncio.Queue[Report] = asyncio.Queue()
         self._comparisons: asyncio.Queue[Letters] = asyncio.Queue(COMPARISONS)
 
     async def start(self) -> None:
@@ -116,13 +117,13 @@ class ModelSwitch:
     async def follow(self, producer: AIOKafkaProducer) -> None:
         """Apply rollouts as they come, until cancelled; without a broker, what serves goes on."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow(producer))
+            tasks.create_task(self._follow())
+            tasks.create_task(self._write_reports(producer))
             tasks.create_task(self._write_comparisons(producer))
 
-    async def _follow(self, producer: AIOKafkaProducer) -> None:
+    async def _follow(self) -> None:
         while True:
             try:
-                await self._send_reports(producer)
                 await self._apply_last(self._rollouts(await self._follower.poll([self._partition], LONG_POLL_MS)))
             except KafkaError as error:
                 logger.warning("following rollouts on %s: %r; trying again", self._partition.topic, error)
@@ -140,7 +141,7 @@ class ModelSwitch:
         started = self._clock.monotonic()
         errors = [await self._switch(rollout), await self._challenge(rollout)]
         serving, challenger = self._pipeline.served, self._processor.challenger
-        self._reports.append(
+        self._reports.put_nowait(
             Report(
                 worker=self._worker,
                 pipeline=self._pipeline.name,
@@ -249,11 +250,21 @@ class ModelSwitch:
                 self._telemetry.add("headrace_comparison_records_lost_total", letters.records)
                 logger.warning("comparing models: %s", str(error).partition("; the worker stops")[0])
 
-    async def _send_reports(self, producer: AIOKafkaProducer) -> None:
-        while self._reports:
-            topic, key = self._partition.topic + REPORTS_SUFFIX, self._pipeline.rollout_of.encode()
-            await producer.send_and_wait(topic, msgspec.json.encode(self._reports[0]), key=key)
-            self._reports.pop(0)
+    async def _write_reports(self, producer: AIOKafkaProducer) -> None:
+        """Beside the following: a rollback must be served, too, where its report cannot be written."""
+        while True:
+            await self._write_report(producer, msgspec.json.encode(await self._reports.get()))
+
+    async def _write_report(self, producer: AIOKafkaProducer, report: bytes) -> None:
+        topic, key = self._partition.topic + REPORTS_SUFFIX, self._pipeline.rollout_of.encode()
+        while True:
+            try:
+                await producer.send_and_wait(topic, report, key=key)
+            except KafkaError as error:
+                logger.warning("reporting a rollout on %s: %s; trying again", topic, explained(error, "WRITE"))
+                await asyncio.sleep(PAUSE_S)
+            else:
+                return
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, take: Callable[[Letters], None], letters: Letters) -> None:

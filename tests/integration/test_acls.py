@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
@@ -17,8 +19,11 @@ from confluent_kafka.admin import (
 )
 
 from connectors.broker import Broker
+from models.repository import Repository
+from streams.rollout import Rollout
 from tests import verify
 from tests.conftest import MakeTopics
+from tests.fraud_versions import write_versions
 from tests.integration.test_bad_weather import GOOD, SOON_S, assert_ends
 from tests.processes import Workers
 from tests.waiting import until
@@ -114,3 +119,22 @@ def test_the_acls_of_the_readme_are_enough(guarded: Broker, make_topics: MakeTop
     _allow(guarded, TOPIC, f"{source}.dead-letter", READ)
     assert len(verify.read(servers, output)) == 9
     assert len(verify.read(servers, f"{source}.dead-letter")) == 1
+
+
+def test_rollouts_are_served_where_their_reports_may_not_be_written(
+    guarded: Broker, make_topics: MakeTopics, workers: Workers, tmp_path: Path
+) -> None:
+    servers, root = guarded.bootstrap_servers, write_versions(tmp_path / "models")
+    source, output, control = make_topics("mute", "mute-out", "mute-models", kafka=guarded)
+    worker = workers.fraud(
+        f"{source}-group", servers=servers, fraud__input=source, fraud__output=output, models__root=root,
+        models__control=control,
+    ).running()  # fmt: skip
+    _forbid(guarded, TOPIC, f"{control}.reports")
+    for version in (3, 2, 3):
+        sha256 = Repository([root]).load("fraud", version).manifest.sha256
+        rollout = msgspec.json.encode(Rollout("fraud", version, sha256))
+        verify.send(servers, control, [(0, b"fraud", rollout, [])])
+        until(lambda wanted=f"fraud/{version}": worker.ready()[1]["model"] == wanted, SOON_S, f"version {version}")
+    assert worker.said(f"reporting a rollout on {control}.reports: .* needs an ACL to WRITE it; trying again")
+    assert worker.stop() == 0
