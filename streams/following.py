@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from aiokafka import TopicPartition
@@ -14,6 +15,7 @@ from streams.settings import Kafka
 
 BATCH_RECORDS = 4096
 FETCH_BYTES = 1 << 20
+METADATA_MAX_AGE_MS = 5_000  # that a topic has more partitions than before is noticed no sooner
 
 
 class Follower:
@@ -25,6 +27,7 @@ class Follower:
 
     def __init__(self, kafka: Kafka, partitions: Sequence[TopicPartition], max_wait_ms: int, clock: Clock) -> None:
         self._kafka, self._partitions, self._max_wait_ms, self._clock = kafka, partitions, max_wait_ms, clock
+        self._counts = Counter(partition.topic for partition in partitions)
         self._started = False
 
     async def start(self) -> None:
@@ -34,7 +37,10 @@ class Follower:
             KafkaError: nobody answers.
         """
         self._consumer = lone_consumer(
-            self._kafka, max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=self._max_wait_ms
+            self._kafka,
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=self._max_wait_ms,
+            metadata_max_age_ms=METADATA_MAX_AGE_MS,
         )
         self._started = True
         await self._consumer.start()
@@ -51,6 +57,11 @@ class Follower:
     def reading(self) -> frozenset[TopicPartition]:
         """What the last poll was for."""
         return frozenset(self._partitions).difference(self._consumer.paused())
+
+    def grown(self) -> list[str]:
+        """Topics with more partitions than those that are read here; of each topic all were."""
+        there = self._consumer.partitions_for_topic
+        return [topic for topic, count in self._counts.items() if len(there(topic) or ()) > count]
 
     def rest(self) -> None:
         """Fetch nothing until the next poll: records would wait in memory."""

@@ -38,6 +38,7 @@ LONG_POLL_MS = 500  # an idle worker asks so seldom for labels; one that comes i
 LIVE_S = 60.0  # an event younger than this does not wait for what may have come since the last look
 AHEAD_MS = 24 * 60 * 60 * 1000  # how far beyond what was asked for a table reads
 FRESH_S = 5.0  # a record of a followed topic comes at once; that none has come may be heard so much later
+GROWTH_S = 1.0  # between two looks at the number of partitions
 LOOK_MS = 5  # who waits for a partition that has nothing waits so long
 
 
@@ -141,7 +142,7 @@ class TableReader:
             await reader.start()
         with self._progress:  # of an empty topic nothing would be heard before a long poll is over
             self._ends.update(await self._follower.empty(self._followed))
-        work = [self._follow(self._follower, self._wanted, self._table.apply)]
+        work = [self._follow(self._follower, self._wanted, self._table.apply), self._look_for_growth()]
         if self._inputs:
             work += [self._follow(self._log_reader, self._wanted_logs, self._restore), self._look_up()]
         self._tasks = [asyncio.create_task(self._guard(each)) for each in work]
@@ -282,6 +283,16 @@ class TableReader:
                 raise StateError(
                     f"reading the table {self.log_topic}: the broker sent nothing for {self._timeout_s:g} s; "
                     "the worker stops"
+                )
+
+    async def _look_for_growth(self) -> None:
+        """Partitions that are added would be read by nobody: which there are is settled at the start."""
+        while True:
+            await asyncio.sleep(GROWTH_S)
+            if grown := sorted({topic for reader in self._readers for topic in reader.grown()}):
+                raise StateError(
+                    f"reading the table's topics: {', '.join(grown)} has more partitions than at the start; the worker "
+                    "stops, and reads all of them when it is started again"
                 )
 
     def _wanted(self) -> list[TopicPartition]:

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from connectors.kafka_port import free_port
 from tests import verify
@@ -46,6 +46,18 @@ def test_partition_counts_that_do_not_match(
     admin.create_topics([NewTopic(names[which], 2, 1)])[names[which]].result(20)
     worker = workers.fraud(source, fraud__input=source, fraud__output=names["output"])
     assert_ends(worker, f"topic '{re.escape(names[which])}' has 2 partitions", f"'{source}' has 3")
+
+
+def test_partitions_that_are_added_to_a_topic_of_the_table(
+    kafka: Kafka, make_topics: MakeTopics, workers: Workers
+) -> None:
+    source, output, labels = make_topics("growing", "growing-out", "growing-labels")
+    settings = {"fraud__input": source, "fraud__output": output, "fraud__labels": labels}
+    worker = workers.fraud(source, **settings).running()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_partitions([NewPartitions(labels, 2)])[labels].result(20)
+    assert_ends(worker, f"reading the table's topics: {labels} has more partitions", "reads all of them")
+    assert workers.fraud(source, **settings).running().stop() == 0
 
 
 def test_nobody_answers(tmp_path: Path, workers: Workers) -> None:
