@@ -27,7 +27,8 @@ class PartitionLag:
         committed: the offset that the group goes on from; None where it has committed nothing.
         end: the log end offset.
         records: offsets between the two; where nothing is committed, all that the log still holds.
-        seconds: how long ago the first uncommitted record was produced; 0 without one, None where it could not be read.
+        seconds: how long ago the first uncommitted record was produced; 0 without one, None where it could not be read,
+            or has no timestamp.
     """
 
     topic: str
@@ -107,7 +108,8 @@ class LagReader:
         for p in partitions:
             seconds: float | None = 0.0
             if p in behind:
-                seconds = max(0.0, round(now_s - produced_ms[p] / 1000, 3)) if p in produced_ms else None
+                at_ms = produced_ms.get(p, -1)
+                seconds = max(0.0, round(now_s - at_ms / 1000, 3)) if at_ms >= 0 else None
             records = max(0, end[p] - first[p])
             lags.append(PartitionLag(p.topic, p.partition, committed.get(p), end[p], records, seconds))
         return lags

@@ -263,7 +263,8 @@ class Telemetry:
             return
         if batch.timestamps_ms[0] >= 0:  # below: a record without a timestamp
             self.observe("headrace_end_to_end_seconds", max(0.0, now - batch.timestamps_ms[0] / 1000))
-        self._done_until_ms[batch.partition] = batch.timestamps_ms[-1]
+        if batch.timestamps_ms[-1] >= 0:
+            self._done_until_ms[batch.partition] = batch.timestamps_ms[-1]
 
     def _dropped(self, shed: Mapping[bytes | None, int]) -> None:
         for key, count in shed.items():
@@ -276,7 +277,8 @@ class Telemetry:
     def lag(self, records: Mapping[int, int], now: float) -> None:
         """Records behind the log end, of every assigned partition that knows it; others are no longer ours.
 
-        Lag in seconds is the age of the last record done with: what a subscriber misses is at most that old.
+        Lag in seconds is the age of the last record done with that has a timestamp: what a subscriber misses is at
+        most that old.
         """
         for partition in self._lagging - records.keys():
             self.forget("headrace_lag_records", str(partition))

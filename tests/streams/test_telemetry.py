@@ -161,6 +161,16 @@ def test_end_to_end_is_the_age_of_the_oldest_record() -> None:
     assert _samples(telemetry)["headrace_end_to_end_seconds_sum"][0][1] == pytest.approx(2.0)
 
 
+def test_lag_is_the_age_of_the_last_record_that_has_a_time() -> None:
+    telemetry = Telemetry("fraud")
+    for timestamp_ms, lag_s in ((-1, 0.0), (97_000, 3.0), (-1, 3.0), (99_000, 1.0)):
+        records = batch([b"x"])
+        records.timestamps_ms = [timestamp_ms]
+        telemetry.acknowledged(records, 1, {}, 100.0)
+        telemetry.lag({0: 5}, 100.0)
+        assert telemetry.value("headrace_lag_seconds", "0") == lag_s
+
+
 def test_a_computed_micro_batch_feeds_every_stage() -> None:
     telemetry = Telemetry("fraud")
     telemetry.processed(Processed([], 12, dict.fromkeys(STAGES, 0.25)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
@@ -103,6 +105,18 @@ def test_lag_is_in_records_and_in_seconds(headrace: Run, half_read: tuple[str, s
     table = headrace("topics", "lag", "--group", group).out
     assert table.count(topic) == 4
     assert table.split()[-3] == "all"
+
+
+def test_a_record_without_a_timestamp_has_no_age(headrace: Run, kafka: Kafka, make_topics: MakeTopics) -> None:
+    (topic,) = make_topics("timeless", partitions=1)
+
+    async def send() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+            await producer.send_and_wait(topic, b"v", timestamp_ms=-1)
+
+    asyncio.run(send())
+    (lag,) = json.loads(headrace("topics", "lag", "--json", FRAUD__INPUT=topic, WORKER__GROUP=f"{topic}-group").out)
+    assert (lag["records"], lag["seconds"]) == (1, None)
 
 
 def test_the_pipelines_own_group_shows_before_it_has_committed(headrace: Run, make_topics: MakeTopics) -> None:
