@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streams.client import lone_consumer
 from streams.errors import StateError
@@ -26,6 +26,7 @@ RESTORE_FETCH_BYTES = 4 << 20
 RESTORE_BATCH_RECORDS = 10_000
 RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
 RESTORE_TIMEOUT_S = 45.0
+RETRY_S = 0.5
 
 
 class Store(Protocol):
@@ -137,20 +138,26 @@ class KeyedState:
         Raises:
             StateError: the changelog is missing, unreadable, or a record in it is corrupt.
         """
-        started, records = time.monotonic(), 0
-        consumer = lone_consumer(
-            kafka, auto_offset_reset="none", max_partition_fetch_bytes=RESTORE_FETCH_BYTES, fetch_max_wait_ms=100
-        )
-        try:
-            await consumer.start()
-            fetch_record_batches(consumer, RESTORE_BATCH_RECORDS)
-            async with self._restoring:
-                records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions], timeout_s)
-        except KafkaError as error:
-            raise StateError(f"restoring {self.topic}{list(partitions)}: {error!r}; the worker stops") from error
-        finally:
-            await consumer.stop()
-        return RestoreReport(tuple(partitions), records, time.monotonic() - started)
+        started = time.monotonic()
+        while True:
+            consumer = lone_consumer(
+                kafka, auto_offset_reset="none", max_partition_fetch_bytes=RESTORE_FETCH_BYTES, fetch_max_wait_ms=100
+            )
+            try:
+                await consumer.start()
+                fetch_record_batches(consumer, RESTORE_BATCH_RECORDS)
+                async with self._restoring:
+                    records = await self._read(consumer, [TopicPartition(self.topic, p) for p in partitions], timeout_s)
+                return RestoreReport(tuple(partitions), records, time.monotonic() - started)
+            except KafkaError as error:
+                away = isinstance(error, KafkaConnectionError)  # it could not even be asked: nothing was read
+                if not away or time.monotonic() - started >= timeout_s:
+                    raise StateError(
+                        f"restoring {self.topic}{list(partitions)}: {error!r}; the worker stops"
+                    ) from error
+            finally:
+                await consumer.stop()
+            await asyncio.sleep(RETRY_S)
 
     async def _read(self, consumer: AIOKafkaConsumer, tps: list[TopicPartition], timeout_s: float) -> int:
         if not tps:

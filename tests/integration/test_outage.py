@@ -14,6 +14,7 @@ from connectors.broker import Broker
 from tests import verify
 from tests.conftest import MakeTopics
 from tests.connectors.cameras import jpeg
+from tests.integration.test_bad_weather import assert_ends
 from tests.processes import WorkerProcess, Workers
 from tests.waiting import until
 
@@ -85,6 +86,34 @@ def test_a_worker_says_that_the_broker_is_gone_and_that_it_is_back(
     assert "overlapping" not in said
     assert "streams.fetching" not in said
     assert len(of_outage(said)) <= AWAY_LINES + 1
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once"])
+def test_a_broker_that_goes_while_a_worker_restores_is_waited_for(
+    broker: Broker, make_topics: MakeTopics, workers: Workers, guarantee: str
+) -> None:
+    source, output = make_topics("restoring", "restoring-out", partitions=2, kafka=broker)
+    servers, group = broker.bootstrap_servers, f"{source}-group"
+    script = {"input": source, "output": output, "restore_s": 3}
+    worker = workers.counting(group, script, servers, worker__processing_guarantee=guarantee).started()
+    until(lambda: worker.ready()[1]["phase"] == "restoring", SOON_S, "the beginning of the restore")
+    broker.stop()
+    worker.said("Unable connect to")
+    broker.start()
+    verify.send(servers, source, [(0, b"k", b"{}", [])])
+    until(lambda: not verify.behind(servers, group, source), LONG_S, "a commit")
+    assert worker.stop() == 0
+
+
+def test_a_worker_ends_its_restore_when_the_broker_stays_away(
+    broker: Broker, make_topics: MakeTopics, workers: Workers
+) -> None:
+    (source,) = make_topics("unrestored", kafka=broker)
+    script = {"input": source, "output": f"{source}-out", "restore_s": 3}
+    worker = workers.counting(f"{source}-group", script, broker.bootstrap_servers, worker__broker_timeout_s=3).started()
+    until(lambda: worker.ready()[1]["phase"] == "restoring", SOON_S, "the beginning of the restore")
+    broker.stop()
+    assert_ends(worker, f"restoring {source}-group.changelog", "Unable to bootstrap", "the worker stops")
 
 
 def test_a_subscriber_says_it_in_as_few_lines(broker: Broker, make_topics: MakeTopics, tmp_path: Path) -> None:
