@@ -112,7 +112,11 @@ class TransactionalEmitter:
             client = SteadyClient(
                 **self._settings.kafka.client_options(), client_id=f"{self._group}-{len(self._clients)}"
             )
-            await client.bootstrap()
+            try:
+                await client.bootstrap()
+            except BaseException:  # a rebalance too; the next one would cut off what is awaited here
+                self._spawn(client.close())
+                raise
             self._clients.append(client)
 
     def _producer_id(self, partition: int) -> str:

@@ -16,10 +16,13 @@ from confluent_kafka.admin import AdminClient
 from streams import settings
 from streams.client import lone_consumer, steady_producer
 from streams.fetching import fetch_record_batches
+from streams.telemetry import Telemetry
+from streams.transactions import TransactionalEmitter
 from tests import verify
 from tests.conftest import Kafka, MakeTopics
 
 MOST_STEPS = 400
+MOST_MOMENTS, MOMENT_S, ENDED_S = 1000, 0.003, 5.0
 LIMIT_S = 60.0
 BACKOFF_S = 0.1  # aiokafka's `retry_backoff_ms` where nobody says otherwise
 
@@ -77,6 +80,28 @@ def test_a_start_that_is_cancelled_at_any_moment_leaves_no_connection_open(kafka
         raise AssertionError(f"the client is not open after {MOST_STEPS} steps of the loop")
 
     assert asyncio.run(asyncio.wait_for(run(), LIMIT_S)) == []
+
+
+def test_partitions_that_are_revoked_at_any_moment_of_their_opening_leave_no_client_open(kafka: Kafka) -> None:
+    asked = settings.Settings(kafka=settings.Kafka(bootstrap_servers=kafka.bootstrap_servers))
+
+    async def run() -> None:
+        for moment in range(MOST_MOMENTS):
+            emitter = TransactionalEmitter(asked, "revoked-group", "events", Telemetry("counting"))
+            opening = asyncio.create_task(emitter.open([0, 1]))
+            await asyncio.sleep(moment * MOMENT_S)
+            emitter.revoked([0, 1])
+            opened = await opening
+            await emitter.stop()
+            if left := asyncio.all_tasks() - {asyncio.current_task()}:
+                assert not (await asyncio.wait(left, timeout=ENDED_S))[1], (
+                    f"{moment * MOMENT_S:g} s after its beginning"
+                )
+            if opened:
+                return
+        raise AssertionError(f"nothing is open after {MOST_MOMENTS * MOMENT_S:g} s")
+
+    asyncio.run(run())
 
 
 def test_a_producer_whose_partition_has_no_leader_asks_for_it_once_a_pause(
