@@ -188,7 +188,11 @@ class Worker:
         except KafkaError as error:
             raise topics.unavailable(self.settings.kafka, error) from error
         self.health.set("starting", "reading the table")
-        await reader.fill()
+        filling, stopping = asyncio.create_task(reader.fill()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({filling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not filling.cancel():
+            filling.result()
 
     def _table_reader(self, partitions: Mapping[str, int]) -> TableReader | None:
         table: Table | None = self.pipeline.table
