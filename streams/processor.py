@@ -115,8 +115,10 @@ class Processor(Generic[C]):
         Raises:
             ModelFailing: as `process`.
         """
+        # All of them now: a revocation may put another store in a partition's place, which a restore fills meanwhile.
+        stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
         with self._gate.passing():
-            begun = self._begin(batches)
+            begun = self._begin(batches, stores)
             with self._counting:
                 self._begun[id(begun.served)] += 1
             return begun
@@ -141,12 +143,10 @@ class Processor(Generic[C]):
         for served in unused:
             served.close()
 
-    def _begin(self, batches: Sequence[RecordBatch]) -> Begun[C]:
+    def _begin(self, batches: Sequence[RecordBatch], stores: Sequence[Any]) -> Begun[C]:
         processed = Processed(records=sum(map(len, batches)))
         seconds, now = processed.stage_seconds, self._clock.monotonic
         started = now()
-        # All of them now: a revocation may put another store in a partition's place, which a restore fills meanwhile.
-        stores = [None if self.state is None else self.state.store(batch.partition) for batch in batches]
         served = self.pipeline.served  # one version from here to the headers
         works = [self._decode(batch, store) for batch, store in zip(batches, stores, strict=True)]
         seconds["decode"], started = now() - started, now()

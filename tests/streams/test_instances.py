@@ -337,6 +337,43 @@ def test_a_version_is_exchanged_between_two_micro_batches_and_closed_after_its_l
     assert processor.steady
 
 
+def test_what_waits_for_an_exchange_keeps_out_of_what_is_restored_meanwhile() -> None:
+    pipeline, first, second = _Swapped(TOPIC, OUT), _Version("counting/1"), _Version("counting/2")
+    pipeline.served = first
+    second.go.set()
+    asked, begun = threading.Event(), list[Any]()
+
+    def new_store() -> CountStore:
+        asked.set()
+        return CountStore()
+
+    state = KeyedState(CHANGELOG, new_store)
+    processor = Processor(pipeline, state)
+
+    def start(call: Any, *args: Any) -> threading.Thread:
+        thread = threading.Thread(target=lambda: begun.append(call(*args)), daemon=True)
+        thread.start()
+        return thread
+
+    threads = [start(processor.begin, [batch([b"x"], partition=1)])]
+    assert first.inferring.wait(LONG_S)
+    threads.append(start(processor.exchange, second))
+    threads[-1].join(0.05)
+    asked.clear()
+    threads.append(start(processor.begin, [batch([b"x"])]))  # behind the exchange
+    asked.wait(0.5)
+    state.discard(0)  # revoked while it waits
+    restored = state.store(0)
+    first.go.set()
+    for thread in threads:
+        thread.join(LONG_S)
+    for each in begun:
+        if each is not None:
+            processor.finish(each)
+    assert len(state.store(1)) == 1
+    assert len(restored) == 0
+
+
 def test_a_version_that_nothing_waits_for_is_closed_at_once() -> None:
     pipeline, first, second = _Swapped(TOPIC, OUT), _Version("counting/1"), _Version("counting/2")
     pipeline.served = first
