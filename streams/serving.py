@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from models.engine import ModelError
 from streams.acls import explained
 from streams.challenger import Challenger
 from streams.clock import Clock, SystemClock
+from streams.compute import ComputeThreads
 from streams.emitter import Letters, hand_over, settle
 from streams.errors import BrokerUnavailable, HeadraceError, ProduceError
 from streams.following import Follower
@@ -86,7 +87,7 @@ class ModelSwitch:
         self._clock = clock or SystemClock()
         self._partition = TopicPartition(settings.models.control, 0)
         self._follower = Follower(settings.kafka, [self._partition], LONG_POLL_MS, self._clock)
-        self._loading = ThreadPoolExecutor(1, f"{self._pipeline.name}-loading")
+        self._loading = ComputeThreads(f"{self._pipeline.name}-loading")  # an engine may take minutes to be built
         self._reports: asyncio.Queue[Report] = asyncio.Queue()
         self._comparisons: asyncio.Queue[Letters] = asyncio.Queue(COMPARISONS)
 
