@@ -22,13 +22,15 @@ BATCH_RECORDS = 1000
 
 _AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LAST_MS = 2**63 - 1  # what Kafka can be asked for; no record is later
 
 
 @dataclass(frozen=True)
 class Start:
     """Where reading begins: `latest` (what comes from now on), `earliest`, or the first record at or after a time.
 
-    Times are Kafka's, of when a record was produced; milliseconds since the epoch.
+    Times are Kafka's, of when a record was produced; milliseconds since the epoch. Before it, and after what fits
+    into 64 bits, there are no records: such times are brought back to these ends, which Kafka can be asked for.
     """
 
     at: Literal["latest", "earliest"] | int = "latest"
@@ -45,11 +47,11 @@ class Start:
         if text == "earliest":
             return cls("earliest")
         if ago := _AGO.fullmatch(text):
-            return cls(int((now_s - float(ago[1]) * _UNIT_S[ago[2]]) * 1000))
+            return cls(int(max(0.0, now_s - float(ago[1]) * _UNIT_S[ago[2]]) * 1000))
         if text.isdecimal():
-            return cls(int(text))
+            return cls(min(int(text), _LAST_MS))
         moment = datetime.fromisoformat(text)
-        return cls(int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
+        return cls(max(0, int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)))
 
 
 class Subscription:
