@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -92,6 +93,16 @@ class Meter:
             elapsed = self._progress.tasks[self._task].elapsed or 0.0
             rate = f"  {events / elapsed:,.0f}/s" if elapsed > 0.2 else ""
             self._progress.update(self._task, completed=completed, note=f"{events:,} {self._unit}{rate}")
+
+
+class Finite(click.FloatRange):
+    """A number within bounds, to which `nan` and `inf`, that no comparison or conversion survives, do not belong."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        number: float = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {value!r}", parameter, context)
+        return number
 
 
 def pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

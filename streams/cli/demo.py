@@ -7,14 +7,14 @@ import time
 
 import click
 
-from streams.cli.console import run, stop_on_signal, terminal
+from streams.cli.console import Finite, run, stop_on_signal, terminal
 
 HALVES = ("fraud", "vision")
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after so long, with a summary.")
-@click.option("--rate", type=click.FloatRange(min=1), default=2000, show_default=True, help="Transactions a second.")
+@click.option("--seconds", type=Finite(min=1), help="End by itself after so long, with a summary.")
+@click.option("--rate", type=Finite(min=1), default=2000, show_default=True, help="Transactions a second.")
 @click.option("--only", type=click.Choice(HALVES), help="Show one of the two.  [both]")
 def demo(seconds: float | None, rate: float, only: str | None) -> None:
     """Fraud and cameras on a real Kafka, in your terminal, with nothing to install.

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from models.engine import DerivationFailed, VariantRefused
-from streams.cli.console import counting, existing_file, file_options, terminal
+from streams.cli.console import Finite, counting, existing_file, file_options, terminal
 from streams.cli.roots import parse_reference, root_option
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ ROWS = 2000
 )
 @click.option(
     "--max-loss",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.005,
     show_default=True,
     help="Of average precision, and of the area under the ROC curve.",

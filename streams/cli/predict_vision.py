@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from models.selection import AUTO, ENGINES
-from streams.cli.console import Meter, pipe_safe, summary
+from streams.cli.console import Finite, Meter, pipe_safe, summary
 from streams.cli.losses import incomplete, losses
 from streams.cli.predicting import DeadLetters, check_apart, predictions_file
 from streams.cli.roots import parse_reference
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     "--model", "reference", metavar="NAME[/VERSION]", help="A model with the task detect or classify.  [vision.model]"
 )
 @click.option("--camera", metavar="ID", default="camera-1", show_default=True, help="Whose frames they are.")
-@click.option("--fps", type=click.FloatRange(0, 1000), default=0, help="Look at so many frames a second.  [all]")
-@click.option(
-    "--score", type=click.FloatRange(0, 1), help="The least score of an object.  [the setting, or the model's]"
-)
+@click.option("--fps", type=Finite(0, 1000), default=0, help="Look at so many frames a second.  [all]")
+@click.option("--score", type=Finite(0, 1), help="The least score of an object.  [the setting, or the model's]")
 @click.option(
     "--draw",
     metavar="OUT.mp4|OUT.png",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streams.cli.console import file_options
+from streams.cli.console import Finite, file_options
 from streams.cli.produce_video import video
 from streams.cli.pushing import SIMULATOR, Source, push
 
@@ -33,10 +33,10 @@ def _options(default_topic: str) -> Callable[[Callable[..., Any]], Callable[...,
         file_options,
         click.option("--topic", help=f"Where they go.  [{default_topic}]"),
         click.option("--create", is_flag=True, help="Create the topic, with 4 partitions, where it does not exist."),
-        click.option("--rate", type=click.FloatRange(0), default=0,
+        click.option("--rate", type=Finite(0), default=0,
                      help="Events a second, steadily; 0: as fast as possible."),
         click.option("--count", type=click.IntRange(0), default=0, help="End after so many events.  [no limit]"),
-        click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]"),
+        click.option("--seconds", type=Finite(0), default=0, help="End after so many seconds.  [no limit]"),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
                      help="Simulator: same seed, same events."),
         click.option("--customers", type=click.IntRange(1, 1_000_000), default=5_000, show_default=True,
@@ -93,7 +93,7 @@ def transactions(seed: int, customers: int, start: datetime, **options: Any) -> 
     is_flag=True,
     help="Simulator: label genuine transactions, too, as analysts do.  [fraud alone, as chargebacks do]",
 )
-@click.option("--delay-days", type=click.FloatRange(0, 365), default=7.0, show_default=True,
+@click.option("--delay-days", type=Finite(0, 365), default=7.0, show_default=True,
               help="Simulator: how long after event_time the label_time is.")  # fmt: skip
 def labels(seed: int, customers: int, start: datetime, genuine: bool, delay_days: float, **options: Any) -> None:
     """Push labels, keyed by card id: what transactions turned out to be.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streams.cli.console import DEFAULT_PARTITIONS, Meter, run, stop_on_signal, summary
+from streams.cli.console import DEFAULT_PARTITIONS, Finite, Meter, run, stop_on_signal, summary
 from streams.cli.losses import losses
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--camera", metavar="ID", default="camera-1", show_default=True, help="Whose frames they are: the key.")
 @click.option(
     "--fps",
-    type=click.FloatRange(0, 1000),
+    type=Finite(0, 1000),
     default=0,
     help="At most so many frames a second; of pictures, exactly so many.  [all; of pictures 10]",
 )
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--speed",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     default=1,
     show_default=True,
     help="Play files so many times as fast as they were filmed.",
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--create", is_flag=True, help="Create the topic where it does not exist, with 4 partitions and room for pictures."
 )
 @click.option("--count", type=click.IntRange(0), default=0, help="End after so many frames.  [no limit]")
-@click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
+@click.option("--seconds", type=Finite(0), default=0, help="End after so many seconds.  [no limit]")
 def video(
     source: str,
     camera: str,

@@ -13,7 +13,7 @@ from rich.table import Table
 from models import repository
 from models.engine import ModelNotFound
 from models.repository import Model
-from streams.cli.console import run, terminal
+from streams.cli.console import Finite, run, terminal
 from streams.cli.roots import parse_reference
 from streams.clock import SystemClock, rfc3339
 from streams.errors import HeadraceError
@@ -29,7 +29,7 @@ WAIT_S = 30.0
 wait_option = click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=WAIT_S,
     show_default=True,
     help="How many seconds to wait until every worker that runs has answered.",
@@ -41,7 +41,7 @@ wait_option = click.option(
 @click.option("--shadow", is_flag=True, help="Beside the version that serves: it answers nobody, and is compared.")
 @click.option(
     "--canary",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Finite(0, 1, min_open=True),
     metavar="SHARE",
     help="Let it answer for a share of the keys, e.g. 0.05; a key always has the same version.",
 )

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from streams.cli.console import existing_file, pairs, pipe_safe, run, stop_on_signal, summary, terminal
+from streams.cli.console import Finite, existing_file, pairs, pipe_safe, run, stop_on_signal, summary, terminal
 
 if TYPE_CHECKING:
     from streams.cli.filming import Filming
@@ -50,7 +50,7 @@ _COLUMNS = f"{'part':>4}  {'offset':>10}  {'time':<24}  {'key':<{KEY_WIDTH}}  va
 @click.option("--format", "form", type=click.Choice(["table", "json"]), help="[table on a terminal, else json]")
 @click.option("--headers", is_flag=True, help="Show all headers; error.* of dead letters are always shown.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="End after so many records.  [no limit]")
-@click.option("--seconds", type=click.FloatRange(0), default=0, help="End after so many seconds.  [no limit]")
+@click.option("--seconds", type=Finite(0), default=0, help="End after so many seconds.  [no limit]")
 @click.option(
     "--draw",
     metavar="OUT.mp4",

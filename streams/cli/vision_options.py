@@ -15,7 +15,7 @@ import click
 from rich.table import Table
 
 from models.manifest import NAME
-from streams.cli.console import summary, terminal
+from streams.cli.console import Finite, summary, terminal
 
 if TYPE_CHECKING:
     from models.adding import About, Arrays
@@ -267,8 +267,8 @@ _OPTIONS = (
     click.option("--scale", callback=_number, metavar="NUMBER", help="What pixels are multiplied by, e.g. 1/255."),
     click.option("--mean", callback=_numbers, metavar="R,G,B", help="What is then subtracted, in the colours' order."),
     click.option("--std", callback=_numbers, metavar="R,G,B", help="What it is then divided by."),
-    click.option("--score", type=click.FloatRange(0, 1), help="The least score of an object."),
-    click.option("--iou", type=click.FloatRange(0, 1), help="How much two objects of a class may overlap."),
+    click.option("--score", type=Finite(0, 1), help="The least score of an object."),
+    click.option("--iou", type=Finite(0, 1), help="How much two objects of a class may overlap."),
     click.option("--ids", type=click.Choice(["0", "1", "coco91"]),
                  help="What the network's classes begin with, or COCO's 91 numbers with their gaps."),
     click.option("--activation", type=click.Choice(["none", "sigmoid", "softmax"]),

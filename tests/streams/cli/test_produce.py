@@ -117,3 +117,14 @@ def test_a_broker_that_is_not_there_is_said_soon(command: tuple[str, ...]) -> No
     assert isinstance(outcome.result.exception, BrokerUnavailable)
     assert "headrace broker start" in outcome.error
     assert "\n" not in outcome.error
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+@pytest.mark.parametrize("command", [
+    "produce transactions --rate", "produce transactions --seconds", "produce labels --delay-days",
+    "produce video --fps", "subscribe t --seconds", "models promote fraud/2 --wait", "models promote fraud/2 --canary",
+    "demo --rate", "demo --seconds",
+])  # fmt: skip
+def test_what_is_no_finite_number_is_refused(command: str, number: str) -> None:
+    said = run(*command.split(), number, code=2).err
+    assert f"expected a finite number, got '{number}'" in said or "is not in the range" in said
