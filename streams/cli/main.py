@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
+from typing import NoReturn
 
 import click
 
 from connectors.contract import ConnectorError
 from models.engine import ModelError
-from streams.cli.console import terminal
+from streams.cli.console import leave_standard_output, terminal
 from streams.cli.extras import for_this_interpreter
 from streams.errors import HeadraceError
 
@@ -26,6 +28,7 @@ COMMANDS = {
     "schemas": "The messages as JSON Schema and AsyncAPI.",
     "bench": "Measure Headrace beside what you would use instead.",
 }
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # wherever a command writes
 
 
 class _Lazy(click.Group):
@@ -58,10 +61,19 @@ def main() -> None:
     try:
         cli(prog_name="headrace")
     except (HeadraceError, ConnectorError, ModelError) as error:
-        message = _escape(for_this_interpreter(str(error)))
-        console = terminal(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[red]error:[/red] {message}")
-        sys.exit(1)
+        _end(str(error))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        leave_standard_output()
+        where = repr(str(error.filename)) if error.filename else "the output"
+        _end(f"writing {where}: {error.strerror}; it is not whole; make room there, and run the command again")
+
+
+def _end(message: str) -> NoReturn:
+    console = terminal(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[red]error:[/red] {_escape(for_this_interpreter(message))}")
+    sys.exit(1)
 
 
 def _escape(text: str) -> str:

@@ -126,3 +126,20 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     error = run("bench", "throughput", code=1).error
     assert "no_such_library is not installed" in error
     assert "[bench]" in error
+
+
+FULL_DISK = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["schemas", "models list", "--help"])
+def test_a_full_disk_is_a_sentence(command: str) -> None:
+    with FULL_DISK.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "streams.cli", *command.split()], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: writing the output: No space left on device; it is not whole; make room there, and run the command "
+        "again\n"
+    )
