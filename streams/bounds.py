@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from models.fraud.rules import Rule, check
@@ -51,6 +53,13 @@ _POSITIVE = (
     "vision.max_pixels",
     "vision.max_future_s",
 )
+
+_TOPICS = {  # of each pipeline: what it reads, and what it writes beside its dead letters
+    "fraud": (("fraud.input", "fraud.labels"), ("fraud.output",)),
+    "labels": (("labels.input", "fraud.output"), ("labels.output",)),
+    "vision": (("vision.input",), ("vision.output", "vision.events")),
+}
+_TOPIC_NAME = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
 
 
 def check_bounds(settings: Settings, origins: Mapping[str, str]) -> Settings:
@@ -104,6 +113,7 @@ def check_bounds(settings: Settings, origins: Mapping[str, str]) -> Settings:
                 f"reaches; got {threshold!r}"
             )
     _check_rules(settings.fraud.rules, origins)
+    _check_topics(settings, origins)
     try:
         check_servers(settings.kafka.bootstrap_servers)
     except ValueError as error:
@@ -138,6 +148,24 @@ def _check_rules(rules: Sequence[Rule], origins: Mapping[str, str]) -> None:
     except ValueError as error:
         place, _, complaint = str(error).partition(": ")
         raise SettingsError(f"fraud.{place}{_from(origins, 'fraud.rules')}: {complaint}") from None
+
+
+def _check_topics(settings: Settings, origins: Mapping[str, str]) -> None:
+    """What a pipeline wrote to a topic that it reads, it would read and write again, and be its own poison."""
+    topic = {name: attrgetter(name)(settings) for ends in _TOPICS.values() for name in (*ends[0], *ends[1])}
+    for name, value in topic.items():
+        if not _TOPIC_NAME.fullmatch(value):
+            raise SettingsError(
+                f"{name}{_from(origins, name)}: expected a topic's name, 1 to 249 of the letters a to z and A to Z, "
+                f"digits, '.', '_' and '-', got {value!r}"
+            )
+    for pipeline, (inputs, outputs) in _TOPICS.items():
+        for read, written in product(inputs, outputs):
+            if topic[read] == topic[written]:
+                raise SettingsError(
+                    f"{written}{_from(origins, written)} must not be {read}{_from(origins, read)}, {topic[read]!r}: "
+                    f"{pipeline} reads that topic, and would read what it wrote"
+                )
 
 
 def _check_places(vision: SceneSettings, origins: Mapping[str, str]) -> None:

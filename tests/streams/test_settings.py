@@ -7,6 +7,7 @@ import json
 import pickle
 import traceback
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,26 @@ def test_a_setting_outside_of_a_section_is_named() -> None:
     message = _refusal(file=_file("max_batch_size = 3\n"))
     assert "max_batch_size" in message
     assert "mine.toml" in message
+
+
+@pytest.mark.parametrize(("read", "written"), [
+    ("fraud.input", "fraud.output"), ("fraud.labels", "fraud.output"), ("labels.input", "labels.output"),
+    ("fraud.output", "labels.output"), ("vision.input", "vision.output"), ("vision.input", "vision.events"),
+])  # fmt: skip
+def test_no_pipeline_reads_what_it_writes(read: str, written: str) -> None:
+    section, key = written.split(".")
+    topic = attrgetter(read)(Settings())
+    message = _refusal({f"HEADRACE_{section.upper()}__{key.upper()}": topic})
+    assert (
+        f"{written} from HEADRACE_{section.upper()}__{key.upper()} must not be {read} (default), {topic!r}" in message
+    )
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "\u00fc", "a" * 250])
+def test_a_topic_that_kafka_would_refuse_is_named(name: str) -> None:
+    message = _refusal({"HEADRACE_FRAUD__INPUT": name})
+    assert "fraud.input from HEADRACE_FRAUD__INPUT: expected a topic's name" in message
+    assert repr(name) in message
 
 
 # Secrets
