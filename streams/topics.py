@@ -199,11 +199,16 @@ def absent(kafka: Kafka, name: str) -> str:
 def unavailable(kafka: Kafka, error: BaseException) -> BrokerUnavailable:
     """What to say when no broker answers."""
     if isinstance(error, (KafkaConnectionError, TimeoutError)):
-        cause = "nobody answers"
+        cause = (
+            f"nobody answers as Kafka over {kafka.security_protocol}"  # who answers otherwise, the client cannot tell
+        )
     else:
         cause = str(error) or type(error).__name__
     if isinstance(error, (KafkaConnectionError, TimeoutError, OSError)):
-        hint = "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS"
+        hint = (
+            "start one with `headrace broker start`, or set HEADRACE_KAFKA__BOOTSTRAP_SERVERS, and "
+            "HEADRACE_KAFKA__SECURITY_PROTOCOL where the cluster wants another"
+        )
     elif isinstance(error, FORBIDDEN):
         hint = "the cluster's ACLs do not let this client do it"
     else:

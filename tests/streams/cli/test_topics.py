@@ -176,3 +176,9 @@ def test_a_cluster_of_many_topics_is_listed(private_broker: Callable[..., Broker
     names = make_topics(*(f"many{number}" for number in range(200)), kafka=broker)
     listed = run("topics", "list", "--json", KAFKA__BOOTSTRAP_SERVERS=broker.bootstrap_servers).out
     assert all(f'"{name}"' in listed for name in names)
+
+
+def test_a_broker_that_is_spoken_to_in_another_protocol_is_not_said_to_be_away(headrace: Run, kafka: Kafka) -> None:
+    found = headrace("topics", "list", code=1, KAFKA__SECURITY_PROTOCOL="SSL").error
+    assert f"connecting to Kafka at {kafka.bootstrap_servers!r}: nobody answers as Kafka over SSL" in found
+    assert "HEADRACE_KAFKA__SECURITY_PROTOCOL" in found
