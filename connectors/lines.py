@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import zlib
@@ -36,7 +37,7 @@ class Lines:
     """The lines of a file, terminators included; one whose name ends in `.gz` is decompressed on the way.
 
     `number` is the number of the line given out last, from 1; a longer line than `max_line_bytes` is a bad row and
-    never held in memory as a whole.
+    never held in memory as a whole. A byte order mark is the file's, not the first line's, and is left out.
 
     Raises:
         FileError: While iterating, when the file cannot be read on or its gzip data are damaged or end early.
@@ -62,6 +63,8 @@ class Lines:
         limit = self._max_line_bytes
         while line := self._read():
             self.number += 1
+            if self.number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if len(line) > limit:
                 self._pass_over(line)
                 self._bad_rows.add(self.number, f"expected at most {limit} bytes in a line, got more")

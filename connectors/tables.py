@@ -34,7 +34,7 @@ def read_csv(
         FileError: There is no header, it lacks a column, or names one twice.
     """
     texts = (line.decode("utf-8", "surrogateescape") for line in lines)
-    header = next(texts, "").removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
+    header = next(texts, "")
     delimiter = max(DELIMITERS, key=header.count)
     reader = csv.reader(itertools.chain([header], texts), delimiter=delimiter, strict=True)
     try:

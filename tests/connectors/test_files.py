@@ -145,6 +145,17 @@ def test_jsonl_goes_through_untouched(tmp_path: Path) -> None:
     assert [batch.rows for batch in batches] == [[1, 2, 3], [4, 5, 6], [7, 8]]
 
 
+@pytest.mark.parametrize("columns", [{}, {"card_id": "card_id"}])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path, columns: dict[str, str]) -> None:
+    line = b'{"transaction_id":"t","card_id":"c","terminal_id":"m","amount":1.0,"event_time":1740830400000}'
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n" + line)
+    with open_events(path, fields=FIELDS, key="card_id", columns=columns) as file:
+        (batch,) = file
+    assert batch.keys == [b"c", b"c"]
+    assert batch.values[0] == batch.values[1]
+
+
 def test_jsonl_with_names_is_encoded_anew(tmp_path: Path) -> None:
     good = '{"CUSTOMER_ID": 5, "TX_AMOUNT": 2, "TX_DATETIME": "2018-04-01T12:00:00Z", "x": 1}'
     path = write(tmp_path / "a.jsonl.gz", f"{good}\n\n{good}\n")
