@@ -16,13 +16,14 @@ from connectors.columns import FileError
 class BadRows:
     """What happens to a row that cannot be read: `stop` raises FileError, `skip` counts it and goes on.
 
-    `count` is the number of rows skipped, `first` says what was wrong with the first of them.
+    `count` is the number of rows skipped, `first` says what was wrong with the one that stands first.
     """
 
     def __init__(self, path: Path, unit: Literal["line", "row"], policy: Literal["stop", "skip"]) -> None:
         self._path, self._unit, self._policy = path, unit, policy
         self.count = 0
         self.first: str | None = None
+        self._first_number = 0
 
     def add(self, number: int, reason: str) -> None:
         """Report the row with this number as bad."""
@@ -30,7 +31,8 @@ class BadRows:
         if self._policy == "stop":
             raise FileError(f"{message}; mend the file, or have bad rows skipped")
         self.count += 1
-        self.first = self.first or message
+        if self.first is None or number < self._first_number:  # cells are looked at after the shapes of their rows
+            self.first, self._first_number = message, number
 
 
 class Lines:

@@ -115,6 +115,14 @@ def test_a_bad_csv_row_stops_or_is_skipped(tmp_path: Path, cells: str, says: lis
     assert file.first_skipped in message
 
 
+def test_the_bad_row_that_stands_first_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "card_id,amount,event_time\n1,1,0\n2,NaN,0\n3,1,0,4\n4,1,x\n")
+    with open_events(path, fields=FIELDS, key="card_id", bad_rows="skip") as file:
+        assert [batch.keys for batch in file] == [[b"1"]]
+        assert file.skipped == 3
+        assert "line 3: " in (file.first_skipped or "")
+
+
 def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "CUSTOMER_ID,amount,when\n1,2,3\n")
     message = fails(path, columns={"card_id": "CUSTOMER"})
