@@ -91,8 +91,8 @@ class TransactionDecoder:
         return {
             place: PoisonEvent(
                 "decode",
-                f"expected event_time between 2000 and {self._settings.max_future_s:g} s ahead of the clock, "
-                f"got {columns.events[place].event_time!s}",
+                f"expected event_time, RFC 3339 or milliseconds since the epoch, between the year 2000 and "
+                f"{self._settings.max_future_s:g} s ahead of the clock, got {columns.events[place].event_time!s}",
                 "EventTimeAbsurd",
             )
             for place in np.flatnonzero(absurd).tolist()

@@ -132,7 +132,10 @@ class LabelsPipeline:
             message = f"expected label_time at most {limit_s:g} s ahead of the clock, got {events[place].label_time!s}"
             found[place] = PoisonEvent("decode", message, "LabelFromFuture")
         for place in np.flatnonzero(times < EARLIEST_MS).tolist():
-            message = f"expected event_time not before 2000, got {events[place].event_time!s}"
+            message = (
+                "expected event_time, RFC 3339 or milliseconds since the epoch, not before the year 2000, "
+                f"got {events[place].event_time!s}"
+            )
             found[place] = PoisonEvent("decode", message, "EventTimeAbsurd")
         return found
 
