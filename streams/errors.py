@@ -3,6 +3,7 @@
 HeadraceError
  ├── SettingsError          a setting is unknown, malformed or contradicts another
  ├── TopicError             a topic is missing, or partition counts do not match
+ │    └── TopicAbsent       a client does not see it
  ├── BrokerUnavailable      no broker answers, or it refuses us
  ├── StateError             a changelog cannot be restored
  ├── ProduceError           the broker did not acknowledge a write
@@ -26,6 +27,10 @@ class SettingsError(HeadraceError):
 
 class TopicError(HeadraceError):
     """A topic is missing, or topics that belong together differ in their partition count."""
+
+
+class TopicAbsent(TopicError):
+    """A topic that a client does not see: nobody has made it, or ACLs hide it."""
 
 
 class BrokerUnavailable(HeadraceError):

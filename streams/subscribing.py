@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from streams.acls import explained
 from streams.client import lone_consumer
-from streams.errors import TopicError
+from streams.errors import TopicAbsent, TopicError
 from streams.fetching import fetch_record_batches
 from streams.records import RecordBatch
 from streams.settings import Kafka
@@ -70,7 +70,7 @@ class Subscription:
         if self._topic not in there:
             close = sorted(name for name in there if not name.startswith("__"))
             seen = f"there are {', '.join(close)}" if close else "there is none"
-            raise TopicError(f"{absent(self._kafka, self._topic)}; {seen}")
+            raise TopicAbsent(f"{absent(self._kafka, self._topic)}; {seen}")
         self._consumer = lone_consumer(self._kafka, fetch_max_wait_ms=200)
         try:
             await self._consumer.start()

@@ -19,6 +19,7 @@ from models.engine import ModelNotFound
 from streams.cli.console import Meter, run, terminal
 from streams.cli.rollouts import check_comparable
 from streams.clock import SystemClock
+from streams.errors import TopicAbsent, TopicError
 from streams.schemas import Comparison
 
 if TYPE_CHECKING:
@@ -74,12 +75,14 @@ def compare(name: str, start: str, top: int, as_json: bool) -> None:
         ) from None
     settings = load()
     topic = _shadow_topic(settings, name)
-    pairs = run(_read(settings, topic, first))
+    advice = f"put a version beside it with `headrace models promote {name}/VERSION --shadow` while events flow"
+    try:
+        pairs = run(_read(settings, topic, first))
+    except TopicAbsent as error:
+        raise TopicError(f"comparing {name}: {error}; {advice}") from None
     if not pairs:
-        raise ModelNotFound(
-            f"comparing {name}: {topic} holds no comparisons {'' if start == 'earliest' else f'since {start} '}yet; "
-            f"put a version beside it with `headrace models promote {name}/VERSION --shadow` while events flow"
-        )
+        since = "" if start == "earliest" else f"since {start} "
+        raise ModelNotFound(f"comparing {name}: {topic} holds no comparisons {since}yet; {advice}")
     for (champion, challenger), pair in pairs.items():
         _report(settings, champion, challenger, pair, top, as_json)
 

@@ -66,6 +66,14 @@ def test_a_pipeline_that_takes_no_challenger_is_asked_for_none(command: str, hea
     assert refused.out == ""
 
 
+def test_compare_says_how_comparisons_come_to_be(headrace: Run) -> None:
+    said = headrace("models", "compare", "fraud", FRAUD__OUTPUT="never-shadowed", code=1).error
+    assert said.startswith("comparing fraud: topic 'never-shadowed.shadow' does not exist at ")
+    assert said.endswith(
+        "put a version beside it with `headrace models promote fraud/VERSION --shadow` while events flow"
+    )
+
+
 def test_pipelines_say_of_challengers_what_their_domains_say() -> None:
     from streams.pipelines.fraud.pipeline import FraudPipeline
     from streams.pipelines.vision.pipeline import VisionPipeline
