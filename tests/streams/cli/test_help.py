@@ -143,3 +143,10 @@ def test_a_full_disk_is_a_sentence(command: str) -> None:
         "error: writing the output: No space left on device; it is not whole; make room there, and run the command "
         "again\n"
     )
+
+
+@pytest.mark.parametrize(("command", "code"), [("schemas", 0), ("--help", 0), ("topics list", 1)])
+def test_closed_standard_streams_end_no_command(command: str, code: int) -> None:
+    closed = f'exec "$0" -m streams.cli {command} <&- >&- 2>&-'
+    nobody = os.environ | {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3"}
+    assert subprocess.run(["/bin/sh", "-c", closed, sys.executable], env=nobody, close_fds=True).returncode == code
