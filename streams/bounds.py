@@ -152,12 +152,19 @@ def _check_rules(rules: Sequence[Rule], origins: Mapping[str, str]) -> None:
 
 def _check_topics(settings: Settings, origins: Mapping[str, str]) -> None:
     """What a pipeline wrote to a topic that it reads, it would read and write again, and be its own poison."""
-    topic = {name: attrgetter(name)(settings) for ends in _TOPICS.values() for name in (*ends[0], *ends[1])}
+    names = ["models.control", *(name for ends in _TOPICS.values() for name in (*ends[0], *ends[1]))]
+    topic = {name: attrgetter(name)(settings) for name in names}
     for name, value in topic.items():
         if not _TOPIC_NAME.fullmatch(value):
             raise SettingsError(
                 f"{name}{_from(origins, name)}: expected a topic's name, 1 to 249 of the letters a to z and A to Z, "
                 f"digits, '.', '_' and '-', got {value!r}"
+            )
+    for name in names[1:]:
+        if topic[name] == topic["models.control"]:
+            raise SettingsError(
+                f"models.control{_from(origins, 'models.control')} must not be {name}{_from(origins, name)}, "
+                f"{topic[name]!r}: what is promoted stands in a topic of its own"
             )
     for pipeline, (inputs, outputs) in _TOPICS.items():
         for read, written in product(inputs, outputs):

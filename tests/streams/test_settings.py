@@ -281,6 +281,7 @@ def test_a_setting_outside_of_a_section_is_named() -> None:
 @pytest.mark.parametrize(("read", "written"), [
     ("fraud.input", "fraud.output"), ("fraud.labels", "fraud.output"), ("labels.input", "labels.output"),
     ("fraud.output", "labels.output"), ("vision.input", "vision.output"), ("vision.input", "vision.events"),
+    ("fraud.input", "models.control"), ("vision.events", "models.control"),
 ])  # fmt: skip
 def test_no_pipeline_reads_what_it_writes(read: str, written: str) -> None:
     section, key = written.split(".")
