@@ -223,7 +223,7 @@ def _from_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str,
             raise SettingsError(f"settings file {str(path)!r} does not exist")
         return {}, {}
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from None
     except OSError as error:

@@ -267,6 +267,11 @@ def test_a_file_that_is_no_text_or_no_file_is_named() -> None:
     assert "folder.toml" in _refusal(file=Path("folder.toml"))
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
+    Path("marked.toml").write_bytes(b"\xef\xbb\xbf[fraud]\r\nversion = 2\r\n")
+    assert load({}, file=Path("marked.toml")).fraud.version == 2
+
+
 def test_a_file_that_was_asked_for_must_be_there() -> None:
     assert "'nowhere.toml'" in _refusal(file=Path("nowhere.toml"))
     assert "'nowhere.toml'" in _refusal({"HEADRACE_CONFIG": "nowhere.toml"})
