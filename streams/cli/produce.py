@@ -41,7 +41,7 @@ def _options(default_topic: str) -> Callable[[Callable[..., Any]], Callable[...,
                      help="Simulator: same seed, same events."),
         click.option("--customers", type=click.IntRange(1, 1_000_000), default=5_000, show_default=True,
                      help="Simulator: how many cards; each pays twice a simulated day."),
-        click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-01-01", metavar="DATE",
+        click.option("--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-01-01", metavar="DATE", callback=_day,
                      help="Simulator: the first simulated day (UTC).  [default: 2025-01-01]"),
     )  # fmt: skip
 
@@ -51,6 +51,16 @@ def _options(default_topic: str) -> Callable[[Callable[..., Any]], Callable[...,
         return command
 
     return decorate
+
+
+def _day(context: click.Context, parameter: click.Parameter, start: datetime) -> datetime:
+    """The callback of `--start`: what lies ahead, or before 2000, is poison to a pipeline."""
+    from streams.clock import SystemClock
+
+    day = start.replace(tzinfo=UTC)
+    if day.year < 2000 or day.timestamp() > SystemClock().time():
+        raise click.BadParameter(f"expected a day from 2000-01-01 until today, got {day.date()}", context, parameter)
+    return day
 
 
 @click.group()
@@ -123,7 +133,7 @@ def labels(seed: int, customers: int, start: datetime, genuine: bool, delay_days
 def _blocks(seed: int, customers: int, start: datetime) -> Iterator[TransactionBlock]:
     from connectors.simulators.transactions import TransactionSettings, blocks
 
-    return blocks(TransactionSettings(seed=seed, customers=customers, start=start.replace(tzinfo=UTC)))
+    return blocks(TransactionSettings(seed=seed, customers=customers, start=start))
 
 
 def _until_now(

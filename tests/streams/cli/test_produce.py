@@ -128,3 +128,10 @@ def test_a_broker_that_is_not_there_is_said_soon(command: tuple[str, ...]) -> No
 def test_what_is_no_finite_number_is_refused(command: str, number: str) -> None:
     said = run(*command.split(), number, code=2).err
     assert f"expected a finite number, got '{number}'" in said or "is not in the range" in said
+
+
+@pytest.mark.parametrize("kind", ["transactions", "labels"])
+@pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "9999-12-31"])
+def test_a_simulation_begins_on_a_day_that_pipelines_take(kind: str, day: str) -> None:
+    said = run("produce", kind, "--start", day, code=2).err
+    assert f"expected a day from 2000-01-01 until today, got {day}" in said
