@@ -50,6 +50,10 @@ def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bo
     cp100   share of compromised cards among the 100 that an inspector is shown each day, mean over the test days
 
     --json: for headrace, logistic_regression, random_forest and gradient_boosting these three figures.
+
+    \b
+    Example:
+      headrace models evaluate fraud --transactions recorded.parquet --train-start 2025-05-01
     """
     try:
         from models.fraud import protocol

@@ -60,6 +60,11 @@ def fraud(asked: Asked, epochs: int, models: Repository) -> None:
     \b
     Columns of the files: transaction_id, event_time, card_id, terminal_id, amount, fraud;
     or TRANSACTION_ID, TX_DATETIME, CUSTOMER_ID, TERMINAL_ID, TX_AMOUNT, TX_FRAUD.
+
+    \b
+    Examples:
+      headrace models train fraud
+      headrace models train fraud --transactions recorded.parquet --until 2025-06-01
     """
     _import_training()
     with counting(TextColumn("{task.fields[note]}")) as progress:

@@ -19,7 +19,8 @@ COMMANDS = (
     "topics create", "topics list", "topics lag", "topics delete", "produce transactions", "produce labels",
     "produce video", "subscribe", "predict fraud", "predict vision", "schemas", "bench", "worker", "models list",
     "models show", "models add", "models verify", "models remove", "models optimise", "models promote",
-    "models rollback", "models compare", "models train vision",
+    "models rollback", "models compare", "models train vision", "models train fraud", "models evaluate fraud",
+    "models evaluate vision", "models thresholds fraud", "models sample fraud", "models build", "demo",
 )  # fmt: skip
 HEAVY = {"numba", "onnxruntime", "faust", "aiokafka", "confluent_kafka", "pyarrow", "torch", "cv2", "av", "simplejpeg"}
 
