@@ -199,7 +199,8 @@ def load(
     """
     environ = os.environ if environ is None else environ
     path = file or Path(environ.get(CONFIG_VARIABLE, DEFAULT_FILE))
-    tree, origins = _from_file(path, required=file is not None or CONFIG_VARIABLE in environ)
+    by = f", which {CONFIG_VARIABLE} names," if file is None and CONFIG_VARIABLE in environ else ""
+    tree, origins = _from_file(path, by, required=bool(file is not None or by))
     for name, text in sorted(environ.items()):
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             if "__" not in name:
@@ -217,17 +218,17 @@ def load(
     return _convert(tree, origins)
 
 
-def _from_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str, str]]:
+def _from_file(path: Path, by: str, *, required: bool) -> tuple[dict[str, Any], dict[str, str]]:
     if not path.exists():
         if required:
-            raise SettingsError(f"settings file {str(path)!r} does not exist")
+            raise SettingsError(f"settings file {str(path)!r}{by} does not exist")
         return {}, {}
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {str(path)!r} is not valid TOML: {error}") from None
+        raise SettingsError(f"settings file {str(path)!r}{by} is not valid TOML: {error}") from None
     except OSError as error:
-        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
+        raise SettingsError(f"settings file {str(path)!r}{by} cannot be read: {error.strerror or error}") from None
     for section, values in tree.items():
         if not isinstance(values, dict):
             raise SettingsError(

@@ -274,7 +274,10 @@ def test_a_byte_order_mark_is_no_part_of_the_file() -> None:
 
 def test_a_file_that_was_asked_for_must_be_there() -> None:
     assert "'nowhere.toml'" in _refusal(file=Path("nowhere.toml"))
-    assert "'nowhere.toml'" in _refusal({"HEADRACE_CONFIG": "nowhere.toml"})
+    assert "'nowhere.toml', which HEADRACE_CONFIG names, does not exist" in _refusal(
+        {"HEADRACE_CONFIG": "nowhere.toml"}
+    )
+    assert "'.', which HEADRACE_CONFIG names, cannot be read" in _refusal({"HEADRACE_CONFIG": ""})
 
 
 def test_a_setting_outside_of_a_section_is_named() -> None:
