@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from connectors.broker import Broker, BrokerSettings
 from connectors.kafka_port import free_port
+from tests.waiting import until
 
 # Kafka itself, fetched once a checkout: the default home's own folder, so that the tests and the demo share it.
 JARS = Path(__file__).parent.parent / BrokerSettings.home / "jars"
@@ -81,6 +82,9 @@ def make_topics(request: pytest.FixtureRequest) -> MakeTopics:
         created = admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {})) for name in unique])
         for future in created.values():
             future.result(TOPIC_TIMEOUT_S)
+        until(
+            lambda: set(unique) <= admin.list_topics(timeout=TOPIC_TIMEOUT_S).topics.keys(), TOPIC_TIMEOUT_S, "topics"
+        )
         return unique
 
     return make
