@@ -206,6 +206,10 @@ class Repository:
         version_folder.write(folder, onnx, manifest, golden, sample)
         return self.load(manifest.name, manifest.version)
 
+    def check_writable(self, name: str) -> None:
+        """For who is to work long on a new version. Raises: RepositoryUnusable where it could not be saved."""
+        version_folder.check_writable(self.own / name / str(self.next_version(name)))
+
     def add_sample(self, model: Model, sample: Reference) -> Model:
         """Store a training sample with a version that has none, and return it, loaded; its network stays as it is.
 

@@ -39,6 +39,16 @@ def write(folder: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch, sa
         raise RepositoryUnusable(f"saving {folder}: {error.strerror or error}; nothing was written") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raise RepositoryUnusable where `write` would find that it cannot; nothing is made."""
+    _check_name(folder)
+    there = next(each for each in folder.absolute().parents if os.path.lexists(each))
+    if not there.is_dir():
+        raise RepositoryUnusable(f"saving {folder}: expected a folder, got a file, {there}; nothing was begun")
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise RepositoryUnusable(f"saving {folder}: {there} cannot be written to; nothing was begun")
+
+
 def add_sample(folder: Path, manifest: Manifest, sample: Reference) -> None:
     """Store a training sample with a version that has none.
 

@@ -95,6 +95,7 @@ def optimise(
     if source is not None and topic is not None:
         raise click.UsageError("--from and --from-topic exclude each other.")
     parent = _parent(name, models)
+    models.check_writable(parent.manifest.name)
     with counting() as progress:
         samples = _samples(parent, source, columns, bad_rows, topic, rows, seed, progress)
         held_out = [sample.held_out for sample in samples]

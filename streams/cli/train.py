@@ -67,6 +67,7 @@ def fraud(asked: Asked, epochs: int, models: Repository) -> None:
       headrace models train fraud --transactions recorded.parquet --until 2025-06-01
     """
     _import_training()
+    models.check_writable("fraud")
     with counting(TextColumn("{task.fields[note]}")) as progress:
         source = asked.read(progress)
         known, trained, sample = _train(source.transactions, asked.until, asked.seed, epochs, progress)

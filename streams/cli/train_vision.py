@@ -56,6 +56,7 @@ def vision(frames: int, epochs: int, seed: int, models: Repository) -> None:
       headrace models train vision --frames 600 --epochs 3 --output my-models
     """
     _import_training()
+    models.check_writable("vision")
     with counting(TextColumn("{task.fields[note]}")) as progress:
         trained = _train(frames, epochs, seed, progress)
     how = f"headrace models train vision --frames {frames} --epochs {epochs} --seed {seed}"

@@ -265,6 +265,8 @@ def test_a_folder_that_may_not_be_written_is_named(nobody: Path) -> None:
     (nobody / "scaling").chmod(0o555)
     with pytest.raises(RepositoryUnusable, match=r"saving .*/2: Permission denied; nothing was written"):
         networks.save(nobody, 2)
+    with pytest.raises(RepositoryUnusable, match=r"saving .*/2: .*/scaling cannot be written to; nothing was begun"):
+        Repository([nobody]).check_writable("scaling")
     with pytest.raises(RepositoryUnusable, match=r"removing .*/1: Permission denied"):
         Repository([nobody]).remove("scaling", 1)
     assert Repository([nobody]).versions("scaling") == [1]

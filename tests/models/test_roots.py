@@ -138,6 +138,16 @@ def test_a_root_that_is_a_file_holds_nothing_and_takes_nothing(tmp_path: Path) -
     assert Repository([root]).names() == []
     with pytest.raises(RepositoryUnusable, match="nothing was written"):
         networks.save(root)
+    with pytest.raises(RepositoryUnusable, match=rf"expected a folder, got a file, {root}; nothing was begun"):
+        Repository([root]).check_writable("scaling")
+
+
+def test_that_a_version_can_be_saved_is_known_before_and_nothing_is_made_for_it(tmp_path: Path) -> None:
+    Repository([tmp_path / "new" / "root"]).check_writable("scaling")
+    assert list(tmp_path.iterdir()) == []
+    networks.save(tmp_path)
+    Repository([tmp_path]).check_writable("scaling")
+    assert networks.save(tmp_path, Repository([tmp_path]).next_version("scaling"))
 
 
 def test_the_next_version_steps_over_what_lies_there(tmp_path: Path) -> None:

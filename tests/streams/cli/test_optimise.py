@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 pytest.importorskip("onnx", reason="needs the extra `optimise`")
 
-from models.engine import VariantRefused
+from models.engine import RepositoryUnusable, VariantRefused
 from models.fraud.inputs import INPUTS
 from models.fraud.recorded import recorded_inputs
 from models.fraud.sample import FILLING_DAYS
@@ -93,6 +93,12 @@ def test_a_variant_is_saved_as_the_next_version(root: Path) -> None:
     again = optimise(root, "fraud", "--precision", "fp16", "--keep-slower", "--rows", 300).lines()[0]
     assert (again["parent"], again["saved"]) == ("fraud/2", "fraud/4")
     assert Repository([root]).load("fraud", 4).manifest.sha256 == saved.manifest.sha256
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_derived(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RepositoryUnusable, match="nothing was begun"):
+        raise optimise(tmp_path / "file" / "models", "fraud", "--precision", "fp16", code=1).result.exception
 
 
 def test_what_is_slower_here_is_not_kept_unless_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

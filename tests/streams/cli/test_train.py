@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from connectors.simulators.transactions import TransactionSettings, blocks
-from models.engine import TrainingFailed
+from models.engine import RepositoryUnusable, TrainingFailed
 from models.fraud.inputs import INPUTS
 from models.fraud.known import known_by
 from models.fraud.recorded import recorded_inputs
@@ -29,6 +29,13 @@ def run(*arguments: object, code: int = 0) -> Result:
     outcome = CliRunner().invoke(models, command, catch_exceptions=False, env={"COLUMNS": "200"})
     assert outcome.exit_code == code, outcome.output
     return outcome
+
+
+@needs_torch
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RepositoryUnusable, match="nothing was begun"):
+        run("--days", 60, "--epochs", 1, "--output", tmp_path / "file" / "models")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.simulators.camera import Site
 from models import repository
-from models.engine import TrainingFailed
+from models.engine import RepositoryUnusable, TrainingFailed
 from models.repository import Repository
 from streams.cli.models import models
 from streams.cli.scenes import FIRST_UNSEEN, FRAMES_PER_CAMERA, simulated_scenes
@@ -42,6 +42,13 @@ def test_training_saves_a_detector_that_serves(tmp_path: Path) -> None:
     assert manifest.outputs[0].shape == (-1, 9, 2268)
     assert printed.startswith(model.reference)
     repository.open_engine(model, "onnx-cpu").close()
+
+
+@needs_torch
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RepositoryUnusable, match="nothing was begun"):
+        run("--frames", 16, "--epochs", 1, "--output", tmp_path / "file" / "models")
 
 
 def test_scenes_are_of_many_sites_and_the_same_again() -> None:
