@@ -42,7 +42,8 @@ class Lines:
     never held in memory as a whole. A byte order mark is the file's, not the first line's, and is left out.
 
     Raises:
-        FileError: While iterating, when the file cannot be read on or its gzip data are damaged or end early.
+        FileError: While iterating, when the file cannot be read on, its gzip data are damaged or end early, or it is
+            UTF-16, as spreadsheets save "Unicode text".
     """
 
     def __init__(self, path: Path, max_line_bytes: int, bad_rows: BadRows) -> None:
@@ -66,12 +67,17 @@ class Lines:
         while line := self._read():
             self.number += 1
             if self.number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+                line = self._without_mark(line)
             if len(line) > limit:
                 self._pass_over(line)
                 self._bad_rows.add(self.number, f"expected at most {limit} bytes in a line, got more")
             else:
                 yield line
+
+    def _without_mark(self, line: bytes) -> bytes:
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise FileError(f"reading {self._path}: expected UTF-8, got UTF-16; save the file as UTF-8")
+        return line.removeprefix(codecs.BOM_UTF8)
 
     def _pass_over(self, line: bytes) -> None:
         while line and not line.endswith(b"\n"):

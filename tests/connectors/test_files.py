@@ -164,6 +164,15 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path, columns:
     assert batch.values[0] == batch.values[1]
 
 
+@pytest.mark.parametrize("bad_rows", ["stop", "skip"])
+@pytest.mark.parametrize(("ending", "encoding"), [("csv", "utf-16-le"), ("csv", "utf-16-be"), ("jsonl", "utf-16-le")])
+def test_utf_16_is_called_what_it_is(tmp_path: Path, ending: str, encoding: str, bad_rows: str) -> None:
+    path = tmp_path / f"events.{ending}"
+    path.write_bytes("\N{ZERO WIDTH NO-BREAK SPACE}card_id,amount\r\nc1,2\r\n".encode(encoding))
+    with pytest.raises(FileError, match=r"events\..*: expected UTF-8, got UTF-16; save the file as UTF-8"):
+        read(path, bad_rows=bad_rows)
+
+
 def test_jsonl_with_names_is_encoded_anew(tmp_path: Path) -> None:
     good = '{"CUSTOMER_ID": 5, "TX_AMOUNT": 2, "TX_DATETIME": "2018-04-01T12:00:00Z", "x": 1}'
     path = write(tmp_path / "a.jsonl.gz", f"{good}\n\n{good}\n")
