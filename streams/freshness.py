@@ -14,9 +14,9 @@ PACE_RECORDS = 64  # the latest so many decide
 class LatestPerKey:
     """Sheds records that would be older than a bound when they are served, unless they are the newest of their key.
 
-    Age counts from the Kafka timestamp. So every key that sends has answers, whatever another one sends, and what is
-    published is as old as the bound, or as the time that it takes to serve one record of every key. Records without a
-    key are never shed.
+    Age counts from the Kafka timestamp up to now; where a key's clock is ahead, up to the newest that waits of it. So
+    every key that sends has answers, whatever another one sends, and what is published is as old as the bound, or as
+    the time that it takes to serve one record of every key. Records without a key are never shed.
 
     Args:
         staleness_bound_s: records that are served younger than this are all served.
@@ -38,13 +38,15 @@ class LatestPerKey:
             [8]
         """
         newest = {key: (place, row) for place, batch in enumerate(batches) for row, key in enumerate(batch.keys)}
+        newest_ms = {key: batches[place].timestamps_ms[row] for key, (place, row) in newest.items()}
         most, waiting, kept = self.max_batch_size, sum(map(len, batches)), 0
         left = []
         for place, batch in enumerate(batches):
             overtaken = []
             for row, key in enumerate(batch.keys):
                 served_s = now_s + seconds_each * min(waiting, (kept // most + 1) * most)
-                too_old = 0 <= batch.timestamps_ms[row] < (served_s - self.staleness_bound_s) * 1000
+                until_ms = max(served_s * 1000, newest_ms[key])
+                too_old = 0 <= batch.timestamps_ms[row] < until_ms - self.staleness_bound_s * 1000
                 if too_old and key is not None and newest[key] != (place, row):
                     overtaken.append(row)
                 else:

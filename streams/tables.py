@@ -286,10 +286,13 @@ class TableReader:
                 )
 
     async def _look_for_growth(self) -> None:
-        """Partitions that are added would be read by nobody: which there are is settled at the start."""
+        """Partitions that are added would be read by nobody: which there are is settled at the start.
+
+        The input's own are told by whoever they are assigned to.
+        """
         while True:
             await asyncio.sleep(GROWTH_S)
-            if grown := sorted({topic for reader in self._readers for topic in reader.grown()}):
+            if grown := sorted(self._follower.grown()):
                 raise StateError(
                     f"reading the table's topics: {', '.join(grown)} has more partitions than at the start; the worker "
                     "stops, and reads all of them when it is started again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -284,3 +284,19 @@ async def prepare(kafka: Kafka, topics: list[Topic]) -> dict[str, int]:
                     f"create {topic.name!r} anew with {wanted}, or choose another name for it in the settings"
                 )
     return {topic.name: there[topic.name] for topic in topics}
+
+
+def check_assigned(source: str, assigned: Iterable[int], there: Mapping[str, int]) -> None:
+    """Before records of an input flow: what `prepare` made fit together must still do so.
+
+    Raises:
+        TopicError: partitions were added meanwhile.
+    """
+    added = [number for number in assigned if number >= there[source]]
+    if added:
+        raise TopicError(
+            f"reading topic {source!r}: expected the {there[source]} partitions that it had when this worker started, "
+            f"got partition {added[0]} as well; partitions were added, so that a key's records may come on another "
+            "partition than its state is on. Nothing of the new ones was read. The worker stops; a new one says which "
+            "topics must be created anew"
+        )

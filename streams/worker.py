@@ -76,6 +76,7 @@ class Worker:
         self.app: App | None = None
         self._transactions: TransactionalEmitter | None = None
         self._reader: TableReader | None = None
+        self._partitions: Mapping[str, int] = {}
         self._switch: ModelSwitch | None = None
         if hasattr(self.pipeline, "rollout_of"):
             self._switch = ModelSwitch(
@@ -137,8 +138,8 @@ class Worker:
         )
         if self._switch is not None:
             wanted += control_topics(self.settings.models)
-        partitions = await topics.prepare(self.settings.kafka, wanted)
-        self._reader = self._table_reader(partitions)
+        self._partitions = await topics.prepare(self.settings.kafka, wanted)
+        self._reader = self._table_reader(self._partitions)
         if self.settings.worker.processing_guarantee == "exactly_once":
             self._transactions = TransactionalEmitter(
                 self.settings, self.group, self.pipeline.input_topic, self.telemetry, self.clock
@@ -160,7 +161,7 @@ class Worker:
                 self.settings.worker.processing_guarantee.replace("_", " "),
                 self.group,
                 self.pipeline.input_topic,
-                partitions[self.pipeline.input_topic],
+                self._partitions[self.pipeline.input_topic],
                 self.pipeline.output_topic,
                 self.pipeline.served.model,
                 self.pipeline.served.engine,
@@ -300,6 +301,7 @@ class Worker:
     async def _restore(self, partitions: list[int]) -> None:
         self.telemetry.add("headrace_rebalances_total", 1)
         self.telemetry.set("headrace_assigned_partitions", len(partitions))
+        topics.check_assigned(self.pipeline.input_topic, partitions, self._partitions)
         # First: what the last owner left open would hold up the reading, and it could still write behind it.
         if self._transactions is not None and not await self._transactions.open(partitions):
             return

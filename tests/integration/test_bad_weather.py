@@ -60,6 +60,16 @@ def test_partitions_that_are_added_to_a_topic_of_the_table(
     assert workers.fraud(source, **settings).running().stop() == 0
 
 
+def test_partitions_that_are_added_to_the_input(kafka: Kafka, make_topics: MakeTopics, workers: Workers) -> None:
+    source, output, labels = make_topics("widened", "widened-out", "widened-labels")
+    settings = {"fraud__input": source, "fraud__output": output, "fraud__labels": labels}
+    worker = workers.fraud(source, **settings).running()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_partitions([NewPartitions(source, 3)])[source].result(20)
+    assert_ends(worker, f"topic '{source}': expected the 1 partitions", "got partition [12] as well")
+    assert_ends(workers.fraud(source, **settings), f"topic '{output}' has 1 partitions", f"'{source}' has 3")
+
+
 def test_nobody_answers(tmp_path: Path, workers: Workers) -> None:
     port = free_port()
     worker = workers.fraud("alone", servers=f"127.0.0.1:{port}")

@@ -45,6 +45,13 @@ def test_a_key_of_another_partition_is_the_same_key() -> None:
     assert not len(first)
 
 
+def test_a_camera_whose_clock_is_ahead_shows_its_present_too() -> None:
+    hour = 3600.0
+    waiting = _batch([b"a", b"b", b"a", b"a", b"a"], [-hour, 0.1, -hour - 0.5, -hour - 1.6, -hour - 2.0])
+    kept, *_ = LatestPerKey(0.5).shed([waiting], NOW_S)
+    assert (kept.offsets, kept.shed) == ([1, 3, 4], Counter({b"a": 2}))
+
+
 def test_records_without_a_timestamp_are_kept() -> None:
     odd = _batch([b"a", b"a"], [2.0, 1.0])
     odd.timestamps_ms = [-1, -1]
