@@ -42,10 +42,14 @@ def predict() -> None:
 
 def _command(pipeline: str) -> click.Command:
     """The command of a pipeline whose events are rows of a file."""
-
-    @click.command(
-        pipeline, help=_HELP.format(pipeline=pipeline), short_help=f"Run the pipeline {pipeline} over a file."
+    labelled = pipeline == "fraud"
+    text = _HELP.format(
+        pipeline=pipeline,
+        labels=_LABELS if labelled else "",
+        example=_LABELS_EXAMPLE if labelled else "",
     )
+
+    @click.command(pipeline, help=text, short_help=f"Run the pipeline {pipeline} over a file.")
     @click.option(
         "--from",
         "source",
@@ -54,12 +58,15 @@ def _command(pipeline: str) -> click.Command:
         help="A .csv, .jsonl or .parquet file (text also as .gz), in the order of the events.",
     )
     @file_options
-    @click.option("--labels", metavar="FILE", help="fraud: what the transactions turned out to be, and since when.")
     @click.option("--output", metavar="FILE", help="Where the predictions go.  [standard output]")
     @click.option("--strict", is_flag=True, help="Exit code 1 where there were dead letters, or labels were left out.")
     def command(**options: Any) -> None:
-        _run(pipeline, **options)  # fmt: skip
+        _run(pipeline, **options)
 
+    if labelled:
+        click.option("--labels", metavar="FILE", help="What the transactions turned out to be, and since when.")(
+            command
+        )
     return command
 
 
@@ -67,16 +74,18 @@ _HELP = """Run the pipeline over a file: the code that serves its topic, without
 
     Predictions come as JSON lines on standard output, in the file's order. An event that can never succeed comes as a
     JSON line on standard error, with its row (the line of a text file) and the reason. State, such as a card's history,
-    starts empty and lasts for the whole file. A label counts from its label_time on; one that is none, e.g. from the
-    future, is left out and counted. --map and --bad-rows hold for both files.
+    starts empty and lasts for the whole file.{labels}
 
     \b
     Examples:
       headrace predict {pipeline} --from events.jsonl > predictions.jsonl
       headrace predict {pipeline} --from events.csv.gz --map card_id=PAN --output predictions.jsonl
-      headrace predict {pipeline} --from events.parquet --strict | jq 'select(.flagged)'
-      headrace predict fraud --from payments.parquet --labels chargebacks.csv --output flags.jsonl
+      headrace predict {pipeline} --from events.parquet --strict > predictions.jsonl{example}
     """
+_LABELS = """ A label counts from its label_time on; one that is none, e.g. from the future, is left out and counted.
+    --map and --bad-rows hold for both files."""
+_LABELS_EXAMPLE = """
+      headrace predict fraud --from payments.parquet --labels chargebacks.csv | jq 'select(.flagged)'"""
 
 
 def _run(
@@ -84,15 +93,13 @@ def _run(
     source: str,
     columns: dict[str, str],
     bad_rows: str,
-    labels: str | None,
     output: str | None,
     strict: bool,
+    labels: str | None = None,
 ) -> None:
     from streams import settings
     from streams.replay import Replay
 
-    if labels is not None and pipeline != "fraud":
-        raise click.UsageError(f"--labels is for the pipeline fraud; {pipeline} has none")
     check_apart({"--from": source, "--labels": labels}, {"--output": output})
     loaded = settings.load()
     with ExitStack() as stack:

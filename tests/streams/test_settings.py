@@ -307,6 +307,13 @@ def test_a_topic_that_kafka_would_refuse_is_named(name: str) -> None:
     assert repr(name) in message
 
 
+@pytest.mark.parametrize("name", ["a b", "a/b", "a" * 240])
+def test_a_group_whose_topics_kafka_would_refuse_is_named(name: str) -> None:
+    message = _refusal({"HEADRACE_WORKER__GROUP": name})
+    assert "worker.group from HEADRACE_WORKER__GROUP: expected a name that topics can have" in message
+    assert repr(name) in message
+
+
 # Secrets
 
 

@@ -81,7 +81,7 @@ def test_labels_from_a_file_count_from_their_time_on(tmp_path: Path) -> None:
         frauds = sum(each + 10 <= day for each in range(min(5, seen)))
         assert features["terminal_count_30d"] == seen
         assert features["terminal_fraud_share_30d"] == pytest.approx(frauds / seen if seen else 0)
-    assert "--labels is for" in run("predict", "labels", "--from", events, "--labels", labels, code=2).err
+    assert "No such option: --labels" in run("predict", "labels", "--from", events, "--labels", labels, code=2).err
 
 
 def test_labels_that_are_left_out_are_counted_and_can_be_looked_into(events: Path, tmp_path: Path) -> None:
