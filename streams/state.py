@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from streams.client import lone_consumer
+from streams.clock import Clock, SystemClock
 from streams.errors import StateError
 from streams.fetching import fetch_record_batches
 from streams.settings import Kafka
@@ -27,6 +28,9 @@ RESTORE_BATCH_RECORDS = 10_000
 RESTORE_POLL_MS = 20  # a transaction's marker at the end of the log is no record that a poll would return for
 RESTORE_TIMEOUT_S = 45.0
 RETRY_S = 0.5
+# What compaction deletes, tombstones included, is gone delete.retention.ms later, a day by default: a store that has
+# not seen its log for half of that is read whole.
+KEPT_S = 12 * 60 * 60.0
 
 
 class Store(Protocol):
@@ -51,6 +55,7 @@ class _Position:
     """How far a store knows its changelog. Own writes count only while they are contiguous with what is known."""
 
     offset: int = 0
+    known_at_s: float = 0.0
     acknowledged: dict[int, int] = field(default_factory=dict)  # first offset -> records, runs that do not touch
     _starts: dict[int, int] = field(default_factory=dict)  # end of a run -> its first offset
 
@@ -90,9 +95,10 @@ class KeyedState:
     `discard` drops one that is ahead of its changelog.
     """
 
-    def __init__(self, topic: str, new_store: Callable[[], Any]) -> None:
+    def __init__(self, topic: str, new_store: Callable[[], Any], clock: Clock | None = None) -> None:
         self.topic = topic
         self._new_store = new_store
+        self._clock = clock or SystemClock()
         self._stores: dict[int, Any] = {}
         self._positions: dict[int, _Position] = {}
         self._restoring = asyncio.Lock()  # a cancelled restore may still be merging when the next one begins
@@ -122,6 +128,7 @@ class KeyedState:
         position = self._positions.get(partition)
         if position is None:
             return
+        position.known_at_s = self._clock.monotonic()
         if alone:
             position.offset = max(position.offset, base_offset + count)
         else:
@@ -164,13 +171,14 @@ class KeyedState:
             return 0
         consumer.assign(tps)
         begin, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        now_s = self._clock.monotonic()
         for tp in tps:
             known = self._positions.get(tp.partition)
-            if known is None or not begin[tp] <= known.offset <= end[tp]:
+            if known is None or not begin[tp] <= known.offset <= end[tp] or now_s - known.known_at_s > KEPT_S:
                 # The part that was compacted away meanwhile may hold tombstones that we never saw.
                 self.discard(tp.partition)
             self.store(tp.partition)
-            position = self._positions.setdefault(tp.partition, _Position(begin[tp]))
+            position = self._positions.setdefault(tp.partition, _Position(begin[tp], now_s))
             position.forget()
             consumer.seek(tp, position.offset)
         wanted = {tp for tp in tps if self._positions[tp.partition].offset < end[tp]}
@@ -206,7 +214,8 @@ class KeyedState:
         if merging is not None:
             merging.result()
         for tp in tps:
-            self._positions[tp.partition].offset = max(self._positions[tp.partition].offset, end[tp])
+            position = self._positions[tp.partition]
+            position.offset, position.known_at_s = max(position.offset, end[tp]), now_s
         return records
 
     def _merge_all(self, fetched: dict[TopicPartition, list[Any]]) -> None:

@@ -62,7 +62,8 @@ class Worker:
         self.health = Health()
         self.telemetry = Telemetry(self.pipeline.name)
         stateful = self.pipeline.new_store() is not None
-        self.state = KeyedState(topics.changelog_topic(self.group), self.pipeline.new_store) if stateful else None
+        changelog = topics.changelog_topic(self.group)
+        self.state = KeyedState(changelog, self.pipeline.new_store, self.clock) if stateful else None
         self._instances = ComputeThreads(f"{self.pipeline.name}-instance", getattr(self.pipeline, "instances", 1))
         self._compute = ComputeThreads(f"{self.pipeline.name}-compute")
         table = self.pipeline.table

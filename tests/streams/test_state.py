@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streams import state as state_module
+from streams.clock import ManualClock
 from streams.errors import StateError
 from streams.settings import Kafka
 from streams.state import KeyedState
@@ -159,6 +160,25 @@ def test_a_log_that_ends_before_what_is_known_is_another_log(logs: Any) -> None:
     logs[0] = [_entry(b"new", 1, 0)]  # the topic was created anew
     _restore(state, 0)
     assert state.store(0).counts == {b"new": [1, 0]}
+
+
+def test_a_partition_that_was_elsewhere_for_long_is_read_whole(logs: Any) -> None:
+    hour_s, clock = 3600.0, ManualClock()
+    logs[0] = [_entry(b"kept", 1, 0), _entry(b"gone", 1, 1)]
+    state = KeyedState(CHANGELOG, CountStore, clock)
+    _restore(state, 0)
+    clock.advance(11 * hour_s)
+    assert _restore(state, 0) == 0
+    clock.advance(11 * hour_s)
+    logs[0].append(_entry(b"kept", 2, 2))
+    state.wrote(0, 2, 1)
+    clock.advance(11 * hour_s)
+    assert _restore(state, 0) == 0, "what was written since is known"
+    # Elsewhere b"gone" was deleted; compaction has dropped both the record and its tombstone.
+    logs[0] = [_entry(b"kept", 1, 0), None, _entry(b"kept", 2, 2), None]
+    clock.advance(13 * hour_s)
+    assert _restore(state, 0) == 2
+    assert state.store(0).counts == {b"kept": [2, 2]}
 
 
 def test_a_corrupt_record_stops_with_its_place(logs: Any) -> None:
