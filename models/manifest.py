@@ -12,6 +12,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from models.engine import ModelCorrupt, TensorSpec
+from models.files import NOT_SERVED
 from models.vision import specs
 from models.vision.specs import Head, Picture, Task
 
@@ -19,6 +20,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey instead of showing it
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # bytes of a command line or of a file's name that are not UTF-8
 DEEP_KEY = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){16}")  # a minute's work for the TOML parser in some 100 kB
 MAX_AXIS = 2**20
 FREE_AXIS = -1  # TOML has no null; -1 is also what Triton writes for a free axis
@@ -105,22 +107,27 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     head: Head | None = None
 
 
-def decode(text: bytes, source: object) -> Manifest:
-    """Decode and check one manifest; `source` names it in errors.
+def decode(text: bytes, source: object, *, then: str = NOT_SERVED) -> Manifest:
+    """Decode and check one manifest; `source` names it in errors, which end with `then`.
 
     Raises: ModelCorrupt.
     """
     if DEEP_KEY.search(text):
-        raise ModelCorrupt(f"decoding manifest {source}: a key has 16 parts or more; the model is not served")
+        raise ModelCorrupt(f"decoding manifest {source}: a key has 16 parts or more; {then}")
     try:
         manifest = msgspec.toml.decode(text, type=Manifest)
     except RecursionError:
-        raise ModelCorrupt(f"decoding manifest {source}: tables in tables too deep; the model is not served") from None
+        raise ModelCorrupt(f"decoding manifest {source}: tables in tables too deep; {then}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelCorrupt(f"decoding manifest {source}: {error}; the model is not served") from error
-    for complaint in _complaints(manifest):
-        raise ModelCorrupt(f"checking manifest {source}: {complaint}; the model is not served")
+        raise ModelCorrupt(f"decoding manifest {source}: {error}; {then}") from error
+    check(manifest, source, then=then)
     return manifest
+
+
+def check(manifest: Manifest, source: object, *, then: str = NOT_SERVED) -> None:
+    """Raise ModelCorrupt where a manifest says what none may; arguments as those of `decode`."""
+    for complaint in _complaints(manifest):
+        raise ModelCorrupt(f"checking manifest {source}: {complaint}; {then}")
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -143,8 +150,11 @@ def _complaints(manifest: Manifest) -> list[str]:
     axes = [axis for entry in (*manifest.inputs, *manifest.outputs) for axis in entry.shape]
     if not all(FREE_AXIS <= axis <= MAX_AXIS for axis in axes):
         found.append(f"expected axes of `shape` of -1 (free) or more, at most {MAX_AXIS}, got {axes}")
-    if any(CONTROLS.search(text) for text in _texts(msgspec.to_builtins(manifest))):
-        found.append("expected texts without control characters")
+    for place, text in _texts(msgspec.to_builtins(manifest)):
+        if CONTROLS.search(text):
+            found.append(f"expected texts without control characters, got {text!r} in `{place}`")
+        if SURROGATES.search(text):
+            found.append(f"expected texts in UTF-8, got {text!r} in `{place}`")
     for table in ("thresholds", "baseline", "quality"):
         values: dict[str, float] = getattr(manifest, table)
         found += [
@@ -159,11 +169,14 @@ def _complaints(manifest: Manifest) -> list[str]:
     return [*found, *specs.complaints(manifest.picture, manifest.head, len(manifest.labels))]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in it, keys of tables included."""
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in it, keys of tables included, behind the field that it stands in: `head.family`."""
     if isinstance(value, str):
-        yield value
+        yield place, value
     elif isinstance(value, dict):
-        yield from (text for pair in value.items() for each in pair for text in _texts(each))
+        for key, each in value.items():
+            yield place, key
+            yield from _texts(each, f"{place}.{key}" if place else key)
     elif isinstance(value, (list, tuple)):
-        yield from (text for each in value for text in _texts(each))
+        for each in value:
+            yield from _texts(each, place)

@@ -18,25 +18,28 @@ from models.golden import GoldenBatch
 from models.manifest import Manifest
 from models.reference import Reference
 
+NOTHING_WRITTEN = "nothing was written"
+
 
 def write(folder: Path, onnx: bytes, manifest: Manifest, golden: GoldenBatch, sample: Reference | None = None) -> None:
     """Write a new version. Fills in each sha256 of the manifest.
 
-    Raises: ModelExists where the folder is there already; ModelCorrupt where the manifest could not be read again;
+    Raises: ModelExists where the folder is there already; ModelCorrupt where the manifest says what none may;
         RepositoryUnusable where it cannot be written.
     """
     _check_name(folder)
     stored = b"" if sample is None else sample.encode()
     manifest = msgspec.structs.replace(manifest, sha256=hashlib.sha256(onnx).hexdigest(), sample=_sha256(stored))
+    manifest_file.check(manifest, folder / "manifest.toml", then=NOTHING_WRITTEN)
     text = manifest_file.encode(manifest)
-    manifest_file.decode(text, folder / "manifest.toml")
+    manifest_file.decode(text, folder / "manifest.toml", then=NOTHING_WRITTEN)
     contents = {"model.onnx": onnx, "manifest.toml": text, "golden.npz": golden.encode()}
     if stored:
         contents["sample.npz"] = stored
     try:
         _write(folder, contents)
     except OSError as error:
-        raise RepositoryUnusable(f"saving {folder}: {error.strerror or error}; nothing was written") from error
+        raise RepositoryUnusable(f"saving {folder}: {error.strerror or error}; {NOTHING_WRITTEN}") from error
 
 
 def check_writable(folder: Path) -> None:
@@ -93,7 +96,7 @@ def _check_name(folder: Path) -> None:
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    refusal = ModelExists(f"saving {folder}: the version is there already; nothing was written: save the next one")
+    refusal = ModelExists(f"saving {folder}: the version is there already; {NOTHING_WRITTEN}: save the next one")
     if os.path.lexists(folder):
         raise refusal
     folder.parent.mkdir(parents=True, exist_ok=True)

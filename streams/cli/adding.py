@@ -16,7 +16,7 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from models.manifest import SHA256
-from streams.cli.console import pairs, summary, terminal
+from streams.cli.console import file_name, pairs, summary, terminal
 from streams.cli.manifests import manifest_table
 from streams.cli.roots import parse_reference, root_option
 from streams.cli.vision_options import Vision, name_of, vision_options
@@ -180,7 +180,7 @@ def _local(models: Repository, source: str, sha256: str | None) -> Iterator[tupl
     """The file, fetched where it is a URL, and where it comes from as the manifest may say it."""
     if "://" not in source:
         path = Path(source).expanduser()
-        yield path, path.name
+        yield path, file_name(path)
         return
     from connectors.https import check_address, fetch
     from models.repository import MAX_ONNX_BYTES

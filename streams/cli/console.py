@@ -166,6 +166,12 @@ def counting(*more: ProgressColumn) -> Progress:
     )
 
 
+def file_name(path: Path) -> str:
+    """A file's name as a text that may be written and shown, whatever bytes it is of."""
+    name = os.fsencode(path.name).decode(errors="backslashreplace")
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
+
+
 def existing_file(text: str) -> Path:
     """A file that an option names; whether it can be read is its reader's business."""
     return Path(text).expanduser()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from streams.cli.console import recorded_option
+from streams.cli.console import file_name, recorded_option
 
 if TYPE_CHECKING:
     from models.fraud.transactions import Transactions
@@ -109,7 +109,7 @@ def _recorded(files: Sequence[Path], progress: Progress) -> Source:
     reading = progress.add_task("reading files", total=len(files), note="")
     transactions = read_transactions(files)
     progress.update(reading, completed=len(files))
-    names = [file.name for file in files]
+    names = [file_name(file) for file in files]
     return Source(transactions, [f"--transactions {name}" for name in names], ", ".join(names), np.empty(0, np.int8))
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from models.engine import DerivationFailed, VariantRefused
-from streams.cli.console import Finite, counting, existing_file, file_options, terminal
+from streams.cli.console import Finite, counting, existing_file, file_name, file_options, terminal
 from streams.cli.roots import parse_reference, root_option
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _how(
 ) -> str:
     parts = ["headrace models optimise", parent.reference, f"--precision {precision}"]
     parts += [f"--for {target}"] if precision == "int8" else []
-    parts += [f"--from {Path(source).name}"] if source else []
+    parts += [f"--from {file_name(Path(source))}"] if source else []
     parts += [f"--from-topic {topic}"] if topic else []
     return " ".join([*parts, f"--rows {rows} --seed {seed}"])
 

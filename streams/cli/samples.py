@@ -16,7 +16,7 @@ from rich.progress import Progress
 from models import arrays
 from models.engine import DerivationFailed, ModelCorrupt
 from models.precision.rows import Rows, evenly
-from streams.cli.console import run
+from streams.cli.console import file_name, run
 
 if TYPE_CHECKING:
     from models.fraud.transactions import Transactions
@@ -60,7 +60,7 @@ def from_file(path: Path, columns: dict[str, str], bad_rows: str, count: int, pr
     if path.suffix == ".parquet" and not columns and _is_labelled(path):
         from models.fraud.transactions import read_transactions
 
-        return _recorded(read_transactions([path]), path.name, True, count, progress)
+        return _recorded(read_transactions([path]), file_name(path), True, count, progress)
     from connectors.files import Field, open_events
     from streams.pipelines import PIPELINES
 
@@ -78,7 +78,7 @@ def from_file(path: Path, columns: dict[str, str], bad_rows: str, count: int, pr
         for batch in file:
             collected.add(batch.keys, batch.values)
             progress.update(reading, completed=file.bytes_read)
-    return _recorded(*collected.transactions(path.name), count, progress)
+    return _recorded(*collected.transactions(file_name(path)), count, progress)
 
 
 def from_npz(path: Path, inputs: Sequence[str], count: int) -> Sample:
@@ -96,7 +96,7 @@ def from_npz(path: Path, inputs: Sequence[str], count: int) -> Sample:
             f"reading rows from {path}: expected an array for each of {list(inputs)!r}, got {sorted(tensors)!r}; "
             "nothing was derived"
         )
-    return _halves(Rows(path.name, tensors, None if labels is None else labels.astype(np.bool_)), count)
+    return _halves(Rows(file_name(path), tensors, None if labels is None else labels.astype(np.bool_)), count)
 
 
 def from_topic(settings: Settings, topic: str, count: int, progress: Progress) -> Sample:

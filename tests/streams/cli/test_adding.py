@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,3 +186,18 @@ def test_a_fetched_network_with_weights_elsewhere_reads_no_file_of_this_machine(
     sha256 = hashlib.sha256(network.SerializeToString()).hexdigest()
     outcome = add(f"{server.address}/mine.onnx", "mine", *SAID, "--sha256", sha256, code=1)
     assert "reading weights from 'w.bin': there is none; give" in outcome.error
+
+
+def test_a_file_of_any_name_is_added() -> None:
+    path = Path(os.fsdecode(b"m\xff\x1b[2J\n.onnx"))
+    path.write_bytes(NETWORK)
+    add(path, "mine", *SAID)
+    assert own().load("mine").manifest.source == r"m\xff\x1b[2J\n.onnx"
+
+
+def test_a_text_that_no_manifest_can_hold_is_a_sentence_that_names_its_field() -> None:
+    failed = add("mine.onnx", "mine", *SAID, "--label", os.fsdecode(b"a\xff"), code=1)
+    assert r"expected texts in UTF-8, got 'a\udcff' in `labels`; nothing was written" in failed.error
+    failed = add("mine.onnx", "mine", *SAID, "--state", "a\x1b[2J", code=1)
+    assert r"expected texts without control characters, got 'a\x1b[2J' in `state`; nothing was written" in failed.error
+    assert own().names() == []
