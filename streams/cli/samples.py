@@ -90,10 +90,17 @@ def from_npz(path: Path, inputs: Sequence[str], count: int) -> Sample:
         tensors = arrays.decode(path, "rows from", MOST_NPZ_BYTES, then="nothing was derived", own=True)
     except ModelCorrupt as error:
         raise DerivationFailed(str(error)) from error
+    shapes = {name: list(values.shape) for name, values in tensors.items()}
     labels = tensors.pop(LABELS, None)
     if LABELS in inputs or not tensors:
         raise DerivationFailed(
             f"reading rows from {path}: expected an array for each of {list(inputs)!r}, got {sorted(tensors)!r}; "
+            "nothing was derived"
+        )
+    rows = {tuple(shape[:1]) for shape in shapes.values()}
+    if len(rows) > 1 or () in rows or (labels is not None and labels.ndim != 1):
+        raise DerivationFailed(
+            f"reading rows from {path}: expected arrays of as many rows each, `{LABELS}` of one axis, got {shapes}; "
             "nothing was derived"
         )
     return _halves(Rows(file_name(path), tensors, None if labels is None else labels.astype(np.bool_)), count)

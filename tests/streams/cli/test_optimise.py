@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 pytest.importorskip("onnx", reason="needs the extra `optimise`")
 
-from models.engine import RepositoryUnusable, VariantRefused
+from models.engine import DerivationFailed, RepositoryUnusable, VariantRefused
 from models.fraud.inputs import INPUTS
 from models.fraud.recorded import recorded_inputs
 from models.fraud.sample import FILLING_DAYS
@@ -249,6 +249,21 @@ def test_mistakes_are_sentences(root: Path, tmp_path: Path) -> None:
     both = optimise(root, "fraud", *int8, "--from", empty, "--from-topic", "t", code=2)
     assert "exclude each other" in both.err
     assert Repository([root]).versions("fraud") == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"x": np.zeros((40, 4), np.float32), "labels": np.zeros(20)},
+        {"x": np.zeros((40, 4), np.float32), "labels": np.zeros((40, 2))},
+        {"x": np.zeros((40, 4), np.float32), "y": np.zeros((50, 4), np.float32)},
+        {"x": np.float32(1)},
+    ],
+)
+def test_arrays_of_other_numbers_of_rows_are_a_sentence(arrays: dict[str, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", **arrays)
+    with pytest.raises(DerivationFailed, match="expected arrays of as many rows each, `labels` of one axis, got {'x'"):
+        samples.from_npz(tmp_path / "rows.npz", ["x", "y"], 16)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared fraud data")
