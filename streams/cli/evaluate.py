@@ -30,7 +30,7 @@ evaluate.add_command(vision)
 @click.option(
     "--train-start", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First of the seven training days, UTC."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the weights.")
 @click.option("--json", "as_json", is_flag=True, help="The last line on stdout is the answer as one JSON object.")
 def fraud(files: tuple[Path, ...], train_start: datetime, seed: int, as_json: bool) -> None:
     """Train on a week of transactions, wait a week for labels, test on the week after it.

@@ -73,3 +73,10 @@ def test_without_what_training_needs_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(TrainingFailed, match=r"pip install 'headrace\[train\]'"):
         run("--transactions", str(transactions), "--train-start", "2025-01-08")
+
+
+def test_a_seed_that_no_generator_takes_is_refused_at_once(transactions: Path) -> None:
+    said = ("fraud", "--transactions", str(transactions), "--train-start", "2025-01-08", "--seed", str(2**64))
+    outcome = CliRunner().invoke(models, ["evaluate", *said])
+    assert outcome.exit_code == 2
+    assert "is not in the range 0<=x<=4294967295" in outcome.stderr
