@@ -18,6 +18,7 @@ from models import comparison
 from models.engine import ModelNotFound
 from streams.cli.console import Meter, run, terminal
 from streams.cli.rollouts import check_comparable
+from streams.cli.roots import name_argument
 from streams.clock import SystemClock
 from streams.errors import TopicAbsent, TopicError
 from streams.schemas import Comparison
@@ -42,7 +43,7 @@ class _Pair:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=name_argument)
 @click.option(
     "--from",
     "start",

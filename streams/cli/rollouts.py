@@ -14,7 +14,7 @@ from models import repository
 from models.engine import ModelNotFound
 from models.repository import Model
 from streams.cli.console import Finite, run, terminal
-from streams.cli.roots import parse_reference
+from streams.cli.roots import name_argument, parse_reference
 from streams.clock import SystemClock, rfc3339
 from streams.errors import HeadraceError
 from streams.pipelines import Domain, must_serve
@@ -78,7 +78,7 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", callback=name_argument)
 @wait_option
 def rollback(name: str, wait_s: float) -> None:
     """End the challenge of model NAME; without one, let all workers serve what they served before the last promotion.

@@ -26,7 +26,7 @@ def root_option(name: str = "--root") -> Callable[[Callable[..., Any]], Callable
 
 
 def name_argument(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    """The callback of an argument that names a model."""
+    """The callback of an argument that names a model, of which no version is to be said."""
     if not NAME.fullmatch(name):
         raise click.BadParameter(
             f"expected lower-case letters, digits, _ and -, at most 64, got {name!r}", context, parameter

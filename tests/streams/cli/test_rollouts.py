@@ -52,6 +52,13 @@ def test_a_model_that_no_pipeline_of_the_settings_serves_is_refused(
     assert refused.out == ""
 
 
+@pytest.mark.parametrize("command", ["rollback fraud/3", "rollback FRAUD", "compare fraud/3"])
+def test_what_is_no_name_of_a_model_is_not_taken_for_one(command: str, headrace: Run) -> None:
+    name = command.split()[1]
+    said = f"expected lower-case letters, digits, _ and -, at most 64, got {name!r}"
+    assert said in headrace("models", *command.split(), code=2).err
+
+
 def test_what_the_settings_name_is_promoted(headrace: Run, tmp_path: Path) -> None:
     names = {"MODELS__ROOT": str(_yolox(tmp_path)), "MODELS__CONTROL": "yolox.models", "VISION__MODEL": "yolox"}
     said = headrace("models", "promote", "yolox/1", WORKER__GROUP="yolox-group", **names)
