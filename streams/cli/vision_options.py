@@ -135,6 +135,8 @@ def vision_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
         if task == "detect" and any(options[key] is not None for key in CLASSIFIERS):
             raise click.UsageError("--tile and --combine are a classifier's: give --task classify")
+        if labels_file is not None and arguments["labels"]:
+            raise click.UsageError("--labels and --label exclude each other: either names all classes.")
         labels = () if labels_file is None else read_labels(labels_file)
         vision = None if task is None else Vision(task, labels, family, outputs, size, options)
         return command(vision=vision, **arguments)

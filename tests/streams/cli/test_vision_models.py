@@ -172,6 +172,7 @@ def test_a_classifier_is_added_with_tiles() -> None:
             "expected COCO's 80 labels with coco91, got 4",
         ),
         (("--task", "guess"), "'guess' is not one of"),
+        (("--task", "detect", "--labels", "four.names", "--label", "a"), "--labels and --label exclude each other"),
         (("--task", "detect", "--labels", "four.names", "--score", "1.5"), "1.5 is not in the range"),
     ],
 )
