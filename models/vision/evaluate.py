@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from models.vision.pictures import Limits, PictureError, decode
 from models.vision.preprocess import Preprocess
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LABELS = ".txt"
+CLASSES = "classes"  # the file of names that LabelImg leaves beside its label files
 LIMITS = Limits(max_pixels=200_000_000, max_bytes=256 * 1024**2)  # one picture at a time, of one's own
 MAX_LABEL_BYTES = 16 * 1024**2
 BATCH = 8
@@ -58,18 +60,32 @@ def read_marked(images: Path, labels: Path, names: Sequence[str]) -> list[Marked
 
     A picture without a label file has nothing in it.
 
-    Raises: TrainingFailed where there are no pictures, no labels, or a line is not as it should be.
+    Raises: TrainingFailed where a folder cannot be read, there are no pictures or no labels, two pictures share a label
+        file, or a line is not as it should be.
     """
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURES)
+    paths = [path for path in _files(images) if path.suffix.lower() in PICTURES]
     if not paths:
         raise TrainingFailed(f"evaluating on {images}: expected pictures ({', '.join(sorted(PICTURES))}), got none")
-    marked = [_read(path, labels / f"{path.stem}.txt", len(names)) for path in paths]
+    for one, other in pairwise(sorted(paths, key=lambda path: path.stem)):
+        if one.stem == other.stem:
+            raise TrainingFailed(
+                f"evaluating on {images}: expected a label file for each picture, but {one.name} and {other.name} "
+                f"have the same, {one.stem}{LABELS}; nothing was judged"
+            )
+    files_of = _label_files(labels)
+    marked = [_read(path, files_of.get(path.stem), len(names)) for path in paths]
     if not any(len(each.labels) for each in marked):
         raise TrainingFailed(
             f"evaluating on {images}: expected label files named like the pictures in {labels}, e.g. "
             f"{paths[0].stem}.txt, got none with a line in it"
         )
     return marked
+
+
+def unmatched(marked: Sequence[Marked], labels: Path) -> list[Path]:
+    """The label files of a folder that belong to none of these pictures: what is marked in them is not judged."""
+    pictures = {each.path.stem for each in marked} | {CLASSES}
+    return [path for stem, path in _label_files(labels).items() if stem not in pictures]
 
 
 def evaluate(
@@ -190,11 +206,24 @@ def _picture(path: Path) -> NDArray[np.uint8]:
         raise TrainingFailed(f"reading {path}: {error}; nothing was judged") from None
 
 
-def _read(path: Path, labels: Path, count: int) -> Marked:
+def _files(folder: Path) -> list[Path]:
+    """What is in a folder, sorted. Raises: TrainingFailed where it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise TrainingFailed(f"reading {folder}: {error.strerror or error}; nothing was judged") from error
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    """The label files of a folder by what their pictures are called, without suffixes."""
+    return {path.stem: path for path in _files(folder) if path.suffix.lower() == LABELS}
+
+
+def _read(path: Path, labels: Path | None, count: int) -> Marked:
     lines: list[str] = []
-    if labels.exists():
+    if labels is not None:
         data = files.read(labels, MAX_LABEL_BYTES, then="nothing was judged", through_links=True)
-        lines = data.decode("utf-8", "replace").splitlines()
+        lines = data.decode("utf-8-sig", "replace").splitlines()
     rows = [_row(line, f"{labels}:{number}", count) for number, line in enumerate(lines, 1) if line.strip()]
     numbers = np.array(rows, np.float64).reshape(-1, 5)
     return Marked(path, numbers[:, 0].astype(np.int64), numbers[:, 1:])

@@ -31,8 +31,9 @@ def vision(reference: str, images: Path, labels: Path, engine: str, as_json: boo
     """Run a detector over pictures and compare what it finds with what people marked in them.
 
     A label file is named like its picture and has a line `class cx cy w h` for each object: the number of its label,
-    from 0, then centre and size in shares of the picture. A picture without one has nothing in it. All that scores
-    0.001 or more is judged, whatever the model's own threshold. Needs the extra `vision`.
+    from 0, then centre and size in shares of the picture. A picture without one has nothing in it. Folders in the
+    folders are not looked into. All that scores 0.001 or more is judged, whatever the model's own threshold. Needs the
+    extra `vision`.
 
     \b
     ap     mean of the average precisions at overlaps of 0.50, 0.55, ... 0.95, as COCO computes it
@@ -44,11 +45,16 @@ def vision(reference: str, images: Path, labels: Path, engine: str, as_json: boo
     """
     from models.selection import EngineOptions, open_engine
     from models.vision.detector import Detector
-    from models.vision.evaluate import evaluate, read_marked
+    from models.vision.evaluate import evaluate, read_marked, unmatched
 
     model = models.load(*parse_reference(reference))
     Detector(model.manifest)  # says so where it is none
     marked = read_marked(images, labels, model.manifest.labels)
+    if left_out := unmatched(marked, labels):
+        summary(
+            f"{labels}: label files without a picture in {images}: {len(left_out):,}, such as {left_out[0].name}; what "
+            "is marked in them is not judged"
+        )
     serving = open_engine(model, engine, EngineOptions(threads=os.cpu_count() or 1)).engine
     try:
         with counting() as progress:

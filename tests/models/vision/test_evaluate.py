@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models.engine import ModelCorrupt, TrainingFailed
-from models.vision.evaluate import Judged, Marked, judge, read_marked
+from models.vision.evaluate import Judged, Marked, judge, read_marked, unmatched
 
 pytest.importorskip("faster_coco_eval", reason="evaluating detectors needs the extra `vision`")
 NAMES = ("cat", "dog", "bird")
@@ -139,6 +139,38 @@ def test_a_folder_of_pictures_and_labels(tmp_path: Path) -> None:
 def test_a_label_that_cannot_be_is_a_sentence(tmp_path: Path, line: str | bytes, sentence: str) -> None:
     with pytest.raises(TrainingFailed, match=sentence):
         read_marked(folder(tmp_path, line), tmp_path, NAMES)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.TXT"])
+def test_a_label_file_may_begin_with_a_byte_order_mark_and_end_in_capitals(tmp_path: Path, name: str) -> None:
+    folder(tmp_path, b"\xef\xbb\xbf1 0.5 0.5 0.1 0.1\r\n2 0.5 0.5 0.1 0.1\r\n")
+    (tmp_path / "a.txt").rename(tmp_path / name)
+    assert read_marked(tmp_path, tmp_path, NAMES)[0].labels.tolist() == [1, 2]
+
+
+def test_a_label_file_that_is_not_there_behind_its_link_is_a_sentence(tmp_path: Path) -> None:
+    (folder(tmp_path) / "b.txt").symlink_to("nowhere.txt")
+    with pytest.raises(ModelCorrupt, match=r"reading .*b.txt: No such file or directory; nothing was judged"):
+        read_marked(tmp_path, tmp_path, NAMES)
+
+
+def test_two_pictures_that_share_a_label_file_are_a_sentence(tmp_path: Path) -> None:
+    cv2.imwrite(str(folder(tmp_path) / "a.jpg"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(TrainingFailed, match=r"a.jpg and a.png have the same, a.txt; nothing was judged"):
+        read_marked(tmp_path, tmp_path, NAMES)
+
+
+def test_label_files_without_a_picture_are_told(tmp_path: Path) -> None:
+    folder(tmp_path)
+    for name in ("b.txt", "c.txt", "classes.txt"):
+        (tmp_path / name).write_text("")
+    assert unmatched(read_marked(tmp_path, tmp_path, NAMES), tmp_path) == [tmp_path / "c.txt"]
+
+
+def test_a_folder_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    folder(tmp_path)
+    with pytest.raises(TrainingFailed, match=r"reading .*a.txt: Not a directory; nothing was judged"):
+        read_marked(tmp_path, tmp_path / "a.txt", NAMES)  # root, who runs some of these tests, may read all folders
 
 
 def test_a_folder_without_pictures_is_a_sentence(tmp_path: Path) -> None:
