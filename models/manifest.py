@@ -162,6 +162,13 @@ def _complaints(manifest: Manifest) -> list[str]:
             for key, value in values.items()
             if not math.isfinite(value)
         ]
+    for key in ("rtol", "atol"):
+        allowed = getattr(manifest.golden, key)
+        if not 0 <= allowed < math.inf:
+            found.append(f"expected a finite `golden.{key}` of 0 or more, got {allowed}")
+    for key in ("score", "iou") if manifest.task == "detect" else ():
+        if not 0 <= (threshold := manifest.thresholds.get(key, 0.0)) <= 1:
+            found.append(f"expected `thresholds.{key}` of 0 to 1 with the task 'detect', got {threshold}")
     if manifest.task and (manifest.picture is None or manifest.head is None):
         found.append(f"expected the tables `picture` and `head` with the task {manifest.task!r}")
     if manifest.task and not manifest.labels:

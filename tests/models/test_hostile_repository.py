@@ -17,6 +17,7 @@ from models import golden as golden_file
 from models import manifest as manifest_file
 from models.engine import ModelCorrupt, RepositoryUnusable
 from models.golden import MAX_GOLDEN_BYTES
+from models.manifest import Tolerance
 from models.repository import MAX_MANIFEST_BYTES, Model, Repository
 from tests.models import networks
 
@@ -86,6 +87,14 @@ def test_a_manifest_of_ten_megabytes_is_not_read(tmp_path: Path, model: Model) -
 )
 def test_a_manifest_that_is_hard_to_read_is_not(text: bytes, complaint: str) -> None:
     with pytest.raises(ModelCorrupt, match=complaint):
+        manifest_file.decode(text, "here")
+
+
+@pytest.mark.parametrize("key", ["rtol", "atol"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1])
+def test_a_tolerance_that_would_pass_any_network_is_refused(key: str, value: float) -> None:
+    text = manifest_file.encode(networks.manifest(golden=Tolerance(**{key: value})))
+    with pytest.raises(ModelCorrupt, match=f"expected a finite `golden.{key}` of 0 or more, got {value}"):
         manifest_file.decode(text, "here")
 
 

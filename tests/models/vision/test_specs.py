@@ -70,6 +70,13 @@ def test_a_task_without_its_tables_is_refused() -> None:
         manifest_file.decode(manifest_file.encode(GOOD).replace(b'"detect"', b'"guess"'), "here")
 
 
+@pytest.mark.parametrize(("key", "value"), [("score", 7.0), ("score", -1.0), ("iou", 1.5)])
+def test_a_threshold_of_a_detector_that_no_score_or_overlap_can_have_is_refused(key: str, value: float) -> None:
+    text = manifest_file.encode(msgspec.structs.replace(GOOD, thresholds={key: value}))
+    with pytest.raises(ModelCorrupt, match=f"`thresholds.{key}` of 0 to 1 with the task 'detect', got {value}"):
+        manifest_file.decode(text, "here")
+
+
 def test_colours_have_as_many_numbers_as_channels() -> None:
     grey = detector(Head("yolov8"), colour="grey", mean=(0.5,), std=(0.5,))
     assert manifest_file.decode(manifest_file.encode(grey), "here").picture == Picture(
