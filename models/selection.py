@@ -18,6 +18,7 @@ from models.engines.torch import TorchEngine, why_no_torch
 from models.manifest import TensorEntry
 
 if TYPE_CHECKING:
+    from models.golden import GoldenBatch
     from models.repository import Model
 
 log = logging.getLogger(__name__)
@@ -139,11 +140,21 @@ def open_by_name(model: Model, engine: str, options: EngineOptions) -> Engine:
     try:
         opened.load(model)
         check_specs(model, opened)
-        model.golden().replay(opened, model.manifest.golden, model.reference)  # warms up, too
+        golden = model.golden()
+        golden.replay(opened, model.manifest.golden, model.reference)  # warms up, too
+        _check_reading(model, golden)
     except BaseException:
         opened.close()
         raise
     return opened
+
+
+def _check_reading(model: Model, golden: GoldenBatch) -> None:
+    """Raise ModelIncompatible where the network is one of vision, and not read as its manifest says."""
+    if model.manifest.task:
+        from models.vision import trial  # loads what compiles, which other networks do without
+
+        trial.check(model.manifest, golden)
 
 
 def check_specs(model: Model, engine: Engine) -> None:

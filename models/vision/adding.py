@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from models import adding
 from models.adding import Arrays
@@ -41,6 +40,7 @@ from models.vision.naming import Choose, Question, named
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
 from models.vision.testcard import draw
+from models.vision.trial import most_objects
 
 TOLERANCE = Tolerance(RTOL, ATOL)
 
@@ -161,7 +161,7 @@ def prepare(
     golden = _golden(served, name, picture, given)
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
-        found = _try(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
+        found = most_objects(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
         assumed = "; ".join([*_assumed(head, outputs, wishes.head, found), *_prepared(head, picture, taken, wishes)])
     else:
         assumed = ""
@@ -281,11 +281,3 @@ def _manifest(
         "unnamed", 1, "", "", "0" * 64, tuple(map(TensorEntry.of, network.inputs)),
         tuple(map(TensorEntry.of, network.outputs)), labels=tuple(labels), task=task, picture=picture, head=head,
     )  # fmt: skip
-
-
-def _try(detector: Detector, golden: GoldenBatch, picture: Picture) -> int:
-    """Read the golden outputs once: what cannot be read is refused now. Returns the most objects of a picture."""
-    rows = len(next(iter(golden.outputs.values())))
-    placements = np.tile(np.array([1, 1, 0, 0], np.float32), (rows, 1))
-    found = detector.decode(golden.outputs, placements, np.tile([picture.width, picture.height], (rows, 1)))
-    return int((found[:, :, 5] >= 0).sum(axis=1).max(initial=0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 
 from models import timings
 from models.engines.onnx import OnnxEngine
-from models.repository import Repository, open_engine
+from models.repository import ZOO, Repository, open_engine
 from models.timings import Timing, Timings, measure
 from models.verifying import verify
 from tests.models import networks
@@ -50,6 +52,30 @@ def test_a_golden_batch_that_is_not_reproduced_is_not_ok(tmp_path: Path) -> None
     (model.path / "golden.npz").write_bytes(type(other)(other.inputs, {"y": other.inputs["x"]}).encode())
     (verdict,) = verify(Repository([tmp_path]), "scaling", 1)
     assert "expected to be within rtol" in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("said", "instead", "complaint"),
+    [
+        ('family = "', 'family = "no', "expected a `head.family` of yolox, .*; vision/1 is not served"),
+        ("width = ", "width = 1", "expected one input of .*; vision/1 is not served"),
+        (
+            'family = "yolov8',
+            'family = "fastestdet',
+            "decoding the outputs of a fastestdet detector: .*; vision/1 is not served",
+        ),
+    ],
+)
+def test_a_detector_that_is_not_read_as_its_manifest_says_is_not_ok(
+    tmp_path: Path, said: str, instead: str, complaint: str
+) -> None:
+    shutil.copytree(ZOO / "vision", tmp_path / "vision")
+    manifest = tmp_path / "vision" / "1" / "manifest.toml"
+    text = manifest.read_text()
+    assert said in text
+    manifest.write_text(text.replace(said, instead, 1))
+    (verdict,) = verify(Repository([tmp_path]), "vision", 1)
+    assert re.search(complaint, verdict.why)
 
 
 @pytest.fixture
