@@ -29,6 +29,7 @@ def verify(models: Repository, name: str, version: int) -> list[Verdict]:
     """Check a version's files, and on each engine its tensors and its golden batch; measure the engine's times."""
     try:
         model = models.load(name, version)
+        model.sample()
     except ModelError as error:
         return [Verdict(f"{name}/{version}", "", str(error))]
     here = [each.name for each in available() if each.reason is None]

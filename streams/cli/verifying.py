@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("reference", metavar="[NAME[/VERSION]]", required=False)
 @root_option()
 def verify(reference: str | None, models: Repository) -> None:
-    """Check versions: sha256, manifest, tensors, and the golden batch on every engine that is here.
+    """Check versions: sha256, manifest, tensors, training sample, and the golden batch on every engine that is here.
 
     Without a version, all versions of NAME; without a name, all models. The exit code is 1 where one failed. Each
     engine's time for batches of 1, 64 and 1,024 rows is measured on the way, and kept for `headrace models show`.

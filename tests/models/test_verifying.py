@@ -46,6 +46,18 @@ def test_a_bad_version_is_not_and_says_why(
     assert complaint in verdict.why
 
 
+@pytest.mark.parametrize("content", [None, b"another"])
+def test_a_training_sample_that_is_not_the_one_of_the_manifest_is_not_ok(tmp_path: Path, content: bytes | None) -> None:
+    path = networks.save(tmp_path, sample=networks.sample()).path / "sample.npz"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    (verdict,) = verify(Repository([tmp_path]), "scaling", 1)
+    assert str(path) in verdict.why
+    assert (verdict.engine, verdict.timing) == ("", None)
+
+
 def test_a_golden_batch_that_is_not_reproduced_is_not_ok(tmp_path: Path) -> None:
     model = networks.save(tmp_path)
     other = networks.golden()
