@@ -10,13 +10,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from models import repository
 from models.engine import ModelNotFound
 from models.repository import Model
+from models.selection import AUTO
 from streams.cli.console import Finite, run, terminal
 from streams.cli.roots import name_argument, parse_reference
 from streams.clock import SystemClock, rfc3339
-from streams.errors import HeadraceError
+from streams.errors import HeadraceError, SettingsError
 from streams.pipelines import Domain, must_serve
 from streams.settings import Settings, load
 
@@ -49,9 +49,9 @@ wait_option = click.option(
 def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -> None:
     """Let all workers serve NAME/VERSION from now on, without a restart and without losing a record.
 
-    The version is checked here first. Then every running worker loads it beside the one that serves, checks its sha256,
-    its tensors and its golden batch, and switches between two batches. One that cannot goes on with what it serves,
-    and says why. Workers that start later serve it, too.
+    The version is made ready here first, as workers do it. Then every running worker loads it beside the one that
+    serves, checks its sha256, its tensors and its golden batch, and switches between two batches. One that cannot goes
+    on with what it serves, and says why. Workers that start later serve it, too.
 
     With --shadow or --canary what serves stays, and NAME/VERSION becomes its challenger: see what it would answer with
     `headrace models compare NAME`. Pipelines whose answers are no single numbers, as vision's, take none.
@@ -73,7 +73,7 @@ def promote(reference: str, shadow: bool, canary: float | None, wait_s: float) -
     pipelines = must_serve(name, settings, f"promoting {reference}", chosen.manifest.task)
     if shadow or canary:
         check_comparable(pipelines, f"putting {reference} beside what serves")
-    repository.open_engine(chosen).close()
+    _check_served(settings, pipelines, version, f"promoting {reference}")
     run(_roll_out(settings, chosen, pipelines, (canary or 0.0) if shadow or canary else None, wait_s))
 
 
@@ -100,6 +100,22 @@ def check_comparable(pipelines: Sequence[Domain], doing: str) -> None:
     for each in pipelines:
         if not each.comparable:
             raise HeadraceError(f"{doing}: {incomparable(each.name)}")
+
+
+def _check_served(settings: Settings, pipelines: Sequence[Domain], version: int, doing: str) -> None:
+    """Make a version ready as workers will, on the best engine that is here; theirs may be a better one.
+
+    Raises: ModelError, HeadraceError where no worker of these settings would serve it.
+    """
+    for each in pipelines:
+        section = getattr(settings, each.name)
+        if section.version is not None:
+            raise SettingsError(
+                f"{doing}: these settings fix {each.name}.version = {section.version}, with which workers follow no "
+                "rollout: take it out, here and for its workers; nothing changes"
+            )
+        chosen = msgspec.structs.replace(section, version=version, engine=AUTO)
+        each.build(msgspec.structs.replace(settings, **{each.name: chosen})).close()
 
 
 async def _roll_out(
@@ -137,7 +153,7 @@ async def _roll_back(settings: Settings, name: str, pipelines: Sequence[Domain],
             )
         version, *older = last.previous
         before = settings.models.repository().load(name, version)
-        repository.open_engine(before).close()
+        _check_served(settings, pipelines, version, f"rolling back {name}")
         asked = Rollout(name, version, before.manifest.sha256, previous=tuple(older), asked_at=_now())
         await _ask(rollouts, groups, asked, last, wait_s)
 

@@ -16,6 +16,7 @@ from streams.cli import rollouts
 from streams.errors import HeadraceError, SettingsError
 from streams.pipelines import PIPELINES
 from streams.rollout import Report
+from tests.models import networks
 from tests.streams.cli.conftest import Run
 
 _number = count()
@@ -63,6 +64,24 @@ def test_what_the_settings_name_is_promoted(headrace: Run, tmp_path: Path) -> No
     names = {"MODELS__ROOT": str(_yolox(tmp_path)), "MODELS__CONTROL": "yolox.models", "VISION__MODEL": "yolox"}
     said = headrace("models", "promote", "yolox/1", WORKER__GROUP="yolox-group", **names)
     assert said.out == "yolox/1 serves\nno worker of yolox-group runs; those that start from now on will do so\n"
+
+
+@pytest.mark.parametrize("more", [(), ("--shadow",), ("--canary", "0.1")])
+def test_what_no_worker_of_the_settings_can_serve_is_refused(
+    more: tuple[str, ...], headrace: Run, control: str, tmp_path: Path
+) -> None:
+    networks.save(tmp_path, 3, name="fraud")
+    settings = {"MODELS__ROOT": str(tmp_path), "MODELS__CONTROL": control}
+    refused = headrace("models", "promote", "fraud/3", *more, **settings, code=1)
+    assert refused.error.startswith("serving fraud/3 in pipeline fraud: expected ['features: float32 [n, 26]'")
+    assert refused.out == ""
+
+
+def test_settings_that_fix_a_version_promote_none(headrace: Run, control: str) -> None:
+    refused = headrace("models", "promote", "fraud/2", MODELS__CONTROL=control, FRAUD__VERSION="2", code=1)
+    assert isinstance(refused.result.exception, SettingsError)
+    assert refused.error.startswith("promoting fraud/2: these settings fix fraud.version = 2")
+    assert refused.out == ""
 
 
 @pytest.mark.parametrize("command", ["promote vision/1 --shadow", "promote vision/1 --canary 0.1", "compare vision"])
