@@ -110,6 +110,10 @@ def _check_tensors(name: str, role: str, specs: Sequence[TensorSpec], any_batch:
                 f"inspecting {name}: expected {role}s of {', '.join(DTYPES.values())}, got `{spec.name}` of "
                 f"{spec.dtype}{hint}; {NOTHING_ADDED}"
             )
+        if role == "input" and 0 in spec.shape:
+            raise ModelRefused(
+                f"inspecting {name}: expected inputs with something in them, got `{spec}`; {NOTHING_ADDED}"
+            )
         if not any_batch and (not spec.shape or spec.shape[0] is not None):
             raise ModelRefused(
                 f"inspecting {name}: expected a free first axis, the batch, of every {role}, got `{spec}`: export the "

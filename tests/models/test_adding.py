@@ -110,6 +110,10 @@ def test_what_onnx_runtime_cannot_load_is_corrupt(data: bytes, complaint: str) -
             network(one("ReduceSum", keepdims=0), outputs={"y": (FLOAT, [])}),
             "free first axis, the batch, of every output",
         ),
+        (
+            network(one("Relu"), {"x": (FLOAT, ["n", 0])}, {"y": (FLOAT, ["n", 0])}),
+            r"expected inputs with something in them, got `x: float32 \[n, 0\]`",
+        ),
         (network(one("Relu"), {"x": (FLOAT, ["n", 2**20 + 1])}, {"y": (FLOAT, ["n", 2**20 + 1])}), "got .1048577."),
         (
             network(one("Relu"), {"x": (FLOAT, ["n", 2**16, 2**16])}, {"y": (FLOAT, ["n", 2**16, 2**16])}),
