@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,7 +116,7 @@ def decode(text: bytes, source: object, *, then: str = NOT_SERVED) -> Manifest:
     if DEEP_KEY.search(text):
         raise ModelCorrupt(f"decoding manifest {source}: a key has 16 parts or more; {then}")
     try:
-        manifest = msgspec.toml.decode(text, type=Manifest)
+        manifest = msgspec.toml.decode(text.removeprefix(BOM_UTF8), type=Manifest)
     except RecursionError:
         raise ModelCorrupt(f"decoding manifest {source}: tables in tables too deep; {then}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

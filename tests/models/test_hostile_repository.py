@@ -90,6 +90,11 @@ def test_a_manifest_that_is_hard_to_read_is_not(text: bytes, complaint: str) -> 
         manifest_file.decode(text, "here")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_manifest() -> None:
+    text = manifest_file.encode(networks.manifest())
+    assert manifest_file.decode(b"\xef\xbb\xbf" + text, "here") == manifest_file.decode(text, "here")
+
+
 @pytest.mark.parametrize("key", ["rtol", "atol"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1])
 def test_a_tolerance_that_would_pass_any_network_is_refused(key: str, value: float) -> None:
