@@ -14,7 +14,7 @@ from models.engine import ModelRefused
 from models.golden import GoldenBatch
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
-from models.vision import defaults, specs
+from models.vision import defaults, exported, specs
 from models.vision.batching import fix_inputs
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
@@ -119,9 +119,14 @@ def prepare(
     """
     if not labels:
         raise ModelRefused(f"inspecting {name}: expected the names of its classes, got none; {NOTHING_ADDED}")
+    metadata = network.structure.metadata
+    if other := exported.other_task(metadata, task):
+        raise ModelRefused(
+            f"inspecting {name}: expected the task {task}, the file itself says {other}; {NOTHING_ADDED}"
+        )
     network = batched_input(network, name)
     taken = picture_input(network, name)
-    width, height = _size(taken, wishes, name)
+    width, height = _size(taken, wishes, exported.size(metadata), name)
     room = Picture(width, height)
     _check(room, None, 0, name)  # before a picture of that size is made
     fed, mask = sizes_inputs(network), mask_input(network)
@@ -151,7 +156,7 @@ def prepare(
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
     chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sized)
-    chosen |= ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
+    chosen |= exported.pixels(metadata) | ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
@@ -209,10 +214,12 @@ def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:
         raise ModelRefused(f"inspecting {name}: {complaint}; {NOTHING_ADDED}")
 
 
-def _size(taken: PictureInput, wishes: Wishes, name: str) -> tuple[int, int]:
+def _size(taken: PictureInput, wishes: Wishes, exported_for: tuple[int, int] | None, name: str) -> tuple[int, int]:
     said = wishes.size
     if said is None:
         if taken.width is None or taken.height is None:
+            if exported_for is not None:
+                return taken.width or exported_for[0], taken.height or exported_for[1]
             raise ModelRefused(
                 f"inspecting {name}: `{taken.spec}` takes pictures of any size: say which with --size WxH, e.g. "
                 f"--size 640x640; {NOTHING_ADDED}"
