@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from models.engine import ModelRefused
 from models.golden import GoldenBatch
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
-from models.vision import defaults, exported, specs
+from models.vision import assumed, defaults, exported, scaling, specs
 from models.vision.batching import fix_inputs
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
@@ -33,9 +33,6 @@ from models.vision.foreign import (
     sizes_inputs,
     testcards,
 )
-from models.vision.heads.listed import usual
-from models.vision.heads.lists import COCO91, numbers_seen
-from models.vision.heads.outputs import saw_nothing
 from models.vision.naming import Choose, Question, named
 from models.vision.preprocess import Preprocess
 from models.vision.specs import Activation, Head, Picture
@@ -44,23 +41,8 @@ from models.vision.trial import most_objects
 
 TOLERANCE = Tolerance(RTOL, ATOL)
 
-SAW_NOTHING = (
-    "the network saw nothing in the test pictures, which told nothing about its boxes: they are taken for {boxes} in "
-    "pixels of its input; --normalised says that they are shares of its sides, --boxes that their order is another"
-)
-ROWS = "its rows are taken for {columns}; --columns says that their order is another"
-HEIGHT_FIRST = "boxes are taken for y1, x1, y2, x2; --boxes xyxy says that x is before y"
-NUMBERED = "class numbers are taken for {numbers}, which the test pictures did not show; --ids says otherwise"
-PIXELS = (
-    "networks of several projects have such outputs: pixels are given to this one as {pixels}; --resize, --colour, "
-    "--scale, --mean and --std say otherwise"
-)
+PIXELS = {"colour", "scale", "mean", "std"}  # fields of `Picture`
 HUGGING_FACE = ("logits", "pred_boxes")
-MANY = 100  # objects, in a picture of 12 shapes
-SAW_MANY = (
-    "the network sees {count} objects in a test picture that shows 12 shapes: if it should not, its outputs are read "
-    "in another way than they are meant; look at `headrace predict vision --draw`, and see --family and --labels"
-)
 
 
 @dataclass(frozen=True)
@@ -130,13 +112,15 @@ def prepare(
     room = Picture(width, height)
     _check(room, None, 0, name)  # before a picture of that size is made
     fed, mask = sizes_inputs(network), mask_input(network)
-    sized = bool(fed)
+    sized, scaled = bool(fed), any(PADDLE_NAME.search(spec.name) for spec in fed)
     if mask is not None and wishes.picture.get("resize") == "letterbox":
         raise ModelRefused(
             f"inspecting {name}: `{mask}` says which pixels are of the picture, and all are said to be: expected a "
             f"--resize of stretch or crop, got letterbox; {NOTHING_ADDED}"
         )
     cards = testcards(taken, width, height)
+    told = {} if taken.spec.dtype == "uint8" else scaling.pixels(network.onnx, taken.spec.name)
+    told |= exported.pixels(metadata)
     fixed = fixed_inputs(network, name, cards, width, height)
     if fixed.arrays:
         network = inspect(fix_inputs(network.onnx, fixed.arrays), name, any_batch=True)
@@ -144,7 +128,7 @@ def prepare(
     outputs = _chosen(served.outputs, wishes.outputs, name)
     if task == "detect":
         said = {key: wishes.head[key] for key in ("activation", "normalised", "columns") if key in wishes.head}
-        if any(PADDLE_NAME.search(spec.name) for spec in fed):
+        if scaled:
             said = {"columns": "class-score-box"} | said
         question = Question(
             name, outputs, room, choose, numbered_from=0 if sized else None, family=wishes.family or "",
@@ -155,8 +139,11 @@ def prepare(
     else:
         head = _classes(outputs, name, len(labels))
     head = msgspec.structs.replace(head, **wishes.head)
-    chosen = defaults.of_picture(head, taken.spec.dtype, taken.channels, sized)
-    chosen |= exported.pixels(metadata) | ({} if mask is None else {"resize": "stretch"}) | dict(wishes.picture)
+    signs = defaults.Signs(
+        taken.spec.dtype, taken.channels, taken.layout, sized, scaled, mask is not None,
+        bool(told or wishes.picture.keys() & PIXELS),
+    )  # fmt: skip
+    chosen = defaults.of_picture(head, signs) | told | dict(wishes.picture)
     picture = Picture(width, height, layout=taken.layout, batch=served.batch, **chosen)
     _check(picture, head, len(labels), name)
     thresholds = dict(wishes.thresholds)
@@ -167,46 +154,11 @@ def prepare(
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         found = most_objects(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-        assumed = "; ".join([*_assumed(head, outputs, wishes.head, found), *_prepared(head, picture, taken, wishes)])
+        odd = assumed.of_outputs(head, outputs, wishes.head, found)
     else:
-        assumed = ""
-    return Prepared(served, tuple(labels), picture, head, thresholds, golden, assumed)
-
-
-def _assumed(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int) -> Iterator[str]:
-    """What a person should know of how the outputs are read, since nothing in them told, or what they show is odd.
-
-    Args:
-        said: what the user says of the head.
-        found: objects in the test picture that shows most.
-    """
-    if "normalised" not in said and saw_nothing(head, outputs):
-        yield SAW_NOTHING.format(boxes=head.boxes)
-        if head.family == "end2end" and "columns" not in said:
-            yield ROWS.format(columns=head.columns or usual(outputs[head.tensors[0]].shape[-1]))
-    elif head.boxes == "yxyx" and "boxes" not in said:
-        yield HEIGHT_FIRST
-    if "ids" not in said and (numbers := _unseen_numbers(head, outputs)):
-        yield NUMBERED.format(numbers=numbers)
-    if found >= MANY:
-        yield SAW_MANY.format(count=found)
-
-
-def _unseen_numbers(head: Head, outputs: Arrays) -> str:
-    """Which numbers a list's classes are taken for, where those that it showed would fit others as well."""
-    if head.family not in ("end2end", "nms", "ssd"):
-        return ""
-    seen = numbers_seen(head, outputs)
-    if head.ids == COCO91 and seen.max(initial=0) <= len(COCO91):
-        return "those of COCO's annotations, 1 to 90 with gaps"
-    return "" if head.ids or (seen == 0).any() else "those from 0 on"
-
-
-def _prepared(head: Head, picture: Picture, taken: PictureInput, wishes: Wishes) -> Iterator[str]:
-    """How pixels are given to a network whose outputs do not tell whose it is."""
-    said = wishes.picture.keys() & {"colour", "scale", "mean", "std"}
-    if defaults.are_of_several(head) and not said and taken.spec.dtype != "uint8":
-        yield PIXELS.format(pixels=picture.pixels)
+        odd = assumed.of_activation(head, wishes.head)
+    why = "; ".join([*odd, *assumed.of_pixels(head, picture, signs)])
+    return Prepared(served, tuple(labels), picture, head, thresholds, golden, why)
 
 
 def _check(picture: Picture, head: Head | None, labels: int, name: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,9 @@ from models.engines.alone import OneByOne, free
 from models.engines.onnx import OnnxEngine
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.vision.batching import add_batch, fix_inputs, free_batch
+from models.vision.specs import Layout
 from models.vision.testcard import draw
 
-Layout = Literal["nchw", "nhwc"]
 Arrays = dict[str, NDArray[Any]]
 
 RTOL, ATOL = 1e-3, 1e-3

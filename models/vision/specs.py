@@ -17,6 +17,7 @@ MAX_ID = 2**20
 Task = Literal["", "detect", "classify"]
 Resize = Literal["letterbox", "stretch", "crop"]
 Colour = Literal["rgb", "bgr", "grey"]
+Layout = Literal["nchw", "nhwc"]
 Activation = Literal["none", "sigmoid", "softmax"]
 Boxes = Literal["cxcywh", "xyxy", "yxyx"]
 Columns = Literal["", "box-score-class", "box-class-score", "class-score-box"]
@@ -44,7 +45,7 @@ class Picture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     align: Literal["centre", "top-left"] = "centre"
     fill: int = 114
     colour: Colour = "rgb"
-    layout: Literal["nchw", "nhwc"] = "nchw"
+    layout: Layout = "nchw"
     scale: float = 1.0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
