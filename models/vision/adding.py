@@ -154,7 +154,8 @@ def prepare(
     manifest = _manifest(served, picture, head, task, labels)
     if task == "detect":
         found = most_objects(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
-        odd = assumed.of_outputs(head, outputs, wishes.head, found)
+        family = {} if wishes.family is None else {"family": wishes.family}
+        odd = assumed.of_outputs(head, outputs, family | dict(wishes.head), found)
     else:
         odd = assumed.of_activation(head, wishes.head)
     why = "; ".join([*odd, *assumed.of_pixels(head, picture, signs)])

@@ -38,7 +38,7 @@ def of_outputs(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int)
     """What a person should know of how the outputs are read, since nothing in them told, or what they show is odd.
 
     Args:
-        said: what the user says of the head.
+        said: what the user says of the head, its family as well.
         found: objects in the test picture that shows most.
     """
     if "normalised" not in said and saw_nothing(head, outputs):
@@ -47,19 +47,25 @@ def of_outputs(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int)
             yield ROWS.format(columns=head.columns or usual(outputs[head.tensors[0]].shape[-1]))
     elif head.boxes == "yxyx" and "boxes" not in said:
         yield HEIGHT_FIRST
-    if "ids" not in said and (numbers := _unseen_numbers(head, outputs)):
+    if "ids" not in said and (numbers := _unseen_numbers(head, outputs, "family" in said)):
         yield NUMBERED.format(numbers=numbers)
     if found >= MANY:
         yield SAW_MANY.format(count=found)
 
 
-def _unseen_numbers(head: Head, outputs: Arrays) -> str:
-    """Which numbers a list's classes are taken for, where those that it showed would fit others as well."""
+def _unseen_numbers(head: Head, outputs: Arrays, chosen: bool) -> str:
+    """Which numbers a list's classes are taken for, where those that it showed would fit others as well.
+
+    Args:
+        chosen: whether the user says the family.
+    """
     if head.family not in ("end2end", "nms", "ssd"):
         return ""
     seen = numbers_seen(head, outputs)
     if head.ids == COCO91 and seen.max(initial=0) <= len(COCO91):
         return "those of COCO's annotations, 1 to 90 with gaps"
+    if head.family == "ssd" and len(head.tensors) > 3 and not chosen and seen.max(initial=0) < len(head.ids):
+        return "those from 1 on"
     return "" if head.ids or (seen == 0).any() else "those from 0 on"
 
 

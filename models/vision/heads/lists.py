@@ -21,6 +21,7 @@ _GAPS = tuple(sorted(set(range(COCO91[-1])) - set(COCO91)))
 CLASSES_NAME = re.compile("class|label")
 FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
+OBJECT_DETECTION_NAME = re.compile("^detection_classes")  # of TensorFlow's
 LEAST = 0.05  # the score of a row whose class counts: others may be filling
 
 
@@ -144,7 +145,7 @@ def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
     Numbers that no label has are others, such as TensorFlow's of anchors.
     """
     most = COCO91[-1] if outputs.labels == len(COCO91) else outputs.labels
-    scores = [each for each in columns if each.array.dtype.kind == "f" and are_shares(each.array)]
+    scores = [each for each in columns if each.array.dtype.kind == "f" and _may_be_scores(each.array)]
     classes = [each for each in columns if are_whole(each.array)]
     pairs = [
         (one, other) for one in classes for other in scores
@@ -155,6 +156,11 @@ def _numbers_and_scores(outputs: Outputs, columns: list[Tensor]) -> list[Pair]:
     pairs = [pair for pair in pairs if CLASSES_NAME.search(pair[0].name.lower())] or pairs
     pairs = [pair for pair in pairs if SHARES_NAME.search(pair[1].name.lower())] or pairs
     return [pair for pair in pairs if pair[0].array.dtype.kind != "f"] or pairs
+
+
+def _may_be_scores(array: NDArray[Any]) -> bool:
+    """Whether all numbers are probabilities, but for those of rows that are filled with -1."""
+    return are_shares(array[array != -1])
 
 
 def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:
@@ -168,7 +174,9 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
     order: Boxes = "yxyx" if outputs.y_first or (normalised and (outputs.tensorflow or count)) else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
     seen = classes.array[scores.array > 0]
-    if not (seen == 0).any():
+    first = None if outputs.family or not count else _first_number(classes, count[0])
+    may_be_nms = not seen.size or bool(seen.max() < outputs.labels)
+    if not (seen == 0).any() and not (first == 0 and may_be_nms):
         sure = classes.array[scores.array > LEAST]
         coco = (
             outputs.labels == len(COCO91) and _may_be_coco(sure) and (outputs.coco or sure.max(initial=0) > len(COCO91))
@@ -176,5 +184,19 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
         ids = COCO91 if coco else tuple(range(1, outputs.labels + 1))
         if sure.max(initial=0) <= ids[-1]:
             yield Head("ssd", names, ids=ids, boxes=order, normalised=normalised)
-    if not seen.size or seen.max() < outputs.labels:
+            may_be_nms = may_be_nms and first != 1
+    if may_be_nms:
         yield Head("nms", names, boxes=order, normalised=normalised)
+
+
+def _first_number(classes: Tensor, count: Tensor) -> int | None:
+    """What classes are counted from, by the number of objects beside them, where the classes that are seen do not tell.
+
+    Suppression as TensorRT has it, in YOLO's exports, and Keras' give a whole number; TensorFlow's object detection a
+    float.
+
+    References: TensorRT's EfficientNMS plugin; TensorFlow Object Detection API, exporter_lib_v2.
+    """
+    if count.array.dtype.kind in "iu":
+        return 0
+    return 1 if OBJECT_DETECTION_NAME.search(classes.name) else None

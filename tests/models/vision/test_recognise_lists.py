@@ -189,3 +189,40 @@ def test_names_tell_the_columns_of_rows_that_hold_nothing() -> None:
     (head,) = named({"detections:0": nothing}, tensorflow=True)
     assert (head.columns, head.boxes) == ("box-score-class", "yxyx")
     assert named({"output": nothing})[0].columns == ""
+
+
+def listing(count: np.ndarray, low: int = 1, high: int = 4, kind: str = "int64") -> dict[str, np.ndarray]:
+    """Suppression's outputs, with a number of objects."""
+    return {
+        "num_dets": count,
+        "det_boxes": corners(60),
+        "det_scores": shares(60),
+        "det_classes": whole(60, low, high, kind),
+    }
+
+
+def test_a_whole_number_of_objects_stands_beside_classes_from_nought() -> None:
+    for count in (np.full((2, 1), 60, np.int32), np.full((2, 1), 60)):
+        assert [head.family for head in named(listing(count))] == ["nms"]
+        assert [head.family for head in named(listing(count, 1, 6))] == ["ssd"]  # as seen
+        assert [head.family for head in named(listing(count), family="ssd")] == ["ssd"]
+    assert [head.family for head in named(listing(np.full((2, 1), 60, np.float32)))] == ["ssd", "nms"]
+
+
+def test_classes_of_object_detection_are_counted_from_one() -> None:
+    outputs = tensorflow(1, 4, 6)
+    assert [head.family for head in named(outputs)] == ["ssd"]
+    assert [head.family for head in named(outputs, family="nms")] == ["nms"]
+    assert [head.family for head in named(tensorflow(0, 4, 6))] == ["nms"]
+
+
+def test_lists_may_be_filled_with_minus_one() -> None:
+    lists = listing(np.full((2, 1), 10, np.int64), 0, 5)
+    for name in ("det_boxes", "det_scores", "det_classes"):
+        lists[name][:, 10:] = -1
+    (head,) = named(lists)
+    assert (head.family, head.boxes, head.normalised) == ("nms", "xyxy", False)
+    lists["det_scores"][:] = -1
+    assert [head.family for head in named(lists)] == ["nms"]
+    lists["det_scores"][:, 0] = -0.5
+    assert named(lists) == []
