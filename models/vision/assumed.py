@@ -64,7 +64,8 @@ def _unseen_numbers(head: Head, outputs: Arrays, chosen: bool) -> str:
     seen = numbers_seen(head, outputs)
     if head.ids == COCO91 and seen.max(initial=0) <= len(COCO91):
         return "those of COCO's annotations, 1 to 90 with gaps"
-    if head.family == "ssd" and len(head.tensors) > 3 and not chosen and seen.max(initial=0) < len(head.ids):
+    from_one = head.family == "ssd" and len(head.tensors) > 3 and not chosen
+    if (from_one or defaults.is_caffe(head)) and head.ids and seen.max(initial=0) < len(head.ids):
         return "those from 1 on"
     return "" if head.ids or (seen == 0).any() else "those from 0 on"
 

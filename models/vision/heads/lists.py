@@ -66,7 +66,8 @@ def listed_rows(outputs: Outputs) -> Iterator[Head]:
             boxes, classes, scores = parted(tensor.array, columns)
             told: Columns = "" if columns == usual(tensor.shape[1]) else columns
             efficientdet = outputs.tensorflow and told == "box-score-class"
-            ids = _ids(outputs, classes[scores > LEAST], from_one=efficientdet)
+            caffe = tensor.shape[1] == 7 and told == "class-score-box"  # whose background is class 0, and never listed
+            ids = _ids(outputs, classes[scores > LEAST], from_one=efficientdet or caffe)
             if ids is None:
                 continue
             normalised = outputs.in_shares(boxes)

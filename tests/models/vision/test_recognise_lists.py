@@ -226,3 +226,12 @@ def test_lists_may_be_filled_with_minus_one() -> None:
     assert [head.family for head in named(lists)] == ["nms"]
     lists["det_scores"][:, 0] = -0.5
     assert named(lists) == []
+
+
+def test_rows_of_caffe_are_counted_from_one() -> None:
+    rows = objects("picture", "class", "score", "box", classes=(2, 5))
+    head = one(rows[:, None])
+    assert (head.columns, head.ids) == ("class-score-box", (1, 2, 3, 4, 5))
+    rows[:, 0, 1] = 0
+    assert one(rows[:, None]).ids == ()
+    assert one(objects("class", "score", "box", classes=(2, 5))).ids == ()  # PaddleDetection's
