@@ -16,6 +16,7 @@ from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import assumed, defaults, exported, scaling, specs
 from models.vision.batching import fix_inputs
+from models.vision.classes import classes
 from models.vision.detector import IOU, SCORE, Detector
 from models.vision.foreign import (
     ATOL,
@@ -35,7 +36,7 @@ from models.vision.foreign import (
 )
 from models.vision.naming import Choose, Question, named
 from models.vision.preprocess import Preprocess
-from models.vision.specs import Activation, Head, Picture
+from models.vision.specs import Head, Picture
 from models.vision.testcard import draw
 from models.vision.trial import most_objects
 
@@ -137,7 +138,7 @@ def prepare(
         )  # fmt: skip
         labels, head = named(question, labels)
     else:
-        head = _classes(outputs, name, len(labels))
+        head = classes(outputs, name, len(labels), bool(wishes.outputs))
     head = msgspec.structs.replace(head, **wishes.head)
     signs = defaults.Signs(
         taken.spec.dtype, taken.channels, taken.layout, sized, scaled, mask is not None,
@@ -197,27 +198,6 @@ def _chosen(outputs: Arrays, names: Sequence[str], name: str) -> Arrays:
             f"{NOTHING_ADDED}"
         )
     return {each: outputs[each] for each in names or outputs}
-
-
-def _classes(outputs: Arrays, name: str, labels: int) -> Head:
-    """The output with a column for each label, or one more, the first, for none of them.
-
-    Numbers from 0 to 1 are probabilities already; of others, one alone is taken for a sigmoid's, several for a
-    softmax's.
-    """
-    flat = {key: each.reshape(len(each), -1) for key, each in outputs.items() if each.dtype.kind == "f" and each.size}
-    for more in (0, 1):
-        for key, scores in flat.items():
-            if scores.shape[1] == labels + more == max(outputs[key].shape[1:], default=1):
-                ids = tuple(range(1, labels + 1)) if more else ()
-                shares = bool(scores.min() >= 0 and scores.max() <= 1)
-                logits: Activation = "sigmoid" if scores.shape[1] == 1 else "softmax"
-                return Head("classify", (key,), ids, "none" if shares else logits)
-    shapes = ", ".join(str(list(each.shape)) for each in outputs.values())
-    raise ModelRefused(
-        f"reading the outputs of {name}: expected [n, {labels}], a score for each label, got {shapes} for {PICTURES} "
-        f"pictures; {NOTHING_ADDED}"
-    )
 
 
 def _golden(served: Served, name: str, picture: Picture, given: tuple[Arrays, Arrays] | None) -> GoldenBatch:

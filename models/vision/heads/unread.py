@@ -16,9 +16,11 @@ from models.vision.heads.outputs import (
 
 MOST_COLUMNS = 4096
 MOST_GUESSES = 4
+FEWEST_POINTS = 4  # numbers of key points
+HALF = 0.4  # of the numbers of key points, those that are pixels; others say whether they are seen
+MOST_OFFSETS = 18  # in a tensor: those of a box and of 7 key points
 KEY_POINTS = 51  # numbers: COCO's 17 points with x, y and whether they are seen
-
-
+FINEST = 4  # pixels: CenterNet's stride
 DECODED = "export the network with its decoding"
 DETECTING = "export a network that only detects"
 END_TO_END = 6  # columns of a row that is an object: its box, score and class
@@ -44,10 +46,12 @@ def look(outputs: Outputs) -> str:
         return f"they look like those of YOLOv8's segmentation, masks beside the boxes: {DETECTING}"
     if _more(outputs, {KEY_POINTS}):
         return f"they look like those of YOLOv8's pose, key points beside the boxes: {DETECTING}"
+    if _points(outputs):
+        return f"they have key points beside the boxes and scores, which are not read: {DETECTING}"
     boxes = [each for each in outputs.rank(2) if each.shape[1] == 4]
     if are_of_each_stride(outputs, boxes) or any(are_anchors(each, boxes) for each in boxes):
         return f"they look like scores and offsets from anchors: {DECODED}"
-    if any(scores.shape[1] - outputs.labels in (0, 1) for scores, _ in _pairs(outputs)):
+    if any(scores.shape[1] - outputs.labels in (0, 1) for scores, _ in _pairs(outputs, MOST_OFFSETS)):
         return f"they look like scores and offsets from places that are in no output: {DECODED}"
     return _of_rows(outputs)
 
@@ -62,6 +66,8 @@ def _without_boxes(outputs: Outputs) -> str:
     scores = [each for each in maps if each.shape[0] - outputs.labels in (0, 1)]
     if scores and any(each.shape[0] in (2, 4) and each not in scores for each in maps):
         return f"they look like scores and offsets in each cell, as CenterNet and FCOS have them: {DECODED}"
+    if len(maps) == 1 and maps[0].shape[0] > outputs.labels and outputs.level(maps[0])[0] == FINEST:
+        return f"they look like scores and offsets in each cell, as CenterNet has them: {DECODED}"
     if any(each.shape[1] * 2 >= outputs.picture.height for each in maps) or len(scores) == len(maps):
         return f"they are maps of scores, such as a segmentation's: {DETECTING}"
     return ""
@@ -145,10 +151,21 @@ def _more(outputs: Outputs, numbers: set[int]) -> bool:
     return any(axis - width in numbers for each in outputs.rank(2) for axis in each.shape for width in widths)
 
 
-def _pairs(outputs: Outputs) -> list[tuple[Tensor, Tensor]]:
-    """What may be scores [k, columns] and boxes [k, 4]."""
+def _points(outputs: Outputs) -> bool:
+    """Whether what stands behind boxes and scores is pixels."""
+    end = 4 + outputs.labels
+    for tensor in outputs.rows():
+        for rows in (tensor.array, tensor.array.swapaxes(1, 2)):
+            more = rows[:, :, end:]
+            if more.shape[2] >= FEWEST_POINTS and are_shares(rows[:, :, 4:end]) and (more > 2).mean() > HALF:
+                return True
+    return False
+
+
+def _pairs(outputs: Outputs, most: int = 4) -> list[tuple[Tensor, Tensor]]:
+    """What may be scores [k, columns] and boxes [k, 4], or with more numbers behind them."""
     tensors = outputs.rank(2)
-    boxes = [each for each in tensors if each.shape[1] == 4]
+    boxes = [each for each in tensors if 4 <= each.shape[1] <= most]
     return [(one, box) for one in tensors for box in boxes if one is not box and one.shape[0] == box.shape[0]]
 
 

@@ -323,7 +323,7 @@ def test_what_is_of_no_family_is_none() -> None:
         ([logits(40, 40, 3, 10), logits(20, 20, 3, 10), logits(10, 10, 3, 10)], 5, "like YOLOv5's grids without their"),
         ([logits(50, 10, 10)], 5, "like YOLOv5's grids without their decoding"),
         ([logits(10, 10, 50)], 5, "like YOLOv5's grids without their decoding"),
-        ([logits(896, 16), logits(896, 1)], 1, "is the number of labels right? (it may be 11 or 12)"),
+        ([logits(896, 16), logits(896, 1)], 1, "scores and offsets from places that are in no output"),
         ([softmaxed(4420, 2), logits(4420, 4)], 1, "scores and offsets from places that are in no output"),
         ([softmaxed(4420, 7), corners(4420)], 5, "is the number of labels right? (it may be 6 or 7)"),
         ([columns(join(pixels(2100), logits(2100, 5)))], 5, "say --family yolov8 --activation sigmoid"),

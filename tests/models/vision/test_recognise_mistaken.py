@@ -116,3 +116,14 @@ def test_scores_in_columns_or_of_one_class_stand_beside_boxes() -> None:
     head = one(corners(2100), shares(2100), labels=1)
     assert (head.family, head.tensors[::-1]) == ("dense", ("0", "62"))
     assert one(softmaxed(2100, 2), corners(2100)[:, :, None], labels=1).family == "dense"
+
+
+@pytest.mark.parametrize(("objectness", "points"), [(0, 15), (1, 10)])
+def test_key_points_of_faces_are_no_labels(objectness: int, points: int) -> None:
+    rows = join(on_grid(2100), shares(2100, 1 + objectness), pixels(2100)[:, :, [0, 1, 0] * 5][:, :, :points])
+    for each in (rows, columns(rows)):
+        assert why(each, labels=1).startswith("they have key points beside the boxes and scores, which are not read")
+
+
+def test_cells_of_centernet_in_one_tensor_are_not_decoded() -> None:
+    assert "in each cell, as CenterNet has them: export" in why(shares(84, 80, 80), labels=80)
