@@ -66,11 +66,12 @@ def listed_rows(outputs: Outputs) -> Iterator[Head]:
             boxes, classes, scores = parted(tensor.array, columns)
             told: Columns = "" if columns == usual(tensor.shape[1]) else columns
             efficientdet = outputs.tensorflow and told == "box-score-class"
-            caffe = tensor.shape[1] == 7 and told == "class-score-box"  # whose background is class 0, and never listed
+            normalised = outputs.in_shares(boxes)
+            # Class 0 of Caffe's DetectionOutput is the background, and never listed; its boxes are shares.
+            caffe = tensor.shape[1] == 7 and told == "class-score-box" and normalised
             ids = _ids(outputs, classes[scores > LEAST], from_one=efficientdet or caffe)
             if ids is None:
                 continue
-            normalised = outputs.in_shares(boxes)
             order: Boxes = "yxyx" if outputs.y_first or efficientdet else "xyxy"
             yield Head("end2end", (tensor.name,), ids, boxes=order, columns=told, normalised=normalised)
 

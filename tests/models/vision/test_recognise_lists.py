@@ -230,6 +230,8 @@ def test_lists_may_be_filled_with_minus_one() -> None:
 
 def test_rows_of_caffe_are_counted_from_one() -> None:
     rows = objects("picture", "class", "score", "box", classes=(2, 5))
+    assert one(rows).ids == ()  # in pixels: of no Caffe's
+    rows[:, :, 3:] /= SIZE
     head = one(rows[:, None])
     assert (head.columns, head.ids) == ("class-score-box", (1, 2, 3, 4, 5))
     rows[:, 0, 1] = 0
