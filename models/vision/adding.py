@@ -11,7 +11,7 @@ import msgspec
 from models import adding
 from models.adding import Arrays
 from models.engine import ModelRefused
-from models.golden import GoldenBatch
+from models.golden import MAX_GOLDEN_BYTES, GoldenBatch
 from models.inspection import NOTHING_ADDED, Network, inspect
 from models.manifest import Manifest, TensorEntry, Tolerance
 from models.vision import assumed, defaults, exported, scaling, specs
@@ -201,12 +201,15 @@ def _chosen(outputs: Arrays, names: Sequence[str], name: str) -> Arrays:
 
 
 def _golden(served: Served, name: str, picture: Picture, given: tuple[Arrays, Arrays] | None) -> GoldenBatch:
-    """The batch that engines must reproduce: one picture where the number of rows depends on what is in it."""
+    """The batch that engines must reproduce: one picture where the number of rows depends on what is in it, or where
+    more would be too large."""
     ragged = any(None in spec.shape[1:] for spec in served.network.outputs) and served.batch == 1
     if given is None:
-        rows = 1 if ragged else PICTURES
         preprocess = Preprocess(_manifest(served, picture, None, "", ()))
-        batch = preprocess.batch(rows)
+        batch = preprocess.batch(PICTURES)
+        size = sum(each.nbytes for each in (batch, *served.outputs.values()))
+        rows = 1 if ragged or size > MAX_GOLDEN_BYTES else PICTURES
+        batch = batch[:rows]
         for row in range(rows):
             preprocess.one(draw(picture.width, picture.height, row), batch[row])
         given = ({preprocess.name: batch}, {})

@@ -377,3 +377,12 @@ def test_one_picture_a_run_has_no_variants(tmp_path: Path) -> None:
     added(tmp_path, networks.stubborn_detector())
     with pytest.raises(DerivationFailed, match="expected a network that takes any number of pictures a run, got"):
         original(Repository([tmp_path]), "mine")
+
+
+def test_the_golden_batch_of_a_large_network_is_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = networks.frozen_detector()
+    two = prepared(network).golden
+    size = sum(each.nbytes for each in (*two.inputs.values(), *two.outputs.values()))
+    assert len(two.inputs["images"]) == 2
+    monkeypatch.setattr("models.vision.adding.MAX_GOLDEN_BYTES", size - 1)
+    assert len(prepared(network).golden.inputs["images"]) == 1
