@@ -72,8 +72,10 @@ def is_caffe(head: Head) -> bool:
 
 def are_of_several(head: Head, signs: Signs) -> bool:
     """Whether projects that prepare pictures in different ways have such outputs, and nothing tells which it is."""
-    alike = is_mmdetection(head) or is_caffe(head) or head.family == "classify" or signs.scaled
-    return not signs.told and signs.dtype != "uint8" and (alike or (head.family == "dense" and not head.ids))
+    rows = head.family == "end2end" and head.columns == "class-score-box"
+    dense = head.family == "dense" and not head.ids
+    alike = is_mmdetection(head) or rows or dense or head.family == "classify" or signs.scaled
+    return not signs.told and signs.dtype != "uint8" and (alike or signs.layout == "nhwc")
 
 
 def of_picture(head: Head, signs: Signs) -> dict[str, Any]:

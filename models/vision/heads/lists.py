@@ -19,6 +19,7 @@ COCO91 = (*range(1, 12), *range(13, 26), 27, 28, *range(31, 45), *range(46, 66),
 """What COCO's annotations call its 80 classes, in order."""
 _GAPS = tuple(sorted(set(range(COCO91[-1])) - set(COCO91)))
 CLASSES_NAME = re.compile("class|label")
+CLASS_FIRST_NAME = re.compile("class_?id_score")  # of PINTO's model zoo
 FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
 OBJECT_DETECTION_NAME = re.compile("^detection_classes")  # of TensorFlow's
@@ -43,7 +44,8 @@ def orders(tensor: Tensor, said: Columns = "", tensorflow: bool = False) -> list
     if tensor.shape[1] == 7 and not are_whole(array[:, :, 0]):
         return []
     score_first = tensor.shape[1] == 7 and (tensorflow or FLAT_NAME.search(tensor.name))
-    most_usual = "box-score-class" if score_first else usual(tensor.shape[1])
+    most_usual: Columns = "box-score-class" if score_first else usual(tensor.shape[1])
+    most_usual = "class-score-box" if CLASS_FIRST_NAME.search(tensor.name.lower()) else most_usual
     asked = [said] if said else sorted(ORDERS, key=lambda each: each != most_usual)
     possible = [each for each in asked if _may_be(array, each)]
     return sorted(possible, key=lambda each: not _has_corners(array, each))

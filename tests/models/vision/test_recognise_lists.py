@@ -188,6 +188,7 @@ def test_names_tell_the_columns_of_rows_that_hold_nothing() -> None:
     assert named({"graph2_flat_predictions": nothing})[0].columns == "box-score-class"
     (head,) = named({"detections:0": nothing}, tensorflow=True)
     assert (head.columns, head.boxes) == ("box-score-class", "yxyx")
+    assert named({"batchno_classid_score_x1y1x2y2": nothing})[0].columns == "class-score-box"
     assert named({"output": nothing})[0].columns == ""
 
 

@@ -119,6 +119,14 @@ def test_rows_of_caffe_are_of_stretched_pictures_around_nought() -> None:
     assert "pixels are given to this one as bgr from 0 to 255, less 127.5 127.5 127.5, divided by" in found.assumed
 
 
+def test_rows_of_classes_first_and_float_pictures_with_channels_last_are_of_several_projects() -> None:
+    rows = np.zeros((10, 7))
+    rows[0] = 0, 2, 0.9, 8, 16, 40, 32
+    assert "pixels are given to this one as rgb" in prepared(networks.constant_detector({"out": rows})).assumed
+    assert "pixels are given to this one as rgb" in prepared(last(networks.frozen_detector())).assumed
+    assert "pixels" not in prepared(networks.frozen_detector()).assumed
+
+
 def test_queries_beside_a_mask_are_deformable_detrs() -> None:
     logits, boxes = np.full((30, 4), -9.0), np.tile([0.5, 0.5, 0.25, 0.5], (30, 1))
     outputs = {"logits": logits, "pred_boxes": boxes}
