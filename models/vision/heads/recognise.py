@@ -73,10 +73,18 @@ def _objectness(outputs: Outputs) -> Iterator[Head]:
                 points, _ = grid(outputs.picture, strides, 0.5)
                 decoded = bool(np.abs(rows[:, :, 0] - points[:, 0]).mean() < outputs.picture.width / 8)
                 family = "yolov6" if decoded and (rows[:, :, 4] == 1).all() else "yolox"
-                yield Head(family, tensor.names, (), activation, decoded=decoded, transposed=turned, strides=strides)
+                form = _form(rows) if decoded else "cxcywh"
+                yield Head(
+                    family, tensor.names, (), activation, form, decoded=decoded, transposed=turned, strides=strides
+                )  # fmt: skip
             elif told or anchored:
                 normalised = outputs.in_shares(rows[:, :, :4])
-                yield Head("yolov5", tensor.names, (), activation, transposed=turned, normalised=normalised)
+                yield Head("yolov5", tensor.names, (), activation, _form(rows), normalised, transposed=turned)
+
+
+def _form(rows: NDArray[Any]) -> Boxes:
+    """What the first four columns are: corners, where the second is further right and down in all cells."""
+    return "xyxy" if are_corners(rows[:, :, :4]) else "cxcywh"
 
 
 def _ways(tensor: Tensor, width: int) -> Iterator[tuple[NDArray[Any], bool]]:
@@ -117,7 +125,7 @@ def _anchorless(outputs: Outputs) -> Iterator[Head]:
             elif turned or not is_list(tensor) or _on_grids(outputs, tensor):
                 transposed = not turned and tensor.layout == "rows"
                 activation: Activation = "none" if shares else "sigmoid"
-                yield Head("yolov8", tensor.names, (), activation, transposed=transposed, normalised=normalised)
+                yield Head("yolov8", tensor.names, (), activation, _form(rows), normalised, transposed=transposed)
 
 
 def _has_objectness(outputs: Outputs, rows: NDArray[Any]) -> bool:

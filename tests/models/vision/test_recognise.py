@@ -107,6 +107,14 @@ def test_yolov8_either_way_round(labels: int) -> None:
     assert (head.family, head.transposed) == ("yolov8", True)
 
 
+def test_corners_beside_scores_are_no_centres() -> None:
+    for rows in (join(corners(2100), shares(2100, 5)), columns(join(corners(2100), shares(2100, 5)))):
+        assert (one(rows).family, one(rows).boxes) == ("yolov8", "xyxy")
+    assert one(join(corners(6300), shares(6300, 6))).boxes == "xyxy"
+    for rows in (join(on_grid(2100), shares(2100, 5)), join(pixels(6300), shares(6300, 6))):
+        assert one(rows).boxes == "cxcywh"
+
+
 def test_end_to_end_of_six_and_seven_columns() -> None:
     head = one(join(corners(300), shares(300), whole(300, 0, 5)))
     assert (head.family, head.boxes, head.normalised) == ("end2end", "xyxy", False)
