@@ -58,14 +58,14 @@ class Lists:
     """SSD, Faster R-CNN and others of torchvision and TensorFlow: boxes [n, k, 4], classes [n, k], scores [n, k].
 
     A fourth tensor [n] or [n, 1] says how many rows count. Boxes [n, k, 5] hold their score, and there are two tensors.
+    Where the head has strides, a row is a cell of their grids with its best class: such rows overlap.
 
     References: Liu et al., SSD: Single Shot MultiBox Detector, 2016.
     """
 
-    suppresses = False
-
     def __init__(self, spec: Spec) -> None:
         self._spec, self._numbers = spec, _Numbers(spec)
+        self.suppresses = bool(spec.head.strides)
 
     def decode(self, outputs: Sequence[NDArray[Any]], floor: float) -> Candidates:
         boxes, classes = outputs[0], outputs[1]

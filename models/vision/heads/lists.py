@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.vision.heads.candidates import without_ones
+from models.vision.heads.candidates import Spec, corners, grid, without_ones
 from models.vision.heads.listed import ORDERS, parted, usual
 from models.vision.heads.order import Pair
 from models.vision.heads.outputs import Outputs, Tensor, are_corners, are_shares, are_whole
@@ -23,6 +23,7 @@ CLASS_FIRST_NAME = re.compile("class_?id_score")  # of PINTO's model zoo
 FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
 OBJECT_DETECTION_NAME = re.compile("^detection_classes")  # of TensorFlow's
+NEAR = 16  # of a picture's side, how far boxes at most stand from their cells
 LEAST = 0.05  # the score of a row whose class counts: others may be filling
 
 
@@ -168,7 +169,8 @@ def _may_be_scores(array: NDArray[Any]) -> bool:
 
 
 def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator[Head]:
-    """Lists whose classes begin at 0 or at 1: what is seen may say so."""
+    """Lists whose classes begin at 0 or at 1: what is seen may say so. One box in each cell of YOLO's grids has them
+    from 0, and is not suppressed yet."""
     boxes, classes, scores = lists
     count = [
         each for each in outputs.tensors
@@ -177,6 +179,11 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
     normalised = outputs.in_shares(boxes.array)
     order: Boxes = "yxyx" if outputs.y_first or (normalised and (outputs.tensorflow or count)) else "xyxy"
     names = tuple(each.name for each in (boxes, classes, scores, *count[:1]))
+    form: Boxes = order if are_corners(boxes.array) else "cxcywh"
+    strides = _cells(outputs, boxes.array, form, normalised)
+    if strides and outputs.family != "ssd":
+        yield Head("nms", names, boxes=form, normalised=normalised, strides=strides)
+        return
     seen = classes.array[scores.array > 0]
     first = None if outputs.family or not count else _first_number(classes, count[0])
     may_be_nms = not seen.size or bool(seen.max() < outputs.labels)
@@ -191,6 +198,18 @@ def _counted(outputs: Outputs, lists: tuple[Tensor, Tensor, Tensor]) -> Iterator
             may_be_nms = may_be_nms and first != 1
     if may_be_nms:
         yield Head("nms", names, boxes=order, normalised=normalised)
+
+
+def _cells(outputs: Outputs, boxes: NDArray[Any], form: Boxes, normalised: bool) -> tuple[int, ...]:
+    """The strides of several grids, each of whose cells has one of the boxes, which stands there; none where not."""
+    strides = outputs.strides(boxes.shape[1])
+    if len(strides) < 2:
+        return ()
+    spec = Spec(outputs.picture, Head("nms", boxes=form, normalised=normalised), outputs.labels)
+    found = corners(boxes.reshape(-1, 4), spec).reshape(boxes.shape)
+    off = np.abs((found[:, :, :2] + found[:, :, 2:]) / 2 - grid(outputs.picture, strides, 0.5)[0])
+    sides = np.array([outputs.picture.width, outputs.picture.height])
+    return strides if (off.mean(axis=(0, 1)) < sides / NEAR).all() else ()
 
 
 def _first_number(classes: Tensor, count: Tensor) -> int | None:

@@ -18,6 +18,7 @@ from tests.models.vision.test_recognise import (
     found,
     join,
     named,
+    on_grid,
     one,
     places,
     shares,
@@ -238,3 +239,16 @@ def test_rows_of_caffe_are_counted_from_one() -> None:
     rows[:, 0, 1] = 0
     assert one(rows[:, None]).ids == ()
     assert one(objects("class", "score", "box", classes=(2, 5))).ids == ()  # PaddleDetection's
+
+
+def test_a_box_and_its_best_class_in_each_cell_are_not_suppressed_yet() -> None:
+    centred = on_grid(2100)
+    half = centred[:, :, 2:] / 2
+    lists = {"boxes": centred, "scores": shares(2100), "class_idx": whole(2100, 1, 4)}
+    for boxes, form in ((centred, "cxcywh"), (join(centred[:, :, :2] - half, centred[:, :, :2] + half), "xyxy")):
+        (head,) = named(lists | {"boxes": boxes})
+        assert (head.family, head.ids, head.boxes, head.strides) == ("nms", (), form, (8, 16, 32))
+        (head,) = named(lists | {"boxes": boxes / SIZE})
+        assert (head.normalised, head.strides) == (True, (8, 16, 32))
+    for others in (named(lists | {"boxes": corners(2100)}), named({key: each[:, :300] for key, each in lists.items()})):
+        assert [(head.family, head.strides) for head in others] == [("ssd", ()), ("nms", ())]

@@ -386,3 +386,13 @@ def test_the_golden_batch_of_a_large_network_is_one_picture(monkeypatch: pytest.
     assert len(two.inputs["images"]) == 2
     monkeypatch.setattr("models.vision.adding.MAX_GOLDEN_BYTES", size - 1)
     assert len(prepared(network).golden.inputs["images"]) == 1
+
+
+def test_a_box_in_each_cell_is_suppressed_here(tmp_path: Path) -> None:
+    cells = [(x, y, stride) for stride in (8, 16, 32) for y in range(64 // stride) for x in range(64 // stride)]
+    boxes = np.array([[x * s, y * s, (x + 1) * s, (y + 1) * s] for x, y, s in cells], float)
+    scores, classes = np.full(len(cells), 0.01), np.zeros(len(cells))
+    boxes[10:13], scores[10:13], classes[10:13] = [8, 16, 40, 32], [0.8, 0.9, 0.7], 2
+    model = added(tmp_path, networks.constant_detector({"boxes": boxes, "scores": scores, "class_idx": classes}))
+    found = detect(model, [np.zeros((64, 64, 3), np.uint8)])[0]
+    assert found[found[:, 5] >= 0].tolist() == [pytest.approx([8, 16, 40, 32, 0.9, 2])]
