@@ -71,10 +71,13 @@ def is_caffe(head: Head) -> bool:
 
 
 def are_of_several(head: Head, signs: Signs) -> bool:
-    """Whether projects that prepare pictures in different ways have such outputs, and nothing tells which it is."""
+    """Whether projects that prepare pictures in different ways have such outputs, and nothing tells which it is.
+
+    Of those that take sizes, DEIMv2 has torchvision's numbers for some of its networks, as PaddleDetection has.
+    """
     rows = head.family == "end2end" and head.columns == "class-score-box"
     dense = head.family == "dense" and not head.ids
-    alike = is_mmdetection(head) or rows or dense or head.family == "classify" or signs.scaled
+    alike = is_mmdetection(head) or rows or dense or head.family == "classify" or signs.sized
     return not signs.told and signs.dtype != "uint8" and (alike or signs.layout == "nhwc")
 
 
