@@ -87,14 +87,14 @@ def of_picture(head: Head, signs: Signs) -> dict[str, Any]:
     Dense scores with a column for the background are those of face detectors, without one those of YOLO-NAS; a sigmoid
     for each of COCO's 91 numbers, or for one column more than labels, is that of RF-DETR and Deformable DETR, which
     takes a mask besides, as RT-DETR does not. Lists of boxes that hold their scores are MMDetection's: those of RTMDet.
-    PaddleDetection stretches pictures.
+    PaddleDetection stretches pictures, and Ultralytics for its RT-DETR, the one whose rows have centres and sides.
     """
     found = dict(CENTRED if head.family == "dense" and not head.ids else PICTURES[family_of(head, signs.sized)])
     if is_mmdetection(head):
         found = dict(MMDETECTION)
     if is_caffe(head):
         found = dict(CAFFE)
-    if signs.scaled:
+    if signs.scaled or (head.family == "end2end" and head.boxes == "cxcywh"):
         found = dict(STRETCHED)
     if head.family == "rtdetr" and (head.ids or signs.masked):
         found |= IMAGENET

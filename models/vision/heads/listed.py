@@ -38,6 +38,7 @@ class EndToEnd:
 
     Six columns are x1, y1, x2, y2, score, class; seven are the picture, x1, y1, x2, y2, class, score. `head.columns`
     says another order: PaddleDetection has class, score and box, YOLO-NAS and EfficientDet the score before the class.
+    Boxes of Ultralytics' RT-DETR are centres and sides.
 
     References: Wang et al., YOLOv10: Real-Time End-to-End Object Detection, 2024.
     """

@@ -24,6 +24,7 @@ FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
 OBJECT_DETECTION_NAME = re.compile("^detection_classes")  # of TensorFlow's
 NEAR = 16  # of a picture's side, how far boxes at most stand from their cells
+MOST = 0.5
 LEAST = 0.05  # the score of a row whose class counts: others may be filling
 
 
@@ -62,6 +63,13 @@ def _has_corners(rows: NDArray[np.floating], columns: Columns) -> bool:
     return not (scores > 0).any() or are_corners(boxes[scores > 0][None])
 
 
+def _has_centres(rows: NDArray[np.floating], columns: Columns) -> bool:
+    """Whether boxes are a centre and sides: as corners, most would have the second further left or up."""
+    boxes, _, scores = parted(rows, columns)
+    seen = boxes[scores > 0]
+    return bool(len(seen) and (seen[:, 2:] >= seen[:, :2]).all(axis=1).mean() < MOST)
+
+
 def listed_rows(outputs: Outputs) -> Iterator[Head]:
     """Rows [k, 6] or [k, 7]."""
     for tensor in outputs.rank(2):
@@ -76,6 +84,7 @@ def listed_rows(outputs: Outputs) -> Iterator[Head]:
             if ids is None:
                 continue
             order: Boxes = "yxyx" if outputs.y_first or efficientdet else "xyxy"
+            order = "cxcywh" if _has_centres(tensor.array, columns) else order
             yield Head("end2end", (tensor.name,), ids, boxes=order, columns=told, normalised=normalised)
 
 

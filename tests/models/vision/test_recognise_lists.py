@@ -132,6 +132,18 @@ def test_columns_of_objects_are_told_apart_by_what_they_hold(order: str, columns
     assert named({"out": rows}, columns="box-class-score" if columns != "" else "class-score-box") == []
 
 
+def test_boxes_of_rows_may_be_centres_and_sides() -> None:
+    """Ultralytics' RT-DETR has all its queries so, in shares."""
+    centred = join(on_grid(60), shares(60), whole(60, 0, 5))
+    head = one(centred)
+    assert (head.family, head.columns, head.boxes, head.normalised) == ("end2end", "", "cxcywh", False)
+    centred[:, :, :4] /= SIZE
+    assert (one(centred).boxes, one(centred).normalised) == ("cxcywh", True)
+    turned = objects("box", "score", "class")
+    turned[:, :3, [0, 2]] = turned[:, :3, [2, 0]]  # a few unsure boxes may be inside out
+    assert one(turned).boxes == "xyxy"
+
+
 def test_columns_of_nothing_are_the_usual_ones_unless_it_is_said() -> None:
     nothing = np.zeros((2, 60, 6), np.float32)
     assert one(nothing).columns == ""

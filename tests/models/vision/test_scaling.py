@@ -112,6 +112,14 @@ def test_paddledetection_stretches_pictures() -> None:
     assert "pixels are given to this one as rgb from 0 to 1; --resize, --colour" in sized.assumed
 
 
+def test_rows_with_centres_and_sides_are_of_stretched_pictures() -> None:
+    rows = np.tile([0.5, 0.5, 0.25, 0.25, 0.1, 2], (10, 1))
+    found = prepared(networks.constant_detector({"output0": rows}))
+    assert (found.head.boxes, found.picture.resize, found.picture.mean) == ("cxcywh", "stretch", ())
+    rows[:, 2:4] = 0.75
+    assert prepared(networks.constant_detector({"output0": rows})).picture.resize == "letterbox"
+
+
 def test_rows_of_caffe_are_of_stretched_pictures_around_nought() -> None:
     rows = np.zeros((1, 10, 7))
     rows[0, 0] = 0, 2, 0.9, 0.1, 0.2, 0.6, 0.8
