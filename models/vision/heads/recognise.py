@@ -5,6 +5,7 @@ Names count only where what is in the outputs does not tell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ from models.vision.specs import Activation, Boxes, Head
 MOST_QUERIES = 1000
 LISTS, OBJECTNESS = ("ssd", "nms"), ("yolox", "yolov6", "yolov5")
 BINS = (8, 11, 16, 17, 33)  # of a distance, in the networks that there are
+CENTRES_NAME = re.compile("pred_boxes")  # of DETR and all that came of it
 SURE = 0.3  # scores of what is surely there
 
 
@@ -180,7 +182,9 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     normalised = outputs.in_shares(boxes.array)
     names, columns, turned = (scores.name, boxes.name), scores.shape[1], scores.layout == "columns"
     ids = COCO91 if coco else ()
-    if scores.shape[0] <= MOST_QUERIES and normalised and not are_corners(boxes.array):
+    # Where each query has about the whole picture, centres and sides may be corners too.
+    centred = bool(CENTRES_NAME.search(boxes.name)) or not are_corners(boxes.array)
+    if scores.shape[0] <= MOST_QUERIES and normalised and centred:
         more = columns in (outputs.labels + 1, 92)
         softmax: Activation = "none" if probabilities else "softmax"
         sigmoid: Activation = "none" if probabilities else "sigmoid"
@@ -194,7 +198,7 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
     if background and not coco:
         ids = tuple(range(1, outputs.labels + 1))
     activation: Activation = "none" if probabilities else "softmax" if background else "sigmoid"
-    form: Boxes = "cxcywh" if not are_corners(boxes.array) else "yxyx" if outputs.y_first else "xyxy"
+    form: Boxes = "cxcywh" if centred else "yxyx" if outputs.y_first else "xyxy"
     if form != "cxcywh" or (boxes.array.size and (boxes.array[:, :, 2:] >= 0).mean() > 0.99):
         yield Head("dense", names, ids, activation, form, normalised, transposed=turned)
 

@@ -158,6 +158,14 @@ def test_detr_has_a_column_more_than_labels_and_rtdetr_has_not() -> None:
     assert one(logits(100, 91), boxes, labels=COCO).ids == COCO91
 
 
+def test_queries_that_each_have_the_whole_picture_are_told_from_corners_by_their_name() -> None:
+    boxes = np.tile(np.array([0.5, 0.5, 0.9, 0.9], np.float32), (2, 100, 1))
+    for columns, family in ((saying_nothing(logits(100, 6)), "detr"), (logits(100, 5), "rtdetr")):
+        heads = named({"logits": columns, "pred_boxes": boxes})
+        assert [(head.family, head.boxes) for head in heads] == [(family, "cxcywh")]
+        assert [head.boxes for head in named({"scores": columns, "boxes": boxes})] == ["xyxy"]
+
+
 def test_faces_of_manyplaces() -> None:
     head = one(softmaxed(4420, 2), corners(4420) / SIZE, labels=1)
     assert (head.family, head.ids, head.activation, head.boxes, head.normalised) == (
