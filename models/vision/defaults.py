@@ -73,11 +73,14 @@ def is_caffe(head: Head) -> bool:
 def are_of_several(head: Head, signs: Signs) -> bool:
     """Whether projects that prepare pictures in different ways have such outputs, and nothing tells which it is.
 
-    Of those that take sizes, DEIMv2 has torchvision's numbers for some of its networks, as PaddleDetection has.
+    Of those that take sizes, DEIMv2 has torchvision's numbers for some of its networks, as PaddleDetection has. Of
+    those with a sigmoid for each label of a query, Deformable and Conditional DETR have them, and may be exported
+    without the mask that tells them from RT-DETR.
     """
     rows = head.family == "end2end" and head.columns == "class-score-box"
     dense = head.family == "dense" and not head.ids
-    alike = is_mmdetection(head) or rows or dense or head.family == "classify" or signs.sized
+    queries = head.family == "rtdetr" and len(head.tensors) > 1 and not (head.ids or signs.masked)
+    alike = is_mmdetection(head) or rows or dense or queries or head.family == "classify" or signs.sized
     return not signs.told and signs.dtype != "uint8" and (alike or signs.layout == "nhwc")
 
 

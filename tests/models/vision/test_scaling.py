@@ -141,4 +141,9 @@ def test_queries_beside_a_mask_are_deformable_detrs() -> None:
     outputs = {"logits": logits, "pred_boxes": boxes}
     masked = prepared(networks.masked_detector(outputs, onnx.TensorProto.INT64, ("n", 64, 64)))
     assert (masked.head.family, masked.picture.mean) == ("rtdetr", (0.485, 0.456, 0.406))
-    assert prepared(networks.constant_detector(outputs)).picture.mean == ()
+    assert "pixels" not in masked.assumed
+    plain = prepared(networks.constant_detector(outputs))  # theirs without its mask, or RT-DETR's
+    assert plain.picture.mean == ()
+    assert "pixels are given to this one as rgb from 0 to 1; --resize, --colour" in plain.assumed
+    alone = prepared(networks.constant_detector({"output0": np.hstack((boxes, 1 / (1 + np.exp(-logits))))}))
+    assert (alone.head.family, "pixels" in alone.assumed) == ("rtdetr", False)
