@@ -24,7 +24,7 @@ FLAT_NAME = re.compile("flat_predictions")  # of YOLO-NAS
 SHARES_NAME = re.compile("score|conf|prob")
 OBJECT_DETECTION_NAME = re.compile("^detection_classes")  # of TensorFlow's
 NEAR = 16  # of a picture's side, how far boxes at most stand from their cells
-MOST = 0.5
+MOST = 0.5  # of the rows that are seen
 LEAST = 0.05  # the score of a row whose class counts: others may be filling
 
 
