@@ -156,7 +156,8 @@ def prepare(
     if task == "detect":
         found = most_objects(Detector(manifest, thresholds["score"], thresholds["iou"]), golden, picture)
         family = {} if wishes.family is None else {"family": wishes.family}
-        odd = assumed.of_outputs(head, outputs, family | dict(wishes.head), found)
+        numbers = {} if head.ids or not exported.numbers_from_0(metadata) else {"ids": head.ids}
+        odd = assumed.of_outputs(head, outputs, family | numbers | dict(wishes.head), found)
     else:
         odd = assumed.of_activation(head, wishes.head)
     why = "; ".join([*odd, *assumed.of_pixels(head, picture, signs)])

@@ -38,7 +38,7 @@ def of_outputs(head: Head, outputs: Arrays, said: Mapping[str, Any], found: int)
     """What a person should know of how the outputs are read, since nothing in them told, or what they show is odd.
 
     Args:
-        said: what the user says of the head, its family as well.
+        said: what the user or the file says of the head, its family as well.
         found: objects in the test picture that shows most.
     """
     if "normalised" not in said and saw_nothing(head, outputs):

@@ -1,4 +1,4 @@
-"""What Ultralytics' exporter writes into a file's metadata beside the names: the task, and the size of pictures."""
+"""What Ultralytics' exporter writes into a file's metadata: the task, the size of pictures, and numbers of classes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.vision.heads.unread import DETECTING
+from models.vision.labels import NAMES
 from models.vision.specs import MAX_SIDE
 
 TASK, SIZE = "task", "imgsz"
@@ -15,6 +16,7 @@ UNREAD = {
     "pose": f"key points beside the boxes: {DETECTING}",
     "obb": f"rotated boxes: {DETECTING} boxes that stand upright",
 }
+_FROM_0 = re.compile(r"\s*\{\s*0\s*:")
 _SIDES = re.compile(r"\[(\d{1,5}), (\d{1,5})\]")
 
 
@@ -38,3 +40,8 @@ def size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
 def pixels(metadata: Mapping[str, str]) -> dict[str, Any]:
     """Fields of `Picture` that its classifiers have otherwise than torchvision's: shares of 255 as they are."""
     return {"mean": (), "std": ()} if metadata.get(TASK) == "classify" else {}
+
+
+def numbers_from_0(metadata: Mapping[str, str]) -> bool:
+    """Whether the file's own names of classes are numbered, and from 0 on."""
+    return _FROM_0.match(metadata.get(NAMES, "")) is not None

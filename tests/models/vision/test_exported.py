@@ -62,3 +62,12 @@ def test_pixels_of_its_classifiers_are_shares_as_they_are() -> None:
     found = prepared(saying(networks.classifier(), task="classify"), "classify", LABELS).picture
     assert (found.resize, found.colour, found.scale, found.mean, found.std) == ("crop", "rgb", 1 / 255, (), ())
     assert prepared(networks.classifier(), "classify", LABELS).picture.mean == (0.485, 0.456, 0.406)
+
+
+def test_numbers_that_the_file_itself_gives_its_classes_are_not_said_to_be_assumed() -> None:
+    rows = np.tile([8, 16, 40, 32, 0.9, 2], (10, 1))
+    network = networks.constant_detector({"output0": rows})
+    assert "class numbers are taken for those from 0 on" in prepared(network).assumed
+    assert prepared(saying(network, names=repr(dict(enumerate(LABELS))))).assumed == ""
+    from_one = prepared(saying(network, names=repr(dict(enumerate(LABELS, 1)))))
+    assert "class numbers are taken for those from 0 on" in from_one.assumed
