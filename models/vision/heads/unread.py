@@ -40,6 +40,8 @@ def look(outputs: Outputs) -> str:
         return f"they look like YOLOv8's grids without their decoding, distances before scores: {DECODED}"
     if most := most_listed(outputs):
         return f"they list classes of numbers up to {most}: --labels must name them all, or the columns are others"
+    if _raw_anchors(outputs):
+        return f"they look like scores and offsets from anchors, several in each cell: {DECODED}"
     if without := _without_boxes(outputs):
         return without
     if _masks(outputs):
@@ -126,6 +128,20 @@ def _raw(outputs: Outputs) -> bool:
 def _are_boxes(axis: int, columns: int) -> bool:
     """Whether an axis may be the boxes of one cell, with so many numbers each."""
     return axis % columns == 0 and 1 < axis // columns <= MOST_ANCHORS
+
+
+def _raw_anchors(outputs: Outputs) -> bool:
+    """Maps of the scores, and beside them of the 4 offsets, of some boxes in each cell of a grid.
+
+    References: EfficientDet; RetinaNet; SSD, which has a column more for the background.
+    """
+    maps = outputs.rank(3)
+    for offsets in (each for each in maps if _are_boxes(each.shape[0], 4)):
+        boxes = offsets.shape[0] // 4
+        beside = [each for each in maps if each is not offsets and each.shape[1:] == offsets.shape[1:]]
+        if any(each.shape[0] in (boxes * outputs.labels, boxes * (outputs.labels + 1)) for each in beside):
+            return True
+    return False
 
 
 def _raw_distances(outputs: Outputs) -> bool:

@@ -110,6 +110,16 @@ def test_scores_and_offsets_of_each_stride_are_not_decoded() -> None:
     assert "offsets from anchors" in why(*tensors, labels=1)
 
 
+@pytest.mark.parametrize("background", [0, 1])
+def test_maps_of_several_boxes_in_each_cell_are_not_decoded(background: int) -> None:
+    """As EfficientDet has them, whose grids begin at a stride of 8 and end at one of 128."""
+    tensors = [logits(9 * many, side * side).reshape(2, 9 * many, side, side)
+               for many in (5 + background, 4) for side in (40, 20, 10, 5, 3)]  # fmt: skip
+    assert why(*tensors, labels=5) == (
+        "they look like scores and offsets from anchors, several in each cell: export the network with its decoding"
+    )
+
+
 def test_scores_in_columns_or_of_one_class_stand_beside_boxes() -> None:
     head = one(columns(shares(2100, 5)), corners(2100))
     assert (head.family, head.transposed, head.boxes) == ("dense", True, "xyxy")
