@@ -159,7 +159,7 @@ def prepare(
         numbers = {} if head.ids or not exported.numbers_from_0(metadata) else {"ids": head.ids}
         odd = assumed.of_outputs(head, outputs, family | numbers | dict(wishes.head), found)
     else:
-        odd = assumed.of_activation(head, wishes.head)
+        odd = assumed.of_activation(head, outputs, wishes.head)
     why = "; ".join([*odd, *assumed.of_pixels(head, picture, signs)])
     return Prepared(served, tuple(labels), picture, head, thresholds, golden, why)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from models.adding import Arrays
 from models.vision import defaults
 from models.vision.heads.listed import usual
@@ -27,6 +29,11 @@ SOFTMAX = (
     "its scores are no probabilities, and taken for logits of labels of which one is true; --activation sigmoid says "
     "that each may be"
 )
+SHARES = (
+    "its scores are all from 0 to 1, and taken for probabilities of labels of which each may be true; --activation "
+    "softmax says that they are logits of labels of which one is"
+)
+OFF = 0.05  # how far from 1 the sum of a softmax's probabilities may be, of a quantised network as well
 MANY = 100  # objects, in a picture of 12 shapes
 SAW_MANY = (
     "the network sees {count} objects in a test picture that shows 12 shapes: if it should not, its outputs are read "
@@ -76,7 +83,13 @@ def of_pixels(head: Head, picture: Picture, signs: defaults.Signs) -> Iterator[s
         yield PIXELS.format(pixels=picture.pixels)
 
 
-def of_activation(head: Head, said: Mapping[str, Any]) -> Iterator[str]:
-    """What a classifier's logits are taken for."""
-    if head.activation == "softmax" and "activation" not in said:
+def of_activation(head: Head, outputs: Arrays, said: Mapping[str, Any]) -> Iterator[str]:
+    """What a classifier's scores are taken for: logits, or shares that no softmax made, which may be small logits."""
+    scores = outputs[head.tensors[0]]
+    scores = scores.reshape(len(scores), -1)
+    if "activation" in said:
+        return
+    if head.activation == "softmax":
         yield SOFTMAX
+    elif head.activation == "none" and scores.shape[1] > 1 and (np.abs(scores.sum(axis=1) - 1) > OFF).any():
+        yield SHARES

@@ -85,7 +85,16 @@ def test_pixels_of_a_classifier_whose_graph_does_not_tell_are_said() -> None:
     assert "taken for logits of labels of which one is true; --activation sigmoid says" in found.assumed
     said = Wishes(picture={"mean": (0.5,) * 3}, head={"activation": "softmax"})
     assert prepared(networks.classifier(), "classify", wishes=said).assumed == ""
-    assert "logits" not in prepared(networks.classifier(end="Sigmoid"), "classify").assumed
+    assert "logits" not in prepared(networks.classifier(end="Softmax"), "classify").assumed
+
+
+def test_shares_that_no_softmax_made_may_be_small_logits() -> None:
+    sentence = "its scores are all from 0 to 1, and taken for probabilities of labels of which each may be true; --act"
+    each = networks.classifier(end="Sigmoid")
+    assert prepared(each, "classify").assumed.startswith(sentence)
+    assert sentence not in prepared(each, "classify", wishes=Wishes(head={"activation": "none"})).assumed
+    alone = networks.classifier(columns=1, end="Sigmoid")
+    assert sentence not in prepared(alone, "classify", labels=("cat",)).assumed
 
 
 def last(network: bytes) -> bytes:
