@@ -34,6 +34,7 @@ MOST_QUERIES = 1000
 LISTS, OBJECTNESS = ("ssd", "nms"), ("yolox", "yolov6", "yolov5")
 BINS = (8, 11, 16, 17, 33)  # of a distance, in the networks that there are
 CENTRES_NAME = re.compile("pred_boxes")  # of DETR and all that came of it
+RF_DETR = ("dets", "labels")  # what its exporter calls boxes and scores
 SURE = 0.3  # scores of what is surely there
 
 
@@ -188,9 +189,10 @@ def _scored(outputs: Outputs, scores: Tensor, boxes: Tensor, coco: bool) -> Iter
         more = columns in (outputs.labels + 1, 92)
         softmax: Activation = "none" if probabilities else "softmax"
         sigmoid: Activation = "none" if probabilities else "sigmoid"
-        if more:
+        rf_detr = (boxes.name, scores.name) == RF_DETR
+        if more and (not rf_detr or outputs.family == "detr"):
             yield Head("detr", names, ids, softmax, normalised=True, transposed=turned)
-        if not more or outputs.family == "rtdetr" or not (coco or _says_nothing(scores, probabilities)):
+        if not more or rf_detr or outputs.family == "rtdetr" or not (coco or _says_nothing(scores, probabilities)):
             own = tuple(range(outputs.labels)) if more and not coco else ids  # the column more is no label's
             yield Head("rtdetr", names, own, sigmoid, normalised=True, transposed=turned)
         return

@@ -146,6 +146,14 @@ def test_a_column_more_of_sigmoids_is_a_question() -> None:
     assert found(logits(100, 92), boxes, labels=COCO, family="rtdetr")[0].ids == COCO91
 
 
+def test_rf_detr_is_known_by_its_names() -> None:
+    for scores in (logits(100, 6), saying_nothing(logits(100, 6))):
+        tensors = {"dets": shares(100, 4) * 0.4, "labels": scores}
+        (head,) = named(tensors)
+        assert (head.family, head.tensors, head.ids) == ("rtdetr", ("labels", "dets"), tuple(range(5)))
+        assert [each.family for each in named(tensors, family="detr")] == ["detr"]
+
+
 def test_detr_has_a_column_more_than_labels_and_rtdetr_has_not() -> None:
     boxes = shares(100, 4) * 0.4
     head = one(saying_nothing(logits(100, 6)), boxes)
