@@ -48,14 +48,18 @@ def test_partition_counts_that_do_not_match(
     assert_ends(worker, f"topic '{re.escape(names[which])}' has 2 partitions", f"'{source}' has 3")
 
 
+def _widen(kafka: Kafka, topic: str, partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(20)
+
+
 def test_partitions_that_are_added_to_a_topic_of_the_table(
     kafka: Kafka, make_topics: MakeTopics, workers: Workers
 ) -> None:
     source, output, labels = make_topics("growing", "growing-out", "growing-labels")
     settings = {"fraud__input": source, "fraud__output": output, "fraud__labels": labels}
     worker = workers.fraud(source, **settings).running()
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    admin.create_partitions([NewPartitions(labels, 2)])[labels].result(20)
+    _widen(kafka, labels, 2)
     assert_ends(worker, f"reading the table's topics: {labels} has more partitions", "reads all of them")
     assert workers.fraud(source, **settings).running().stop() == 0
 
@@ -64,8 +68,7 @@ def test_partitions_that_are_added_to_the_input(kafka: Kafka, make_topics: MakeT
     source, output, labels = make_topics("widened", "widened-out", "widened-labels")
     settings = {"fraud__input": source, "fraud__output": output, "fraud__labels": labels}
     worker = workers.fraud(source, **settings).running()
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    admin.create_partitions([NewPartitions(source, 3)])[source].result(20)
+    _widen(kafka, source, 3)
     assert_ends(worker, f"topic '{source}': expected the 1 partitions", "got partition [12] as well")
     assert_ends(workers.fraud(source, **settings), f"topic '{output}' has 1 partitions", f"'{source}' has 3")
 
