@@ -116,20 +116,20 @@ def structure(onnx: bytes) -> Structure:
     for kind, message in messages(onnx):
         _check_texts(kind, message)
         if kind == "model":
-            producer = " ".join(filter(None, (_text(message, PRODUCER), _text(message, PRODUCER_VERSION))))
+            producer = " ".join(filter(None, (text(message, PRODUCER), text(message, PRODUCER_VERSION))))
             metadata = dict(_metadata(message))
         elif kind == "opset":
-            opsets[_text(message, 1) or STANDARD] = next(_numbers(message, 2), 0)
+            opsets[text(message, 1) or STANDARD] = next(_numbers(message, 2), 0)
         elif kind == "node":
-            operators[_qualified(_text(message, NODE_DOMAIN), _text(message, OP_TYPE))] += 1
+            operators[_qualified(text(message, NODE_DOMAIN), text(message, OP_TYPE))] += 1
         elif kind == "function":
-            functions.add(_qualified(_text(message, FUNCTION_DOMAIN), _text(message, FUNCTION_NAME)))
+            functions.add(_qualified(text(message, FUNCTION_DOMAIN), text(message, FUNCTION_NAME)))
         elif kind == "tensor":
-            tensors.append(Declared(_text(message, TENSOR_NAME), tuple(_dims(message, DIMS)), True))
+            tensors.append(Declared(text(message, TENSOR_NAME), tuple(_dims(message, DIMS)), True))
         elif kind == "sparse":
             tensors.append(Declared("a sparse tensor", tuple(_dims(message, SPARSE_DIMS)), False))
         elif kind == "value":
-            tensors += [Declared(_text(message, 1), shape, False) for shape in _shapes(message)]
+            tensors += [Declared(text(message, 1), shape, False) for shape in _shapes(message)]
     parameters = sum(math.prod(axis or 0 for axis in each.shape) for each in tensors if each.is_weight)
     return Structure(producer, opsets, operators, frozenset(functions), parameters, tuple(tensors), metadata)
 
@@ -173,6 +173,18 @@ def fields(message: memoryview) -> Iterator[Field]:
         at += size
 
 
+def parts(message: memoryview, number: int) -> Iterator[memoryview]:
+    """The texts, bytes or messages that a field holds, in its order. Raises: ModelCorrupt."""
+    for field in fields(message):
+        if field.number == number and isinstance(field.value, memoryview):
+            yield field.value
+
+
+def text(message: memoryview, number: int) -> str:
+    """A field's text; empty where there is none. Raises: ModelCorrupt, or UnicodeDecodeError before `structure`."""
+    return next((bytes(each).decode() for each in parts(message, number)), "")
+
+
 def encode_varint(value: int) -> bytes:
     """A number of 0 or more as protobuf writes it."""
     encoded = bytearray()
@@ -185,12 +197,11 @@ def encode_varint(value: int) -> bytes:
 
 def _metadata(model: memoryview) -> Iterator[tuple[str, str]]:
     """Each entry's key and value; nobody shows them, so they may be of any encoding."""
-    for field in fields(model):
-        if field.number == METADATA and isinstance(field.value, memoryview):
-            entry = {each.number: each.value for each in fields(field.value)}
-            key, value = (entry.get(number, b"") for number in (1, 2))
-            if not isinstance(key, int) and not isinstance(value, int):
-                yield bytes(key).decode(errors="replace"), bytes(value).decode(errors="replace")
+    for message in parts(model, METADATA):
+        entry = {each.number: each.value for each in fields(message)}
+        key, value = (entry.get(number, b"") for number in (1, 2))
+        if not isinstance(key, int) and not isinstance(value, int):
+            yield bytes(key).decode(errors="replace"), bytes(value).decode(errors="replace")
 
 
 def _qualified(domain: str, name: str) -> str:
@@ -234,14 +245,6 @@ def _numbers(message: memoryview, number: int) -> Iterator[int]:
     for field in fields(message):
         if field.number == number and isinstance(field.value, int):
             yield field.value
-
-
-def _text(message: memoryview, number: int) -> str:
-    """A field's text; empty where there is none."""
-    for field in fields(message):
-        if field.number == number and isinstance(field.value, memoryview):
-            return bytes(field.value).decode()
-    return ""
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -59,8 +59,9 @@ _TOPICS = {  # of each pipeline: what it reads, and what it writes beside its de
     "labels": (("labels.input", "fraud.output"), ("labels.output",)),
     "vision": (("vision.input",), ("vision.output", "vision.events")),
 }
-_LONGEST_SUFFIX = ".changelog"
-_TOPIC_NAME = re.compile(r"(?!\.\.?$)[a-zA-Z0-9._-]{1,249}")
+_LONGEST_NAME, _LONGEST_SUFFIX = 249, ".changelog"  # of topics
+_CHARACTERS = "the letters a to z and A to Z, digits, '.', '_' and '-'"
+_TOPIC_NAME = re.compile(rf"(?!\.\.?$)[a-zA-Z0-9._-]{{1,{_LONGEST_NAME}}}")
 
 
 def check_bounds(settings: Settings, origins: Mapping[str, str]) -> Settings:
@@ -158,14 +159,14 @@ def _check_topics(settings: Settings, origins: Mapping[str, str]) -> None:
     for name, value in topic.items():
         if not _TOPIC_NAME.fullmatch(value):
             raise SettingsError(
-                f"{name}{_from(origins, name)}: expected a topic's name, 1 to 249 of the letters a to z and A to Z, "
-                f"digits, '.', '_' and '-', got {value!r}"
+                f"{name}{_from(origins, name)}: expected a topic's name, 1 to {_LONGEST_NAME} of {_CHARACTERS}, "
+                f"got {value!r}"
             )
     if not _TOPIC_NAME.fullmatch(f"{settings.worker.group_of('')}{_LONGEST_SUFFIX}"):
         raise SettingsError(
             f"worker.group{_from(origins, 'worker.group')}: expected a name that topics can have, since those of the "
-            f"state are called after it, 1 to {249 - len(_LONGEST_SUFFIX)} of the letters a to z and A to Z, digits, "
-            f"'.', '_' and '-', got {settings.worker.group!r}"
+            f"state are called after it, 1 to {_LONGEST_NAME - len(_LONGEST_SUFFIX)} of {_CHARACTERS}, "
+            f"got {settings.worker.group!r}"
         )
     for name in names[1:]:
         if topic[name] == topic["models.control"]:

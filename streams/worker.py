@@ -140,7 +140,7 @@ class Worker:
         if self._switch is not None:
             wanted += control_topics(self.settings.models)
         self._partitions = await topics.prepare(self.settings.kafka, wanted)
-        self._reader = self._table_reader(self._partitions)
+        self._reader = self._table_reader()
         if self.settings.worker.processing_guarantee == "exactly_once":
             self._transactions = TransactionalEmitter(
                 self.settings, self.group, self.pipeline.input_topic, self.telemetry, self.clock
@@ -196,7 +196,7 @@ class Worker:
         if not filling.cancel():
             filling.result()
 
-    def _table_reader(self, partitions: Mapping[str, int]) -> TableReader | None:
+    def _table_reader(self) -> TableReader | None:
         table: Table | None = self.pipeline.table
         if table is None:
             return None
@@ -204,7 +204,7 @@ class Worker:
             table,
             self._table_log,
             self.pipeline.input_topic,
-            partitions,
+            self._partitions,
             self.settings.kafka,
             self.settings.worker.broker_timeout_s,
             self.clock,

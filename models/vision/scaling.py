@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.onnx_file import CHILDREN, DIMS, OP_TYPE, TENSOR_NAME, Field, fields
+from models.onnx_file import CHILDREN, DIMS, OP_TYPE, TENSOR_NAME, Field, fields, parts, text
 
 Floats = NDArray[np.float64]
 
@@ -46,9 +45,9 @@ def pixels(onnx: bytes, name: str) -> dict[str, Any]:
 
 def _affine(onnx: bytes, name: str) -> tuple[float, float]:
     """What the graph first makes of the input, input * by + more, of the channels the largest; 1 and 0 for nothing."""
-    graph = next((field.value for field in fields(memoryview(onnx)) if field.number == GRAPH), b"")
-    nodes = [_Node(message) for message in _messages(graph, NODE)]
-    weights = {text: message for message in _messages(graph, INITIALIZER) if (text := _text(message, TENSOR_NAME))}
+    graph = next(parts(memoryview(onnx), GRAPH), memoryview(b""))
+    nodes = [_Node(message) for message in parts(graph, NODE)]
+    weights = {called: message for message in parts(graph, INITIALIZER) if (called := text(message, TENSOR_NAME))}
     weights |= {node.outputs[0]: value for node in nodes if (value := node.constant) is not None}
     by, more = np.ones(1), np.zeros(1)
     while True:
@@ -78,9 +77,9 @@ class _Node:
     """What of a node is looked at."""
 
     def __init__(self, message: memoryview) -> None:
-        self.operator = _text(message, OP_TYPE)
-        self.inputs = [bytes(text).decode() for text in _messages(message, INPUT)]
-        self.outputs = [bytes(text).decode() for text in _messages(message, OUTPUT)]
+        self.operator = text(message, OP_TYPE)
+        self.inputs = [bytes(each).decode() for each in parts(message, INPUT)]
+        self.outputs = [bytes(each).decode() for each in parts(message, OUTPUT)]
         self._message = message
 
     @property
@@ -88,7 +87,7 @@ class _Node:
         """The tensor that it is, if it is one."""
         if self.operator != "Constant":
             return None
-        tensors = (tensor for each in _messages(self._message, ATTRIBUTE) for tensor in _messages(each, VALUE))
+        tensors = (tensor for each in parts(self._message, ATTRIBUTE) for tensor in parts(each, VALUE))
         return next(tensors, None)
 
 
@@ -104,13 +103,3 @@ def _few(tensor: memoryview) -> Floats | None:
         return None
     numbers: Floats = np.frombuffer(data.value, dtype).astype(np.float64)
     return numbers if all(map(math.isfinite, numbers)) else None
-
-
-def _messages(message: Any, number: int) -> Iterator[memoryview]:
-    for field in fields(memoryview(message)):
-        if field.number == number and isinstance(field.value, memoryview):
-            yield field.value
-
-
-def _text(message: memoryview, number: int) -> str:
-    return next((bytes(text).decode() for text in _messages(message, number)), "")

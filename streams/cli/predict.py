@@ -43,11 +43,8 @@ def predict() -> None:
 def _command(pipeline: str) -> click.Command:
     """The command of a pipeline whose events are rows of a file."""
     labelled = pipeline == "fraud"
-    text = _HELP.format(
-        pipeline=pipeline,
-        labels=_LABELS if labelled else "",
-        example=_LABELS_EXAMPLE if labelled else "",
-    )
+    labels, example = (_LABELS, _LABELS_EXAMPLE) if labelled else ("", "")
+    text = _HELP.format(pipeline=pipeline, labels=labels, example=example)
 
     @click.command(pipeline, help=text, short_help=f"Run the pipeline {pipeline} over a file.")
     @click.option(
@@ -64,9 +61,8 @@ def _command(pipeline: str) -> click.Command:
         _run(pipeline, **options)
 
     if labelled:
-        click.option("--labels", metavar="FILE", help="What the transactions turned out to be, and since when.")(
-            command
-        )
+        what = "What the transactions turned out to be, and since when."
+        return click.option("--labels", metavar="FILE", help=what)(command)
     return command
 
 

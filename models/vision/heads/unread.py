@@ -17,7 +17,7 @@ from models.vision.heads.outputs import (
 MOST_COLUMNS = 4096
 MOST_GUESSES = 4
 FEWEST_POINTS = 4  # numbers of key points
-HALF = 0.4  # of the numbers of key points, those that are pixels; others say whether they are seen
+PIXELS = 0.4  # of the numbers of key points, those that are pixels; others say whether they are seen
 MOST_OFFSETS = 18  # in a tensor: those of a box and of 7 key points
 KEY_POINTS = 51  # numbers: COCO's 17 points with x, y and whether they are seen
 FINEST = 4  # pixels: CenterNet's stride
@@ -173,7 +173,7 @@ def _points(outputs: Outputs) -> bool:
     for tensor in outputs.rows():
         for rows in (tensor.array, tensor.array.swapaxes(1, 2)):
             more = rows[:, :, end:]
-            if more.shape[2] >= FEWEST_POINTS and are_shares(rows[:, :, 4:end]) and (more > 2).mean() > HALF:
+            if more.shape[2] >= FEWEST_POINTS and are_shares(rows[:, :, 4:end]) and (more > 2).mean() > PIXELS:
                 return True
     return False
 
